@@ -1,0 +1,93 @@
+"""The one tree of errors.
+
+    GatewayError
+    ├── SettingsError       faults in a settings file, all of them at once
+    ├── ReceiptError        a receipt that cannot be trusted
+    ├── LabelError          a label that cannot be counted
+    ├── LedgerError         the ledger cannot do what was asked
+    │   └── LedgerUnavailable   nothing was kept; the caller may retry
+    ├── LeaseLost           a review task is no longer the reviewer's
+    └── QualityError        arrays from which no number can be had
+
+Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text says
+where, what was found, what was wanted, and the mend.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "GatewayError",
+    "LabelError",
+    "LeaseLost",
+    "LedgerError",
+    "LedgerUnavailable",
+    "QualityError",
+    "ReceiptError",
+    "SettingsError",
+]
+
+
+class GatewayError(Exception):
+    """Anything the gateway itself raises."""
+
+    code: ClassVar[str] = "internal"
+    grpc_status: ClassVar[int] = 13  # INTERNAL
+
+
+class SettingsError(GatewayError):
+    """The settings have faults; `faults` holds every one, in the order of the file."""
+
+    code = "faulty_settings"
+    grpc_status = 3  # INVALID_ARGUMENT
+
+    def __init__(self, faults: list[object]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+class ReceiptError(GatewayError):
+    """A receipt was not made by this gateway, was changed, or is too old."""
+
+    code = "bad_receipt"
+    grpc_status = 3  # INVALID_ARGUMENT
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class LabelError(GatewayError):
+    """A label that cannot be counted: no such row, class or source."""
+
+    code = "bad_label"
+    grpc_status = 3  # INVALID_ARGUMENT
+
+
+class LedgerError(GatewayError):
+    """The ledger holds something else than what was asked for."""
+
+    code = "ledger"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+
+class LedgerUnavailable(LedgerError):
+    """The ledger cannot be written or read now; nothing of the request was kept."""
+
+    code = "ledger_unavailable"
+    grpc_status = 14  # UNAVAILABLE: the caller may retry
+
+
+class LeaseLost(GatewayError):
+    """The lease on a review task ran out and the task went to somebody else."""
+
+    code = "lease_lost"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+
+class QualityError(GatewayError):
+    """Arrays whose shapes or values allow no estimate."""
+
+    code = "quality"
+    grpc_status = 3  # INVALID_ARGUMENT

@@ -1,0 +1,60 @@
+"""The words of the design as code: closed lists whose numbers the data plane shares."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+__all__ = ["NO_INDEX", "NO_STRING", "UNKNOWN", "Outcome", "Reason", "reason_text"]
+
+NO_INDEX: Final = 0xFFFF
+"""No such route, backend, rule or arm in a record."""
+
+NO_STRING: Final = 0xFFFF_FFFF
+"""No such string in a batch's table."""
+
+UNKNOWN: Final = 0xFF
+"""Neither yes nor no in a record's flag."""
+
+
+class Outcome(IntEnum):
+    """How a call ended."""
+
+    MODEL = 0
+    FALLBACK = 1
+    STATIC = 2
+    HUMAN = 3
+    HOLDOUT = 4
+    REJECTED = 5
+    ERROR = 6
+
+    @property
+    def text(self) -> str:
+        return self.name.lower()
+
+
+class Reason(IntEnum):
+    """Why a call ended so."""
+
+    OK = 0
+    LOW_CONFIDENCE = 1
+    RULE = 2
+    INVALID_OUTPUT = 3
+    BACKEND_ERROR = 4
+    DEADLINE = 5
+    OVERLOAD = 6
+    CIRCUIT_OPEN = 7
+    KILL_SWITCH = 8
+    LOOP_GUARD = 9
+    HOLDOUT = 10
+    EXPLORE = 11
+
+    @property
+    def text(self) -> str:
+        return self.name.lower()
+
+
+def reason_text(reason: int, rule: str | None = None) -> str:
+    """The reason as callers and metrics see it: `rule:<name>` where a rule decided."""
+    word = Reason(reason).text
+    return f"{word}:{rule}" if rule and reason == Reason.RULE else word
