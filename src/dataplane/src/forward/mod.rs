@@ -1,0 +1,1 @@
+//! A call's life: attempts within one deadline, fallback, answer.

@@ -1,0 +1,1 @@
+//! Accepts connections and speaks HTTP/2 with a cork.

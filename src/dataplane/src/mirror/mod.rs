@@ -1,0 +1,1 @@
+//! Copies that never delay a call.

@@ -1,0 +1,1 @@
+//! What leaves the data plane, as columns.
