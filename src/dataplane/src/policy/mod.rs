@@ -4,3 +4,7 @@
 //! end the decision with its reasons. Never: I/O, a clock, randomness, or an allocation on the usual path.
 
 pub mod prediction;
+pub mod spec;
+
+pub use prediction::{InvalidOutput, Label, Predictions};
+pub use spec::{Input, Param, PredictionSpec, StaticAnswer};

@@ -40,3 +40,15 @@ impl Predictions {
         self.values.clear();
     }
 }
+
+/// Why an answer holds no prediction: where, what was found, what was wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidOutput(pub Box<str>);
+
+impl std::fmt::Display for InvalidOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidOutput {}
