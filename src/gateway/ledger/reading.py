@@ -280,7 +280,7 @@ class Reader:
             query = query.where(label.c.source == source)
         return _columns(Labelled, self._rows(query.order_by(label.c.time_us, label.c.id)))
 
-    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+    def _rows(self, query: sa.Select[Any]) -> Sequence[Any]:
         try:
             with self._engine.connect() as connection:
                 return connection.execute(query).all()
