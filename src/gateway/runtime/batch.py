@@ -1,7 +1,7 @@
 """What leaves the data plane: one batch of records, as columns.
 
-The columns are numpy arrays that were moved out of the data plane without a copy; `PolicyNames` turns their indexes into
-names, by the policy version that each record carries, because a route's index may change when the settings do.
+The columns are numpy arrays that were moved out of the data plane without a copy; `PolicyNames` turns their indexes
+into names, by the policy version that each record carries, because a route's index may change when the settings do.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compiled::{
-    Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Source, StaticAnswer,
+    Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Source,
 };
 use super::compile_route::RouteCompiler;
 use super::document::{Faults, Node};
 use super::matching::Table;
 use super::rule::Lists;
 use super::segment::{SEGMENT_BYTES, Segments};
+use super::spec::StaticAnswer;
 use crate::error::Fault;
 
 /// Nobody writes more by hand, and an index (two bytes, one value kept back) must hold it.

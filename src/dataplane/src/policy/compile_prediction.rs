@@ -1,8 +1,9 @@
 //! What a route reads out of an answer, and what it demands of it.
 
-use super::compiled::{Backend, Check, Confidence, Measure, PredictionSpec};
+use super::compiled::{Backend, Check, Confidence, Measure};
 use super::document::Node;
 use super::segment::Segments;
+use super::spec::PredictionSpec;
 
 /// An index of a class takes two bytes, one in a receipt.
 const MOST_CLASSES: usize = 4096;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
 use super::compile_prediction as prediction;
-use super::compiled::{Backend, BackendIx, Holdout, Mirror, PredictionSpec, Review, Route};
+use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
 use super::matching::{Match, Method};
 use super::rule::{Action, Lists, Rule, Stage};
 use super::segment::Segments;
+use super::spec::PredictionSpec;
 use super::words::status;
 
 /// Every rule may be judged for every call.

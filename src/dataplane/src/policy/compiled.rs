@@ -7,6 +7,7 @@ use super::choice::Choice;
 use super::matching::Table;
 use super::rule::{Lists, Rule};
 use super::segment::Segments;
+use super::spec::{PredictionSpec, StaticAnswer};
 
 /// Position of a route in the policy document.
 pub type RouteIx = u16;
@@ -44,16 +45,6 @@ pub struct ModelBackend {
     pub connect_timeout: Duration,
 }
 
-/// An answer that is always there. Takes the form of the route's `prediction`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StaticAnswer {
-    pub label: Option<Box<str>>,
-    /// Score of the route's `positive`.
-    pub score: Option<f64>,
-    pub scores: Option<Vec<f64>>,
-    pub value: Option<f64>,
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub enum BackendKind {
     Model(ModelBackend),
@@ -85,24 +76,6 @@ impl Backend {
             BackendKind::Model(_) => None,
         }
     }
-}
-
-/// Which outputs hold the prediction, and what they mean.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PredictionSpec {
-    /// Output `[rows, classes]`, or `[rows]` / `[rows, 1]` with the score of `positive`.
-    pub scores: Option<Box<str>>,
-    /// BYTES (or integer class index) output.
-    pub label: Option<Box<str>>,
-    pub confidence: Option<Box<str>>,
-    pub value: Option<Box<str>>,
-    pub classes: Vec<Box<str>>,
-    /// Index into `classes`.
-    pub positive: Option<u16>,
-    /// Flagged when score(positive) is at least this.
-    pub threshold: f64,
-    /// Of the score, confidence and value tensors of a static answer: `FP32`, `FP64`, ...
-    pub datatype: Box<str>,
 }
 
 /// What must hold of a prediction, beyond being present, finite and of the right shape.

@@ -21,18 +21,20 @@ mod reading;
 mod request;
 mod rule;
 mod segment;
+pub mod spec;
 mod words;
 
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step, UNIT_METADATA};
 pub use choice::Choice;
 pub use compiled::{
     Backend, BackendIx, BackendKind, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror, ModelBackend,
-    NO_INDEX, Policy, PredictionSpec, Review, Route, RouteIx, Source, StaticAnswer,
+    NO_INDEX, Policy, Review, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
-pub use request::{Input, Metadata, Param, Request};
+pub use request::{Metadata, Request};
 pub use rule::{Action, Rule, Stage};
 pub use segment::{SEGMENT_BYTES, Segment};
+pub use spec::{Input, Param, PredictionSpec, StaticAnswer};
 pub use words::{OUTCOMES, Outcome, REASONS, Reason, status};

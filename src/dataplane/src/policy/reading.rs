@@ -1,8 +1,9 @@
 //! One row of an answer as the route understands it: label, score of the positive class, how sure.
 
-use super::compiled::{Check, Confidence, Measure, PredictionSpec, StaticAnswer};
+use super::compiled::{Check, Confidence, Measure};
 use super::prediction::{InvalidOutput, Label, Predictions};
 use super::segment::Segment;
+use super::spec::{PredictionSpec, StaticAnswer};
 
 /// What one row says. Numbers that there are none of are NaN.
 #[derive(Clone, Debug, PartialEq)]
@@ -175,16 +176,16 @@ pub(super) fn shape(spec: &PredictionSpec, predictions: &Predictions, asked: u32
     let rows = predictions.rows;
     // An answer of one row is one prediction of the whole request: not every model has a batch dimension.
     if rows != 1 && u32::try_from(rows) != Ok(asked) {
-        return Err(InvalidOutput::new(format!("found {rows} rows, wanted {asked}")));
+        return Err(InvalidOutput(format!("found {rows} rows, wanted {asked}").into()));
     }
     let classes = spec.classes.len();
     let columns = predictions.columns;
     if spec.scores.is_some() {
         if columns != classes && !(columns == 1 && classes == 2) {
-            return Err(InvalidOutput::new(format!("found {columns} scores a row, wanted {classes}")));
+            return Err(InvalidOutput(format!("found {columns} scores a row, wanted {classes}").into()));
         }
         if Some(predictions.scores.len()) != rows.checked_mul(columns) {
-            return Err(InvalidOutput::new("the scores are not all there"));
+            return Err(InvalidOutput("the scores are not all there".into()));
         }
     }
     for (wanted, found, words) in [
@@ -193,7 +194,7 @@ pub(super) fn shape(spec: &PredictionSpec, predictions: &Predictions, asked: u32
         (spec.value.is_some(), predictions.values.len(), "the values are not all there"),
     ] {
         if wanted && found != rows {
-            return Err(InvalidOutput::new(words));
+            return Err(InvalidOutput(words.into()));
         }
     }
     Ok(())
@@ -213,7 +214,7 @@ pub(super) fn check_row(
         {
             let sum: f64 = scores.iter().sum();
             if (sum - wanted).abs() > check.sum_tolerance {
-                return Err(InvalidOutput::new(format!("the scores sum to {sum}, wanted {wanted}")));
+                return Err(InvalidOutput(format!("the scores sum to {sum}, wanted {wanted}").into()));
             }
         }
     }
@@ -235,12 +236,12 @@ pub(super) fn check_row(
 fn numbers(values: &[f64], range: Option<(f64, f64)>) -> Result<(), InvalidOutput> {
     for value in values {
         if !value.is_finite() {
-            return Err(InvalidOutput::new(format!("found {value}, wanted a finite number")));
+            return Err(InvalidOutput(format!("found {value}, wanted a finite number").into()));
         }
         if let Some((low, high)) = range
             && !(low..=high).contains(value)
         {
-            return Err(InvalidOutput::new(format!("found {value}, wanted {low} to {high}")));
+            return Err(InvalidOutput(format!("found {value}, wanted {low} to {high}").into()));
         }
     }
     Ok(())
@@ -258,7 +259,7 @@ fn check_label(spec: &PredictionSpec, check: &Check, label: &Label) -> Result<()
     }
     // The text is the backend's: as much as a line needs.
     let shown: String = text.chars().take(60).collect();
-    Err(InvalidOutput::new(format!("found the label {shown:?}, which is not among those wanted")))
+    Err(InvalidOutput(format!("found the label {shown:?}, which is not among those wanted").into()))
 }
 
 /// The floor of a row: the largest of those that apply, if any does.

@@ -1,21 +1,6 @@
 //! What a decision sees of a request: borrowed from the call, never copied.
 
-/// A parameter of an Open Inference Protocol request.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Param<'a> {
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(&'a str),
-}
-
-/// An input tensor, without its contents.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Input<'a> {
-    pub name: &'a str,
-    pub datatype: &'a str,
-    pub shape: &'a [i64],
-}
+use super::spec::{Input, Param};
 
 /// The call's metadata, by lower-case name. Binary values (`-bin`) are not seen by decisions.
 pub trait Metadata: Sync {

@@ -4,7 +4,8 @@
 //! parted by, counts as `other`; a value that is absent leaves its segment out.
 
 use super::compiled::Source;
-use super::request::{Param, Request};
+use super::request::Request;
+use super::spec::Param;
 
 /// A receipt holds no more.
 pub const SEGMENT_BYTES: usize = 64;

@@ -1,0 +1,85 @@
+//! What of a request may leave the call, for people to look at: its inputs, without those that the operator redacts.
+//!
+//! A whitelist: fields that are not known to be asked for (parameters, requested outputs, unknown fields) are left out.
+
+use smallvec::SmallVec;
+
+use super::{field, request, tensor};
+use crate::wire::proto::{Fields, Malformed, Value};
+
+/// Appends the request with its model, version, id and inputs, less the inputs named in `drop` with their contents,
+/// typed or raw. Never more bytes than `message` has.
+///
+/// # Errors
+/// Not a whole `ModelInferRequest`; or its raw contents do not match its inputs one by one, so that nobody can say whose
+/// they are. Nothing was appended.
+pub fn redact<N: AsRef<str>>(
+    message: &[u8],
+    drop: &[N],
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
+    let start = out.len();
+    let done = copy(message, drop, out);
+    if done.is_err() {
+        out.truncate(start);
+    }
+    done
+}
+
+fn copy<N: AsRef<str>>(message: &[u8], drop: &[N], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    // For each input that has an entry among the raw contents: whether that is kept.
+    let mut kept: SmallVec<[bool; 8]> = SmallVec::new();
+    let mut raw = 0;
+    let mut fields = Fields::new(message);
+    while let Some(found) = fields.next_field()? {
+        match (found.number, found.value) {
+            (request::INPUTS, Value::Bytes(input)) if !is_shared(input)? => {
+                kept.push(keeps(input, drop)?)
+            }
+            (request::RAW, Value::Bytes(_)) => raw += 1,
+            _ => {}
+        }
+    }
+    if raw != 0 && raw != kept.len() {
+        return Err(Malformed("raw_input_contents that do not match the inputs"));
+    }
+    let mut kept = kept.iter();
+    let mut fields = Fields::new(message);
+    loop {
+        let before = fields.rest();
+        let Some(found) = fields.next_field()? else {
+            return Ok(());
+        };
+        let copied = match (found.number, found.value) {
+            (request::NAME | request::VERSION | request::ID, Value::Bytes(_)) => true,
+            (request::INPUTS, Value::Bytes(input)) => keeps(input, drop)?,
+            (request::RAW, Value::Bytes(_)) => kept.next().copied().unwrap_or(false),
+            _ => false,
+        };
+        if copied {
+            out.extend_from_slice(&before[..before.len() - fields.rest().len()]);
+        }
+    }
+}
+
+fn keeps<N: AsRef<str>>(input: &[u8], drop: &[N]) -> Result<bool, Malformed> {
+    let name = tensor::name_of(input)?;
+    Ok(!drop.iter().any(|dropped| dropped.as_ref() == name))
+}
+
+/// An input in shared memory has no entry among the raw contents.
+fn is_shared(input: &[u8]) -> Result<bool, Malformed> {
+    let mut fields = Fields::new(input);
+    while let Some(found) = fields.next_field()? {
+        let (field::PARAMETERS, Value::Bytes(entry)) = (found.number, found.value) else {
+            continue;
+        };
+        let mut entry = Fields::new(entry);
+        while let Some(found) = entry.next_field()? {
+            if (found.number, found.value) == (1, Value::Bytes(b"shared_memory_region")) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,80 @@
+"""Static answers against the predictions of the routes that give them: whether the one can take the other's form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from gateway.config.faults import Path, did_you_mean, listed, quoted
+from gateway.config.routes import Prediction, Route
+from gateway.config.settings import Answer, Settings
+
+__all__ = ["check_answers"]
+
+
+def check_answers(path: Path, route: Route, settings: Settings, report: Callable[..., None]) -> None:
+    """Report each static answer of the route that the prediction's outputs cannot hold."""
+    told: set[str] = set()
+    for at, name in _uses(path, route):
+        backend = settings.backends.get(name)
+        if backend is None or backend.answer is None or name in told:
+            continue
+        told.add(name)
+        if route.prediction is None:
+            report(
+                at,
+                f"{name} has no form to take: the route reads no prediction",
+                "prediction: in the route",
+                "for example prediction: {scores: probabilities, classes: [ham, spam], positive: spam}",
+            )
+            continue
+        fault = _misfit(backend.answer, route.prediction)
+        if fault is not None:
+            report(at, f"{name} does not fit this route: {fault[0]}", *fault[1:])
+
+
+def _uses(path: Path, route: Route) -> Iterator[tuple[Path, str]]:
+    for index, name in enumerate(route.chain):
+        yield (*path, "chain", index), name
+    for index, rule in enumerate(route.rules):
+        if rule.then.answer is not None:
+            yield (*path, "rules", index, "then", "answer"), rule.then.answer
+    if route.holdout is not None:
+        yield (*path, "holdout", "answer"), route.holdout.answer
+
+
+def _misfit(answer: Answer, prediction: Prediction) -> tuple[str, str, str] | None:
+    classes = prediction.classes
+    if answer.label is not None and classes and answer.label not in classes:
+        return (
+            f"it has the label {quoted(answer.label)}",
+            listed(classes),
+            did_you_mean(answer.label, classes),
+        )
+    if prediction.value is not None and answer.value is None:
+        return "the route reads a value, the answer has none", "answer: {value: ..}", ""
+    if prediction.label is not None and answer.label is None and not classes:
+        return "the route reads a label, the answer has none", "answer: {label: ..}", ""
+    if prediction.scores is None:
+        return None
+    if answer.scores is not None and len(answer.scores) != len(classes):
+        return f"it has {len(answer.scores)} scores", f"{len(classes)}, one per class", ""
+    if answer.scores is None and answer.score is None and answer.label is None:
+        return (
+            "the route reads scores, the answer has none",
+            "answer: {label: ..}, {score: ..} or {scores: [..]}",
+            "",
+        )
+    if answer.scores is None and answer.label is None and answer.score is not None:
+        if prediction.positive is None:
+            return (
+                "its score is that of `positive`, and the route has none",
+                "prediction.positive, or a label or scores",
+                "",
+            )
+        if len(classes) > 2:
+            return (
+                f"one score says nothing about {len(classes)} classes",
+                "a label, or scores of all classes",
+                "",
+            )
+    return None

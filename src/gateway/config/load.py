@@ -1,0 +1,139 @@
+"""A file -> checked settings, or every fault of it at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+
+from gateway.config.excerpt import place_inside
+from gateway.config.expressions import check_expression
+from gateway.config.faults import Fault, Path
+from gateway.config.files import read_files
+from gateway.config.overrides import apply_overrides
+from gateway.config.references import check_references
+from gateway.config.settings import Settings
+from gateway.config.source import Source, read_yaml
+from gateway.config.validate import Checked, validate
+from gateway.config.warnings import warnings_of
+from gateway.errors import SettingsError
+
+__all__ = ["MOST_BYTES", "Loaded", "load", "read", "read_text"]
+
+MOST_BYTES = 4 * 1024 * 1024
+"""A settings file may be this long."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What came of a file: settings (None if there are faults), faults, warnings, and where everything stands."""
+
+    source: Source
+    settings: Settings | None = None
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+
+    def fault(self, path: Path, found: str, wanted: str = "", mend: str = "") -> Fault:
+        """A fault at a path, for checks that come after reading."""
+        return self.source.fault(path, found, wanted, mend)
+
+    def fault_inside(self, path: Path, text: str, line: int, column: int, found: str) -> Fault:
+        """A fault inside a text, such as a CEL expression; line and column count from 1 in the text."""
+        at = self.source.place(path)
+        in_file = place_inside(self.source, at, text, line, column)
+        return Fault(at.place, in_file[0], in_file[1], path, found)
+
+
+def load(
+    path: str | FilePath, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Settings:
+    """Read and check a file.
+
+    Args:
+        path: the YAML file. overrides: `path=value` each, as `--set` gives them. env: for `${NAME}`; the process's own
+            if None.
+    Raises: SettingsError with every fault, in the order of the file.
+    """
+    loaded = read(path, overrides, env)
+    if loaded.settings is None:
+        raise SettingsError(list(loaded.faults))
+    return loaded.settings
+
+
+def read(path: str | FilePath, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Loaded:
+    """As `load`, but faults and warnings come back beside the places of all settings; never raises."""
+    file = FilePath(path)
+    name = str(path)
+    try:
+        with file.open("rb") as stream:
+            held = stream.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return _refused(
+            name,
+            f"cannot read this file: {reason}",
+            "`gateway init` writes one to start with" if not file.exists() else "",
+        )
+    if len(held) > MOST_BYTES:
+        return _refused(
+            name,
+            f"this file is longer than {MOST_BYTES} bytes",
+            "long lists belong into files of their own: file:trusted.txt",
+        )
+    try:
+        text = held.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = held.count(b"\n", 0, error.start) + 1
+        column = error.start - (held.rfind(b"\n", 0, error.start) + 1) + 1
+        fault = Fault(name, line, column, (), "this is not UTF-8", mend="save the file as UTF-8")
+        return Loaded(Source(name), faults=[fault])
+    return read_text(text, name=name, folder=file.absolute().parent, overrides=overrides, env=env)
+
+
+def read_text(
+    text: str,
+    *,
+    name: str = "settings",
+    folder: FilePath | None = None,
+    overrides: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> Loaded:
+    """As `read`, from a text; `folder` is where relative paths start."""
+    env = os.environ if env is None else env
+    folder = FilePath.cwd() if folder is None else folder
+    source = read_yaml(name, text, env)
+    apply_overrides(source, overrides, env)
+    read_files(source, folder)
+    checked = validate(source)
+    faults = (
+        source.faults + checked.faults + check_references(source, checked) + _expressions(source, checked)
+    )
+    faults = sorted(
+        dict.fromkeys(faults), key=lambda fault: (fault.line is None, fault.line or 0, fault.column or 0)
+    )
+    loaded = Loaded(source, faults=faults)
+    if not faults and checked.settings is not None:
+        state_dir = (folder / checked.settings.state_dir.expanduser()).resolve()
+        loaded.settings = checked.settings.model_copy(update={"state_dir": state_dir})
+        loaded.warnings = warnings_of(loaded.settings, source)
+    return loaded
+
+
+def _refused(name: str, found: str, mend: str) -> Loaded:
+    return Loaded(Source(name), faults=[Fault(name, None, None, (), found, mend=mend)])
+
+
+def _expressions(source: Source, checked: Checked) -> list[Fault]:
+    if checked.settings is None:
+        return []
+    faults: list[Fault] = []
+    lists, segments = list(checked.settings.lists), list(checked.settings.identity.segments)
+    for name, route in checked.settings.routes.items():
+        for index, rule in enumerate(route.rules):
+            path = checked.original(("routes", name, "rules", index, "when"))
+            place = source.place(path)
+            for fault in check_expression(rule.when, on=rule.on, lists=lists, segments=segments):
+                line, column = place_inside(source, place, rule.when, fault.line, fault.column)
+                faults.append(Fault(place.place, line, column, path, fault.found, fault.wanted, fault.mend))
+    return faults

@@ -1,0 +1,348 @@
+"""What no block can check alone: names that refer to others, and settings that contradict each other.
+
+Works on settings that may lack their faulty parts, so every look-up allows for what is not there; the names of backends
+are those of the file, faulty ones included, so that one fault is not reported as two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from gateway.config.answers import check_answers
+from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
+from gateway.config.routes import Route
+from gateway.config.settings import FORM, Settings
+from gateway.config.source import Source
+from gateway.config.validate import Checked
+
+__all__ = ["check_references"]
+
+Report = Callable[..., None]
+OIP = "/inference.GRPCInferenceService/"
+
+
+def check_references(source: Source, checked: Checked) -> list[Fault]:
+    """Every fault between settings."""
+    settings = checked.settings
+    if settings is None:
+        return []
+    faults: list[Fault] = []
+
+    def report(path: Path, found: str, wanted: str = "", mend: str = "", *, key: bool = False) -> None:
+        path = checked.original(path)
+        at = source.existing(path)
+        faults.append(source.fault(at if key else path, found, wanted, mend, key=key))
+
+    raw = source.tree.get("backends") if isinstance(source.tree, dict) else None
+    names = Names(settings, raw if isinstance(raw, dict) else {})
+    _form(settings, report)
+    _listening(settings, report)
+    if not settings.routes and settings.default_backend is None and "routes" not in (source.tree or {}):
+        report(
+            (),
+            "there is neither a route nor a default_backend",
+            "something that calls can go to",
+            "for example routes: {spam: {chain: [spam-v3]}}",
+        )
+    names.check(("default_backend",), settings.default_backend, report, "model")
+    _same_matches(source, settings, checked, report)
+    for name, route in settings.routes.items():
+        _route(("routes", name), route, settings, names, report)
+        check_answers(("routes", name), route, settings, report)
+    return faults
+
+
+class Names:
+    """The backends that there are, faulty ones too."""
+
+    def __init__(self, settings: Settings, raw: Iterable[str]) -> None:
+        self.settings = settings
+        self.every = sorted({*settings.backends, *map(str, raw)})
+
+    def check(self, path: Path, name: str | None, report: Report, kind: str = "") -> bool:
+        """Report a name that no backend has, or that is of the wrong kind; True if it is good."""
+        if name is None:
+            return False
+        if name not in self.every:
+            if not self.every:
+                report(
+                    path,
+                    f"there is no backend {quoted(name)}",
+                    "one that stands under backends:",
+                    "none stands there",
+                )
+            else:
+                report(
+                    path,
+                    f"there is no backend {quoted(name)}",
+                    listed(self.every),
+                    did_you_mean(name, self.every),
+                )
+            return False
+        backend = self.settings.backends.get(name)
+        if backend is None:
+            return False
+        if kind == "model" and backend.static:
+            models = [
+                known
+                for known in self.every
+                if known in self.settings.backends and not self.settings.backends[known].static
+            ]
+            report(path, f"{name} is a static answer", listed(models) or "a backend with grpc")
+            return False
+        return True
+
+
+def _form(settings: Settings, report: Report) -> None:
+    if settings.settings > FORM:
+        report(
+            ("settings",),
+            f"this file has form {settings.settings}",
+            f"form {FORM} at most",
+            "it was written for a newer version of the gateway",
+        )
+    elif settings.settings < 1:
+        report(("settings",), f"found {settings.settings}", f"the form of the file: {FORM}")
+
+
+def _listening(settings: Settings, report: Report) -> None:
+    listen = settings.listen
+    free = listen.inference.endswith(":0")
+    if listen.admin is not None and listen.admin == listen.inference and not free:
+        report(("listen", "admin"), f"inference listens on {listen.admin} too", "an address of its own")
+
+
+def _same_matches(source: Source, settings: Settings, checked: Checked, report: Report) -> None:
+    seen: dict[object, str] = {}
+    for name, route in settings.routes.items():
+        match = route.match
+        model = match.model if match.model or match.method else name
+        key = (model, match.method, frozenset(match.metadata.items()))
+        if key in seen:
+            first = source.place(("routes", seen[key]))
+            line = first.key_line or first.line
+            here = f"in line {line}" if line else first.place
+            report(
+                ("routes", name),
+                f"this matches the same calls as the route {seen[key]} {here}",
+                "a match of its own",
+                "set match: {model: ..} or metadata that tells them apart",
+                key=True,
+            )
+        else:
+            seen[key] = name
+
+
+def _route(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:
+    first_static: str | None = None
+    for index, name in enumerate(route.chain):
+        at = (*path, "chain", index)
+        if name in route.chain[:index]:
+            report(
+                at,
+                f"{name} stands in the chain a second time",
+                "each backend once",
+                "a chain that leads back never ends",
+            )
+            continue
+        if not names.check(at, name, report):
+            continue
+        if first_static is not None:
+            report(
+                at, f"{name} is never reached: {first_static} before it always answers", "static answers last"
+            )
+        elif settings.backends[name].static:
+            first_static = name
+    _method(path, route, settings, report)
+    _mirrors(path, route, names, report)
+    _rules(path, route, settings, names, report)
+    _holdout(path, route, settings, names, report)
+    if route.confidence is not None:
+        _confidence(path, route, settings, report)
+    _needs_prediction(path, route, report)
+
+
+def _method(path: Path, route: Route, settings: Settings, report: Report) -> None:
+    method = route.match.method
+    if method is None or method in (f"{OIP}ModelInfer", f"{OIP}*"):
+        return
+    if route.match.model is not None:
+        report(
+            (*path, "match", "model"),
+            f"only ModelInfer names a model, {method} does not",
+            f"method: {OIP}ModelInfer, or no model",
+        )
+    if route.prediction is not None:
+        report(
+            (*path, "prediction"),
+            f"reading answers of {method} is not supported yet",
+            f"{OIP}ModelInfer",
+            "take it out",
+        )
+    for index, name in enumerate(route.chain):
+        backend = settings.backends.get(name)
+        if backend is not None and backend.static:
+            report(
+                (*path, "chain", index),
+                f"{name} cannot answer {method}",
+                "models only: static answers take the form of ModelInfer",
+            )
+
+
+def _mirrors(path: Path, route: Route, names: Names, report: Report) -> None:
+    seen: set[str] = set()
+    for index, mirror in enumerate(route.mirror):
+        at = (*path, "mirror", index, "to")
+        if not names.check(at, mirror.to, report, "model"):
+            continue
+        if mirror.to == route.chain[0]:
+            report(at, f"{mirror.to} answers the call itself", "another backend than the first of the chain")
+        if mirror.to in seen:
+            report(at, f"{mirror.to} gets a copy already", "each backend once")
+        seen.add(mirror.to)
+
+
+def _rules(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:
+    seen: dict[str, int] = {}
+    for index, rule in enumerate(route.rules):
+        at = (*path, "rules", index)
+        name = route.rule_name(index)
+        if name in seen:
+            report((*at, "name"), f"a rule {name} stands here already", "a name of its own")
+        seen[name] = index
+        then = rule.then
+        if names.check((*at, "then", "to"), then.to, report) and then.to is not None:
+            if settings.backends[then.to].static:
+                report(
+                    (*at, "then", "to"),
+                    f"{then.to} is a static answer",
+                    "a backend with grpc",
+                    f"write {{answer: {then.to}}}",
+                )
+            elif rule.on == "prediction" and then.to == route.chain[0]:
+                report(
+                    (*at, "then", "to"),
+                    f"{then.to} has just made the prediction: this leads back to it",
+                    "another backend than the first of the chain",
+                    "write then: next to go on along the chain",
+                )
+        if names.check((*at, "then", "answer"), then.answer, report) and then.answer is not None:
+            backend = settings.backends[then.answer]
+            if not backend.static:
+                report(
+                    (*at, "then", "answer"),
+                    f"{then.answer} is a model",
+                    "a backend with answer",
+                    f"write {{to: {then.answer}}}",
+                )
+        if then.review and route.review is None:
+            report(
+                (*at, "then"),
+                "review without a review block in the route",
+                "review: beside rules:",
+                "for example review: {per_hour: 60}",
+            )
+
+
+def _holdout(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:
+    if route.holdout is None:
+        return
+    name = route.holdout.answer
+    at = (*path, "holdout", "answer")
+    if not names.check(at, name, report) or settings.backends[name].static:
+        return
+    same = next((other for other in _models(route) if _same_model(settings, name, other)), None)
+    if same is not None:
+        what = name if same == name else f"{name} is the same model as {same}, which"
+        verb = "is a model of this route" if same == name else "this route asks"
+        report(
+            at,
+            f"{what} {verb}",
+            "a static answer, or a model that the route never asks",
+            "a held-out unit must never meet the model",
+        )
+
+
+def _models(route: Route) -> Iterator[str]:
+    yield from route.chain
+    for rule in route.rules:
+        if rule.then.to is not None:
+            yield rule.then.to
+
+
+def _same_model(settings: Settings, one: str, other: str) -> bool:
+    if one == other:
+        return True
+    a, b = settings.backends[one], settings.backends.get(other)
+    if a.grpc is None or b is None or b.grpc is None:
+        return False
+    return bool(set(a.grpc) & set(b.grpc)) and (a.model, a.version) == (b.model, b.version)
+
+
+def _confidence(path: Path, route: Route, settings: Settings, report: Report) -> None:
+    confidence, prediction = route.confidence, route.prediction
+    if confidence is None or prediction is None:
+        return
+    measure = confidence.measure
+    if measure.startswith("output:"):
+        if prediction.confidence is not None and measure != f"output:{prediction.confidence}":
+            report(
+                (*path, "confidence", "measure"),
+                f"{measure} is not what prediction.confidence reads",
+                f"output:{prediction.confidence}",
+            )
+    elif prediction.scores is None and prediction.confidence is None:
+        report(
+            (*path, "confidence", "measure"),
+            f"{measure} is worked out from scores, and the prediction reads none",
+            "prediction.scores or prediction.confidence, or measure: output:<name>",
+        )
+    for label in confidence.per_label:
+        if prediction.classes and label not in prediction.classes:
+            report(
+                (*path, "confidence", "per_label", label),
+                f"there is no class {quoted(label)}",
+                listed(prediction.classes),
+                did_you_mean(label, prediction.classes),
+                key=True,
+            )
+    for text in confidence.per_segment:
+        name, equals, _ = text.partition("=")
+        known = list(settings.identity.segments)
+        if not equals or name not in known:
+            found = f"there is no segment {quoted(name)}" if equals else f"{quoted(text)} names no value"
+            wanted = (
+                listed(f"{segment}=<value>" for segment in known)
+                or "a segment that stands under identity.segments:"
+            )
+            report(
+                (*path, "confidence", "per_segment", text), found, wanted, did_you_mean(name, known), key=True
+            )
+
+
+def _needs_prediction(path: Path, route: Route, report: Report) -> None:
+    if route.prediction is None:
+        mend = "for example prediction: {scores: probabilities, classes: [ham, spam], positive: spam}"
+        for name in ("confidence", "review", "check"):
+            if name in route.model_fields_set and getattr(route, name) is not None:
+                report(
+                    (*path, name), f"{name} without prediction", "prediction: in the route", mend, key=True
+                )
+        for index, rule in enumerate(route.rules):
+            if rule.on == "prediction":
+                report(
+                    (*path, "rules", index, "on"),
+                    "a rule on the prediction, and nothing is read",
+                    "prediction: in the route",
+                    mend,
+                )
+        return
+    labels = route.check.labels or ()
+    for index, label in enumerate(labels):
+        if route.prediction.classes and label not in route.prediction.classes:
+            report(
+                (*path, "check", "labels", index),
+                f"there is no class {quoted(label)}",
+                listed(route.prediction.classes),
+                did_you_mean(label, route.prediction.classes),
+            )

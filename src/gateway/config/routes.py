@@ -1,0 +1,393 @@
+"""What a route holds: the match, and all the policy for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from gateway.config.faults import did_you_mean, listed, quoted
+from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
+
+__all__ = [
+    "STATUSES",
+    "Check",
+    "Confidence",
+    "Holdout",
+    "Match",
+    "Mirror",
+    "Prediction",
+    "Review",
+    "Route",
+    "Rule",
+    "Shares",
+    "Then",
+]
+
+STATUSES = (
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""gRPC's status names but OK, in the order of their numbers."""
+
+
+class Match(Block):
+    """Which calls are the route's; all of it must hold."""
+
+    usual: ClassVar[str] = "{model: spam, metadata: {x-tenant: acme}}"
+
+    model: Text | None = Field(
+        None,
+        min_length=1,
+        description="model name in the request; the route's own name if neither model nor method stands here",
+    )
+    method: Text | None = Field(
+        None,
+        pattern=r"^/[^/\s]+/(\*|[^/*\s]+)$",
+        description="RPC as /package.Service/Method, or /package.Service/*",
+    )
+    metadata: Mapping[str, Text] = Field(
+        default_factory=dict, description="metadata that the call must carry, by exact value"
+    )
+
+    @model_validator(mode="after")
+    def _keys(self) -> Match:
+        for key in self.metadata:
+            _metadata_key(key)
+        return self
+
+
+def _metadata_key(key: str) -> None:
+    if not key or key != key.lower() or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in key):
+        raise wrong(f"{quoted(key)} is no metadata key", "lower-case letters, digits and - _ .")
+    if key.endswith("-bin"):
+        raise wrong(f"{quoted(key)} is binary metadata", "a key whose values are text")
+    if key.startswith("grpc-"):
+        raise wrong(f"{quoted(key)} belongs to gRPC itself", "a key of your own")
+
+
+class Prediction(Block):
+    """What is read out of an answer, one per row of the batch."""
+
+    usual: ClassVar[str] = "{scores: probabilities, classes: [ham, spam], positive: spam}"
+
+    scores: Text | None = Field(
+        None,
+        min_length=1,
+        description="output with scores: [rows, classes], or [rows] for the score of `positive`",
+    )
+    label: Text | None = Field(
+        None, min_length=1, description="output with the label, BYTES or a class index"
+    )
+    confidence: Text | None = Field(None, min_length=1, description="output with the model's own confidence")
+    value: Text | None = Field(
+        None, min_length=1, description="output with a number that is neither score nor label"
+    )
+    classes: tuple[Text, ...] = Field((), max_length=4096, description="labels in the order of the scores")
+    positive: Text | None = Field(None, description="the class that precision and recall are about")
+    threshold: Share = Field(0.5, description="flagged when score(positive) is at least this")
+    datatype: Literal["FP16", "BF16", "FP32", "FP64"] = Field(
+        "FP32", description="type of scores in a static answer"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Prediction:
+        outputs = [self.scores, self.label, self.value]
+        if not any(outputs):
+            raise wrong(
+                "nothing is read",
+                "scores, label or value, each with the name of an output",
+                "for example {scores: probabilities, classes: [ham, spam], positive: spam}",
+            )
+        if self.value and (self.scores or self.label):
+            raise wrong("both value and scores or label", "value alone, or scores and label")
+        if self.scores and len(self.classes) < 2:
+            raise wrong(
+                "scores without classes",
+                "the classes in the order of the scores",
+                "for example classes: [ham, spam]",
+            )
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise wrong(f"the class {quoted(twice)} stands here twice", "each class once")
+        if self.positive is not None and self.value:
+            raise wrong("positive beside value", "no positive: a plain value has no classes")
+        if self.positive is not None and self.classes and self.positive not in self.classes:
+            raise wrong(
+                f"positive is {quoted(self.positive)}, which is not among the classes",
+                listed(self.classes),
+                did_you_mean(self.positive, self.classes),
+            )
+        return self
+
+
+def _pair(value: Any) -> Any:
+    if (
+        isinstance(value, (list, tuple))
+        and len(value) == 2
+        and all(type(v) in (int, float) for v in value)
+        and value[0] > value[1]
+    ):
+        raise wrong(
+            f"the range starts at {value[0]} and ends at {value[1]}",
+            "the lower end first",
+            f"write [{value[1]}, {value[0]}]",
+        )
+    return value
+
+
+class Check(Block):
+    """What a prediction must be besides present, finite and of the right shape."""
+
+    usual: ClassVar[str] = "{range: [0, 1], sum: 1.0}"
+
+    range: Annotated[tuple[Number, Number], AfterValidator(_pair)] | None = Field(
+        None, description="every score or value lies in it, ends included"
+    )
+    sum: Number | None = Field(None, description="what the scores of a row add up to")
+    sum_tolerance: Annotated[Number, Field(ge=0)] = Field(0.001, description="how far the sum may be off")
+    labels: tuple[Text, ...] | None = Field(
+        None, min_length=1, description="labels that may be answered; the classes if absent"
+    )
+
+
+class Confidence(Block):
+    """When a prediction is sure enough to be given to the caller."""
+
+    usual: ClassVar[str] = "{floor: 0.8}"
+
+    measure: Text = Field(
+        "max_probability",
+        description="max_probability, margin, entropy (normalised, higher is surer), or output:<name>",
+    )
+    floor: Number | None = Field(None, description="below it the prediction is a miss")
+    per_label: Mapping[str, Number] = Field(default_factory=dict, description="floor by predicted label")
+    per_segment: Mapping[str, Number] = Field(
+        default_factory=dict, description='floor by segment, "device=phone"'
+    )
+
+    @model_validator(mode="after")
+    def _measure(self) -> Confidence:
+        known = ("max_probability", "margin", "entropy")
+        if self.measure not in known and not (self.measure.startswith("output:") and len(self.measure) > 7):
+            raise wrong(
+                f"measure is {quoted(self.measure)}",
+                "max_probability, margin, entropy or output:<name>",
+                did_you_mean(self.measure, known),
+            )
+        if not self.measure.startswith("output:"):
+            floors = {"floor": self.floor, **self.per_label, **self.per_segment}
+            for name, floor in floors.items():
+                if floor is not None and not 0 <= floor <= 1:
+                    raise wrong(
+                        f"the floor {name if name != 'floor' else ''} is {floor:g}".replace("  ", " "),
+                        f"0 to 1, which is where {self.measure} lies",
+                        f"write {floor / 100:g} for {floor:g} %" if 1 < floor <= 100 else "",
+                    )
+        return self
+
+
+def _then(value: Any) -> Any:
+    if isinstance(value, str):
+        if value in ("next", "review"):
+            return {value: True}
+        words = ("next", "review", "to", "answer", "reject")
+        raise wrong(
+            f"{quoted(value)}",
+            "next, review, {to: backend}, {answer: backend} or {reject: STATUS, message: why}",
+            did_you_mean(value, words),
+        )
+    if isinstance(value, dict) and ("next" in value or "review" in value):
+        raise wrong("next or review as a block", "the word alone", "write then: next")
+    return value
+
+
+class Then(Block):
+    """What a rule does: exactly one of these."""
+
+    usual: ClassVar[str] = (
+        "next, review, {to: backend}, {answer: backend} or {reject: INVALID_ARGUMENT, message: why}"
+    )
+
+    next: bool = False
+    review: bool = False
+    to: Text | None = None
+    answer: Text | None = None
+    reject: Text | None = None
+    message: Text = Field("", max_length=1024)
+
+    @model_validator(mode="after")
+    def _one(self) -> Then:
+        given = [name for name in ("next", "review", "to", "answer", "reject") if getattr(self, name)]
+        if len(given) != 1:
+            raise wrong(
+                " and ".join(given) if given else "nothing to do",
+                "one of next, review, {to: backend}, {answer: backend}, {reject: STATUS, message: why}",
+            )
+        if self.reject is not None and self.reject not in STATUSES:
+            raise wrong(
+                f"{quoted(self.reject)} is no gRPC status that refuses",
+                "a status such as INVALID_ARGUMENT",
+                did_you_mean(self.reject, STATUSES),
+            )
+        if self.message and self.reject is None:
+            raise wrong(
+                "a message without reject",
+                "reject beside it",
+                "write {reject: INVALID_ARGUMENT, message: ...}",
+            )
+        return self
+
+
+class Rule(Block):
+    """A CEL expression and what happens where it holds."""
+
+    usual: ClassVar[str] = "{name: big, on: request, when: 'request.rows > 64', then: next}"
+
+    name: Name | None = Field(None, description="shown as reason `rule:<name>`; rule-1, rule-2 ... if absent")
+    on: Literal["request", "prediction"] = Field(
+        "request", description="before the backend is called, or on its prediction"
+    )
+    when: Text = Field(min_length=1, max_length=8192, description="CEL that yields true or false")
+    then: Annotated[Then, BeforeValidator(_then, json_schema_input_type=Literal["next", "review"] | Then)] = (
+        Field(description="next, review, {to: backend}, {answer: backend} or {reject: STATUS, message: why}")
+    )
+
+
+class Holdout(Block):
+    """Units that never meet the model: the control group."""
+
+    usual: ClassVar[str] = "{share: 0.02, answer: ham}"
+
+    share: Share = Field(description="of units")
+    answer: Text = Field(description="backend that answers them; not a model of this route")
+
+
+class Mirror(Block):
+    """A backend that gets a copy; its answer is compared and thrown away."""
+
+    usual: ClassVar[str] = "{to: spam-v4, share: 0.1}"
+
+    to: Text = Field(description="backend that gets the copy")
+    share: Share = Field(1.0, description="of units")
+    max_in_flight: Count = Field(64, description="copies under way; what is more is dropped and counted")
+    max_bytes: Count = Field(4_194_304, description="a longer request is not copied")
+    timeout_ms: Milliseconds = Field(1000, description="after it the copy is given up")
+
+
+class Shares(Block):
+    """Probability of review by what the model said."""
+
+    usual: ClassVar[str] = "0.05, or {flagged: 0.3, unflagged: 0.02}"
+
+    flagged: Share
+    unflagged: Share
+
+
+def _shares(value: Any) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {"flagged": value, "unflagged": value}
+    return value
+
+
+class Review(Block):
+    """A random sample that people look at, with its probability kept."""
+
+    usual: ClassVar[str] = "{per_hour: 60, capture: [inputs]}"
+
+    queue: Name = Field("default", description="queue the tasks go to")
+    per_hour: Annotated[Number, Field(gt=0)] | None = Field(
+        None,
+        description="tasks people can do; shares follow the traffic (60 if neither this nor share is given)",
+    )
+    share: Annotated[Shares, BeforeValidator(_shares, json_schema_input_type=Share | Shares)] | None = Field(
+        None, description="probability of review: one number, or {flagged: .., unflagged: ..}"
+    )
+    capture: tuple[Literal["inputs"], ...] = Field(
+        (), description="what is kept of the sampled calls; nothing if absent"
+    )
+    redact: tuple[Text, ...] = Field((), description="what is taken out of it first: inputs.<name>")
+
+    @model_validator(mode="after")
+    def _redact(self) -> Review:
+        for name in self.redact:
+            if not name.startswith("inputs.") or len(name) < 8:
+                raise wrong(
+                    f"{quoted(name)}", "inputs.<name of an input>", f"write inputs.{name}" if name else ""
+                )
+        if self.redact and not self.capture:
+            raise wrong(
+                "redact without capture",
+                "capture: [inputs] beside it",
+                "nothing is captured, so nothing has to be redacted",
+            )
+        return self
+
+    @property
+    def wanted_per_hour(self) -> float | None:
+        """Tasks per hour to aim at; None where the shares are given."""
+        if self.share is not None and self.per_hour is None:
+            return None
+        return 60.0 if self.per_hour is None else self.per_hour
+
+
+def _on_miss(value: Any) -> Any:
+    if value == "rows":
+        raise wrong("falling back row by row (rows) is not supported yet", "call", "take it out")
+    return value
+
+
+class Route(Block):
+    """What a call is matched to."""
+
+    usual: ClassVar[str] = "{chain: [model, static]}"
+    later: ClassVar[Mapping[str, str]] = {
+        "loop_guard": "the way out for a unit that keeps meeting fallbacks",
+        "explore": "exploration of several backends",
+        "objective": "thresholds set by an objective",
+        "costs": "thresholds set by costs",
+        "gates": "quality gates",
+        "autonomy": "changes made by the gateway itself",
+    }
+
+    match: Match = Field(
+        default_factory=Match, description="which calls; the model of the route's name if absent"
+    )
+    chain: Annotated[tuple[Text, ...], BeforeValidator(as_list)] = Field(
+        min_length=1, max_length=16, description="backends in order, within one deadline"
+    )
+    deadline_ms: Milliseconds | None = Field(
+        None, description="for the whole chain; never longer than the caller's"
+    )
+    on_miss: Annotated[Literal["call"], BeforeValidator(_on_miss)] = Field(
+        "call", description="a batch falls back whole"
+    )
+    prediction: Prediction | None = Field(
+        None, description="what is read out of an answer; nothing if absent"
+    )
+    check: Check = Field(default_factory=Check, description="what a prediction must be")
+    confidence: Confidence | None = Field(None, description="when a prediction is sure enough")
+    rules: tuple[Rule, ...] = Field((), max_length=256, description="in order; the first that holds decides")
+    holdout: Holdout | None = Field(None, description="units that never meet the model")
+    mirror: tuple[Mirror, ...] = Field((), max_length=8, description="backends that get copies")
+    review: Review | None = Field(None, description="sample for people")
+    kill_switch: bool = Field(False, description="skip every model; static answers go on")
+
+    def rule_name(self, index: int) -> str:
+        """The rule's name, given or made."""
+        return self.rules[index].name or f"rule-{index + 1}"

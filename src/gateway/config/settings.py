@@ -1,0 +1,302 @@
+"""The settings as a tree of frozen blocks. Every default stands here, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+
+from gateway.config.faults import did_you_mean, quoted
+from gateway.config.fields import (
+    Block,
+    Count,
+    Endpoint,
+    Listening,
+    Milliseconds,
+    Name,
+    Number,
+    Share,
+    Text,
+    as_list,
+    wrong,
+)
+from gateway.config.routes import Route
+
+__all__ = [
+    "FORM",
+    "Answer",
+    "Backend",
+    "From",
+    "Identity",
+    "Limits",
+    "Listen",
+    "Receipts",
+    "Secrets",
+    "Settings",
+    "Telemetry",
+]
+
+FORM = 1
+"""The form of the settings file that this version writes."""
+
+
+class Listen(Block):
+    """Where callers and operators come in."""
+
+    usual: ClassVar[str] = '{inference: "127.0.0.1:8080", admin: "127.0.0.1:9090"}'
+    later: ClassVar[Mapping[str, str]] = {
+        "tls": "TLS",
+        "control": "a port of its own for feedback and review",
+    }
+
+    inference: Listening = Field(
+        "127.0.0.1:8080", description="HOST:PORT or unix:/path; port 0 takes a free one"
+    )
+    admin: Listening | None = Field(
+        "127.0.0.1:9090", description="health, readiness and metrics; null for none"
+    )
+
+
+class From(Block):
+    """Where in a call a value stands."""
+
+    kind: Literal["metadata", "param"]
+    name: str = Field(min_length=1)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+def _from(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    kind, colon, name = value.partition(":")
+    wanted = "metadata:<key> or param:<name>"
+    if kind == "caller" and colon:
+        raise wrong(f"{quoted(value)} is not supported yet", wanted, "callers have no identity without TLS")
+    if kind not in ("metadata", "param") or not name.strip():
+        mend = f"write metadata:{value}" if not colon and value else did_you_mean(kind, ("metadata", "param"))
+        raise wrong(f"{quoted(value)}", wanted, mend)
+    name = name.strip()
+    if kind == "metadata" and (name != name.lower() or " " in name or name.endswith("-bin")):
+        raise wrong(
+            f"{quoted(name)} is no key of text metadata",
+            "lower-case letters, digits and - _ .",
+            f"write {kind}:{name.lower()}",
+        )
+    return {"kind": kind, "name": name}
+
+
+Source = Annotated[From, BeforeValidator(_from, json_schema_input_type=str)]
+
+
+class Identity(Block):
+    """Whom sticky choices follow, and the slices that quality is reported by."""
+
+    usual: ClassVar[str] = '{unit: "metadata:x-user-id", segments: {device: "metadata:x-device"}}'
+
+    unit: Source | None = Field(None, description="metadata:<key> or param:<name>; else the request id")
+    segments: Mapping[Name, Source] = Field(
+        default_factory=dict,
+        max_length=8,
+        description="name: metadata:<key> or param:<name>; few values each",
+    )
+
+
+def _secret(value: Any) -> Any:
+    """An empty one counts as absent (`${GATEWAY_SALT:-}`); the fault never shows it."""
+    value = getattr(value, "text", value)
+    if isinstance(value, str) and 0 < len(value) < 16:
+        raise wrong(
+            f"a secret of {len(value)} characters",
+            "at least 16 characters",
+            "python -c 'import secrets; print(secrets.token_hex())' makes one",
+        )
+    return value or None
+
+
+def _keys(value: Any) -> Any:
+    return (
+        [key for key in map(_secret, value) if key is not None]
+        if isinstance(value, list)
+        else as_list(_secret(value)) or ()
+    )
+
+
+class Secrets(Block):
+    """What the hashes and receipts rest on; made and kept in `state_dir` where absent."""
+
+    usual: ClassVar[str] = '{salt: "${GATEWAY_SALT}", receipt_keys: ["file:/run/keys/receipt"]}'
+
+    salt: Annotated[SecretStr | None, BeforeValidator(_secret)] = Field(
+        None, description="16 characters or more, or file:<path>; replicas must share it"
+    )
+    receipt_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_keys)] = Field(
+        (), max_length=8, description="16 characters or more, or file:<path>; the first signs, all verify"
+    )
+
+
+class Answer(Block):
+    """A static answer, in the terms of the route's prediction."""
+
+    usual: ClassVar[str] = "{label: ham, score: 0.0}"
+
+    label: Text | None = Field(None, description="a class")
+    score: Share | None = Field(None, description="of `positive`")
+    scores: tuple[Share, ...] | None = Field(None, min_length=1, description="of all classes")
+    value: Number | None = Field(None, description="for routes that read a value")
+
+    @model_validator(mode="after")
+    def _something(self) -> Answer:
+        if self.label is None and self.score is None and self.scores is None and self.value is None:
+            raise wrong(
+                "an answer without anything in it",
+                "label, score, scores or value",
+                "for example {label: ham, score: 0.0}",
+            )
+        return self
+
+
+class Backend(Block):
+    """Something that can answer: a model server's model, or a static answer."""
+
+    usual: ClassVar[str] = '{grpc: "127.0.0.1:8001", model: spam} or {answer: {label: ham}}'
+    later: ClassVar[Mapping[str, str]] = {"people": "answers by people while the caller waits"}
+
+    grpc: (
+        Annotated[
+            tuple[Endpoint, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
+        ]
+        | None
+    ) = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description='"HOST:PORT", "dns:HOST:PORT" or "unix:/path", or a list of such',
+    )
+    model: Text | None = Field(
+        None, min_length=1, description="model name to ask for; the caller's if absent"
+    )
+    version: Text | None = Field(None, min_length=1, description="model version to ask for")
+    timeout_ms: Milliseconds | None = Field(None, description="for one attempt")
+    max_in_flight: Count = Field(256, description="calls under way; what is more is a miss (overload)")
+    connect_timeout_ms: Milliseconds = Field(300, description="for a connection to stand")
+    answer: Answer | None = Field(None, description="a static answer")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Backend:
+        if (self.grpc is None) == (self.answer is None):
+            both = self.grpc is not None
+            raise wrong(
+                "both grpc and answer" if both else "neither grpc nor answer",
+                'grpc: "HOST:PORT" for a model, or answer: {label: ..} for a static answer',
+            )
+        only = sorted(
+            {"model", "version", "timeout_ms", "max_in_flight", "connect_timeout_ms"} & self.model_fields_set
+        )
+        if self.answer is not None and only:
+            raise wrong(f"{only[0]} beside answer", "answer alone: nothing is called", f"take {only[0]} out")
+        return self
+
+    @property
+    def static(self) -> bool:
+        """Whether it answers without any model."""
+        return self.answer is not None
+
+
+class Limits(Block):
+    """What bounds memory, whatever peers do."""
+
+    buffer_bytes: Annotated[Count, Field(ge=1024)] = Field(
+        65_536, description="messages up to this are held whole; longer ones stream"
+    )
+    replay_bytes: Count = Field(
+        4_194_304, description="a streamed request is kept for fallback and copies up to this"
+    )
+    answer_bytes: Count = Field(16_777_216, description="an answer that a route reads may be this long")
+    request_head_bytes: Annotated[Count, Field(ge=256)] = Field(
+        65_536, description="how much of a request is searched for model, id and inputs"
+    )
+    max_rows: Annotated[Count, Field(le=1_048_576)] = Field(65_536, description="rows of a batch")
+
+
+class Receipts(Block):
+    """What makes a receipt good."""
+
+    max_age_h: Annotated[Number, Field(gt=0, le=876_000)] = Field(
+        2160.0, description="older receipts are refused"
+    )
+
+
+class Telemetry(Block):
+    """What leaves for observers."""
+
+    usual: ClassVar[str] = '{otlp: "http://127.0.0.1:4317", trace_share: 0.01}'
+
+    otlp: Text | None = Field(
+        None, pattern=r"^https?://[^/\s]+(/\S*)?$", description="OTLP receiver over gRPC; none if absent"
+    )
+    trace_share: Share = Field(
+        0.01, description="of calls that get spans, besides those whose caller asks for it"
+    )
+
+
+def _ledger(value: str) -> str:
+    if value.startswith(("postgresql:", "postgres:")):
+        raise wrong("a ledger in PostgreSQL is not supported yet", "sqlite", "write ledger: sqlite")
+    if value != "sqlite" and not value.startswith("sqlite:///"):
+        raise wrong(
+            f"{quoted(value)}", "sqlite, or sqlite:///path/to/file.db", did_you_mean(value, ("sqlite",))
+        )
+    return value
+
+
+def _workers(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, str) and value.isdecimal():
+        return int(value[:9])
+    if value != "auto" and not (whole and 1 <= value <= 1024):
+        raise wrong(f"{value!r}" if whole else quoted(str(value)), "auto, or a whole number from 1 to 1024")
+    return int(value) if whole else value
+
+
+class Settings(Block):
+    """The whole file. Paths are absolute after loading; a relative one starts at the file's folder."""
+
+    usual: ClassVar[str] = "backends: and routes:"
+
+    settings: int = Field(FORM, description="form of this file")
+    listen: Listen = Field(default_factory=Listen)
+    workers: Annotated[Literal["auto"] | int, BeforeValidator(_workers)] = Field(
+        "auto", description="threads that forward calls; auto is one per processor"
+    )
+    identity: Identity = Field(default_factory=Identity)
+    secrets: Secrets = Field(default_factory=Secrets)
+    state_dir: Path = Field(Path("state"), description="folder of the ledger and of secrets that were made")
+    ledger: Annotated[Text, AfterValidator(_ledger)] = Field(
+        "sqlite", description="sqlite (in state_dir), or sqlite:///path/to/file.db"
+    )
+    lists: Mapping[Name, Annotated[tuple[Text, ...], BeforeValidator(as_list)]] = Field(
+        default_factory=dict, description="texts that rules look into, or file:<path> with one a line"
+    )
+    default_backend: Text | None = Field(None, description="gets untouched what matches no route")
+    limits: Limits = Field(default_factory=Limits)
+    receipts: Receipts = Field(default_factory=Receipts)
+    telemetry: Telemetry = Field(default_factory=Telemetry)
+    backends: Mapping[Name, Backend] = Field(default_factory=dict, max_length=4096)
+    routes: Mapping[Name, Route] = Field(default_factory=dict, max_length=4096)
+
+    @property
+    def worker_count(self) -> int:
+        """Threads to start."""
+        if self.workers == "auto":
+            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return self.workers
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's address with an absolute path."""
+        return f"sqlite:///{self.state_dir / 'ledger.db'}" if self.ledger == "sqlite" else self.ledger

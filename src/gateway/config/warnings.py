@@ -1,0 +1,104 @@
+"""What is allowed and probably not meant."""
+
+from __future__ import annotations
+
+from gateway.config.faults import Fault, Path
+from gateway.config.routes import Route
+from gateway.config.settings import Settings
+from gateway.config.source import Source
+
+__all__ = ["warnings_of"]
+
+
+def warnings_of(settings: Settings, source: Source) -> list[Fault]:
+    """Every warning, in the order of the file."""
+    made: list[Fault] = []
+    for name, route in settings.routes.items():
+        made.extend(_of_route(("routes", name), route, settings, source))
+    used = _used(settings)
+    unused = [name for name in settings.backends if name not in used]
+    made.extend(source.fault(("backends", name), "no route uses this backend", key=True) for name in unused)
+    return sorted(made, key=lambda fault: (fault.line is None, fault.line or 0, fault.column or 0))
+
+
+def _used(settings: Settings) -> set[str]:
+    used = {settings.default_backend or ""}
+    for route in settings.routes.values():
+        used.update(route.chain, (mirror.to for mirror in route.mirror))
+        used.update(name for rule in route.rules for name in (rule.then.to, rule.then.answer) if name)
+        used.update([route.holdout.answer] if route.holdout else [])
+    return used
+
+
+def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> list[Fault]:
+    made: list[Fault] = []
+    alone = len(route.chain) == 1
+    static = settings.backends[route.chain[0]].static
+    confidence = route.confidence
+    floored = confidence is not None and bool(
+        confidence.floor is not None or confidence.per_label or confidence.per_segment
+    )
+    if floored and alone:
+        made.append(
+            source.fault(
+                (*path, "confidence"),
+                "a floor with nothing to fall back on: what is below it ends as an error",
+                mend="add a backend or a static answer to the chain",
+            )
+        )
+    if confidence is not None and not floored:
+        made.append(
+            source.fault(
+                (*path, "confidence"),
+                "confidence without a floor rejects nothing",
+                mend="for example floor: 0.8",
+            )
+        )
+    nexts = [index for index, rule in enumerate(route.rules) if rule.then.next]
+    if alone and nexts and not floored:
+        made.append(
+            source.fault(
+                (*path, "rules", nexts[0], "then"),
+                "next in a chain of one: such calls end as errors",
+                mend="add a backend or a static answer to the chain",
+            )
+        )
+    if route.kill_switch:
+        answers = any(settings.backends[name].static for name in route.chain)
+        end = "static answers only" if answers else "and nothing else can answer: every call fails"
+        made.append(source.fault((*path, "kill_switch"), f"the kill switch is on: {end}"))
+    if static and alone and not route.mirror:
+        made.append(
+            source.fault((*path, "chain"), "no model in this route: every call gets the static answer")
+        )
+    if route.prediction is not None and route.prediction.positive is None and route.prediction.value is None:
+        made.append(
+            source.fault(
+                (*path, "prediction"),
+                "without positive there is no precision and no recall",
+                mend="name the class they are about, positive: spam",
+            )
+        )
+    if route.review is not None and not route.review.capture:
+        made.append(
+            source.fault(
+                (*path, "review"),
+                "reviewers will see no inputs",
+                mend="capture: [inputs], with redact for what they must not see",
+            )
+        )
+    if route.holdout is not None and route.holdout.share >= 0.5:
+        made.append(
+            source.fault(
+                (*path, "holdout", "share"), f"{route.holdout.share:.0%} of units never meet the model"
+            )
+        )
+    if settings.identity.unit is None and route.holdout is not None and route.holdout.share > 0:
+        made.append(
+            source.fault(
+                (*path, "holdout"),
+                "without identity.unit a unit is one call, so nobody is held out for long",
+                mend='for example identity: {unit: "metadata:x-user-id"}',
+            )
+        )
+    return made

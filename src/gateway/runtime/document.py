@@ -1,0 +1,161 @@
+"""Checked settings and what was learnt, as the document that the data plane compiles.
+
+The data plane knows no defaults: every field is always there, null where nothing is set. Settings are in a user's
+words, the document in the machine's: names of routes become matches, `then` becomes one kind with its values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from gateway.config import Backend, Route, Settings
+from gateway.config.fields import Block
+from gateway.config.routes import Review, Then
+from gateway.config.settings import From
+from gateway.runtime.batch import PolicyNames
+
+__all__ = ["FIRST_SHARES", "document", "names", "settings_path"]
+
+FIRST_SHARES: Final = (0.05, 0.01)
+"""Review probabilities (flagged, unflagged) of a route with `per_hour`, until its traffic is known."""
+
+Path = tuple[str | int, ...]
+
+
+def document(
+    settings: Settings,
+    *,
+    version: int,
+    salt_hex: str,
+    receipt_keys: Sequence[bytes],
+    review_shares: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, Any]:
+    """The policy document.
+
+    Args:
+        version: of the policy, at least 1. salt_hex: 64 hex digits. receipt_keys: the first signs, all verify.
+        review_shares: by route, probabilities (flagged, unflagged) that were worked out from its traffic; a route whose
+            settings give `share` keeps that.
+    """
+    shares = review_shares or {}
+    return {
+        "version": version,
+        "salt": salt_hex,
+        "receipt_keys": [key.hex() for key in receipt_keys],
+        "default_backend": settings.default_backend,
+        "identity": {
+            "unit": _source(settings.identity.unit),
+            "segments": [
+                {"name": name, "from": _source(source)} for name, source in settings.identity.segments.items()
+            ],
+        },
+        "lists": {name: list(entries) for name, entries in settings.lists.items()},
+        "limits": _plain(settings.limits),
+        "trace_share": settings.telemetry.trace_share,
+        "backends": [_backend(name, backend) for name, backend in settings.backends.items()],
+        "routes": [_route(name, route, shares.get(name)) for name, route in settings.routes.items()],
+    }
+
+
+def names(policy: Mapping[str, Any]) -> PolicyNames:
+    """The names behind the indexes of a document's routes, backends and rules."""
+    return PolicyNames(
+        routes=tuple(route["name"] for route in policy["routes"]),
+        backends=tuple(backend["name"] for backend in policy["backends"]),
+        rules=tuple(tuple(rule["name"] for rule in route["rules"]) for route in policy["routes"]),
+    )
+
+
+def settings_path(policy: Mapping[str, Any], path: Sequence[str | int]) -> Path:
+    """Where in the settings a path of the document comes from."""
+    parts = list(path)
+    if len(parts) >= 2 and parts[0] in ("routes", "backends") and isinstance(parts[1], int):
+        entries = policy[str(parts[0])]
+        if parts[1] < len(entries):
+            parts[1] = entries[parts[1]]["name"]
+    if parts[:2] == ["identity", "segments"] and len(parts) > 2 and isinstance(parts[2], int):
+        parts[2] = policy["identity"]["segments"][parts[2]]["name"]
+        del parts[3:]
+    if parts[:1] == ["trace_share"]:
+        parts = ["telemetry", *parts]
+    elif parts[:1] == ["salt"] or parts[:1] == ["receipt_keys"]:
+        parts = ["secrets", *parts]
+    if parts[:1] == ["backends"] and "endpoints" in parts:
+        parts[parts.index("endpoints")] = "grpc"
+    return tuple(parts)
+
+
+def _plain(block: Block) -> dict[str, Any]:
+    return block.model_dump(mode="json")
+
+
+def _source(source: From | None) -> dict[str, str] | None:
+    return None if source is None else {source.kind: source.name}
+
+
+def _backend(name: str, backend: Backend) -> dict[str, Any]:
+    if backend.answer is not None:
+        return {"name": name, "kind": "static", **_plain(backend.answer)}
+    return {
+        "name": name,
+        "kind": "grpc",
+        "endpoints": list(backend.grpc or ()),
+        "model": backend.model,
+        "version": backend.version,
+        "timeout_ms": backend.timeout_ms,
+        "max_in_flight": backend.max_in_flight,
+        "connect_timeout_ms": backend.connect_timeout_ms,
+    }
+
+
+def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[str, Any]:
+    prediction, match = route.prediction, route.match
+    check = _plain(route.check)
+    if prediction is not None and prediction.label and prediction.classes and check["labels"] is None:
+        check["labels"] = list(prediction.classes)
+    return {
+        "name": name,
+        "match": {
+            "model": match.model if match.model or match.method else name,
+            "method": match.method,
+            "metadata": dict(match.metadata),
+        },
+        "chain": list(route.chain),
+        "deadline_ms": route.deadline_ms,
+        "prediction": None if prediction is None else _plain(prediction),
+        "check": check,
+        "confidence": None if route.confidence is None else _plain(route.confidence),
+        "rules": [
+            {"name": route.rule_name(index), "on": rule.on, "when": rule.when, "then": _then(rule.then)}
+            for index, rule in enumerate(route.rules)
+        ],
+        "holdout": None if route.holdout is None else _plain(route.holdout),
+        "mirror": [_plain(mirror) for mirror in route.mirror],
+        "review": None if route.review is None else _review(route.review, learnt),
+        "kill_switch": route.kill_switch,
+    }
+
+
+def _then(then: Then) -> dict[str, str]:
+    if then.to is not None:
+        return {"kind": "to", "backend": then.to}
+    if then.answer is not None:
+        return {"kind": "answer", "backend": then.answer}
+    if then.reject is not None:
+        return {"kind": "reject", "status": then.reject, "message": then.message}
+    return {"kind": "review" if then.review else "next"}
+
+
+def _review(review: Review, learnt: tuple[float, float] | None) -> dict[str, Any]:
+    if review.share is not None:
+        flagged, unflagged = review.share.flagged, review.share.unflagged
+    else:
+        flagged, unflagged = learnt or FIRST_SHARES
+    return {
+        "queue": review.queue,
+        "flagged": flagged,
+        "unflagged": unflagged,
+        "capture": list(review.capture),
+        "redact": list(review.redact),
+    }

@@ -1,0 +1,14 @@
+"""Records become spans, metrics and text; what happens becomes structured logs.
+
+In: batches of records (`Telemetry.consume`), and numbers that other rooms keep (`Source`, polled at
+collection).
+Out: OTLP traces and metrics by the SDK's exporters, the same metrics as Prometheus text, log lines.
+Never: sits on a call's path, blocks whoever hands it a batch, lets a receiver hold up shutdown, or writes out
+payloads. What does not fit is dropped whole and counted in `gateway.dropped`.
+"""
+
+from gateway.telemetry.logs import configure_logs
+from gateway.telemetry.registry import Point, Source
+from gateway.telemetry.telemetry import Telemetry, TelemetryOptions, plane_source
+
+__all__ = ["Point", "Source", "Telemetry", "TelemetryOptions", "configure_logs", "plane_source"]

@@ -1,0 +1,210 @@
+"""The catalogue of what is measured: names, kinds, units, attributes and limits, in one place.
+
+Both ways out (OTLP and Prometheus text) render from it, and a point that is not in it is refused, so that no
+metric can appear by accident. The `rpc.*` names are those of the semantic conventions; they stand here as
+text because importing the conventions' package costs 3 MB in every sidecar. A test compares them with the
+installed conventions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = [
+    "CATALOGUE",
+    "ERROR_TYPE",
+    "OVERFLOW",
+    "RPC_METHOD",
+    "RPC_STATUS_CODE",
+    "RPC_SYSTEM_NAME",
+    "SERIES_LIMIT",
+    "STATUS_NAMES",
+    "UNRECOGNISED_METHOD",
+    "Instrument",
+    "Kind",
+    "status_name",
+]
+
+RPC_SYSTEM_NAME: Final = "rpc.system.name"
+RPC_METHOD: Final = "rpc.method"
+RPC_STATUS_CODE: Final = "rpc.response.status_code"
+ERROR_TYPE: Final = "error.type"
+UNRECOGNISED_METHOD: Final = "_OTHER"
+"""What the conventions want for a method nobody serves: a caller may invent any number of names."""
+
+OVERFLOW: Final = "otel.metric.overflow"
+"""Marks the one series that takes what came after an instrument's limit (OpenTelemetry metrics SDK,
+cardinality limits).
+"""
+
+SERIES_LIMIT: Final = 1000
+"""Series that one instrument may have, unless it says otherwise."""
+
+STATUS_NAMES: Final = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+
+
+def status_name(code: int) -> str:
+    """The gRPC status as the conventions spell it; codes beyond the list keep their number."""
+    return STATUS_NAMES[code] if 0 <= code < len(STATUS_NAMES) else f"CODE_{code}"
+
+
+Kind = Literal["counter", "updown", "gauge", "histogram"]
+
+# The conventions' advice for RPC durations, with finer steps below: a small model answers in less than their
+# first.
+# fmt: off
+_CALL_SECONDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075,
+    0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)
+_OVERHEAD_SECONDS: Final = (
+    1e-5, 2.5e-5, 5e-5, 7.5e-5, 1e-4, 1.5e-4, 2.5e-4, 5e-4, 7.5e-4,
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
+)
+_SCORE_DIFFERENCE: Final = (
+    -1.0, -0.5, -0.25, -0.1, -0.05, -0.02, -0.01, -0.001, 0.0,
+    0.001, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0,
+)
+# fmt: on
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One metric.
+
+    `attributes`: every key a series may carry. `unit`: UCUM, as OTLP sends it; `{thing}` is an annotation
+    that Prometheus leaves out. `bounds`: upper, inclusive edges of a histogram's buckets, in the unit.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    text: str
+    attributes: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+    series_limit: int = SERIES_LIMIT
+
+
+_RPC = (RPC_SYSTEM_NAME, RPC_METHOD, RPC_STATUS_CODE, ERROR_TYPE)
+
+CATALOGUE: Final = {
+    instrument.name: instrument
+    for instrument in (
+        Instrument(
+            "rpc.server.call.duration",
+            "histogram",
+            "s",
+            "Calls as their callers see them.",
+            _RPC,
+            _CALL_SECONDS,
+        ),
+        Instrument(
+            "rpc.client.call.duration",
+            "histogram",
+            "s",
+            "Attempts at backends.",
+            (*_RPC, "backend"),
+            _CALL_SECONDS,
+        ),
+        Instrument(
+            "gateway.decisions",
+            "counter",
+            "{decision}",
+            "Decisions, one per row of a call.",
+            ("route", "outcome", "reason"),
+        ),
+        Instrument(
+            "gateway.overhead",
+            "histogram",
+            "s",
+            "The gateway's own time in a call: all of it, less what was spent waiting on backends.",
+            ("route",),
+            _OVERHEAD_SECONDS,
+        ),
+        Instrument(
+            "gateway.attempts",
+            "counter",
+            "{attempt}",
+            "Attempts at backends, by how each ended.",
+            ("route", "backend", "reason"),
+        ),
+        Instrument("gateway.in_flight", "updown", "{call}", "Calls under way."),
+        Instrument(
+            "gateway.circuit.state",
+            "gauge",
+            "{state}",
+            "1 for the state that a backend's circuit is in.",
+            ("backend", "state"),
+        ),
+        Instrument(
+            "gateway.mirror",
+            "counter",
+            "{prediction}",
+            "Mirrored predictions: agreed, disagreed, scored (no label to compare) or failed.",
+            ("route", "to", "result"),
+        ),
+        Instrument(
+            "gateway.mirror.difference",
+            "histogram",
+            "1",
+            "The shadow's score less the primary's.",
+            ("route", "to"),
+            _SCORE_DIFFERENCE,
+        ),
+        Instrument(
+            "gateway.dropped",
+            "counter",
+            "{item}",
+            "What did not fit and was left out, whole: copies, spans, records, series.",
+            ("what", "reason"),
+        ),
+        Instrument("gateway.review.open", "gauge", "{task}", "Review tasks nobody has answered.", ("queue",)),
+        Instrument("gateway.review.age", "gauge", "s", "Age of the oldest open review task.", ("queue",)),
+        Instrument("gateway.labels", "counter", "{label}", "Labels counted.", ("source", "kind", "route")),
+        Instrument(
+            "gateway.confusion",
+            "counter",
+            "{prediction}",
+            "Labelled predictions by cell (tp, fp, fn, tn); weighted ones by 1/inclusion probability.",
+            ("route", "segment", "cell", "weighted"),
+        ),
+        Instrument(
+            "gateway.precision",
+            "gauge",
+            "1",
+            "Precision and its 95 % interval.",
+            ("route", "segment", "bound"),
+        ),
+        Instrument(
+            "gateway.recall", "gauge", "1", "Recall and its 95 % interval.", ("route", "segment", "bound")
+        ),
+        Instrument(
+            "gateway.gate",
+            "gauge",
+            "{gate}",
+            "1 for the verdict that a gate stands at.",
+            ("route", "gate", "verdict"),
+        ),
+        Instrument("gateway.policy.version", "gauge", "{version}", "The policy that new calls see."),
+    )
+}
+"""Every metric by its name."""

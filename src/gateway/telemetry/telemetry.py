@@ -1,0 +1,131 @@
+"""One object that the runtime hands its batches to, and that the admin port asks for text."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import gateway
+from gateway.telemetry.aggregate import add_batch
+from gateway.telemetry.registry import Point, Registry, Source
+
+if TYPE_CHECKING:
+    from gateway.runtime.batch import Batch
+    from gateway.telemetry.otlp import OtlpExport
+    from gateway.telemetry.prometheus import PrometheusText
+
+__all__ = ["Telemetry", "TelemetryOptions", "plane_source"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryOptions:
+    """How telemetry leaves.
+
+    `otlp`: "http://host:port" of a gRPC receiver, None for none. `queue_spans`: spans that may wait for it,
+    about 300 bytes each. `timeout_s`: how long one export may take, with its retries.
+    """
+
+    otlp: str | None = None
+    instance_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    metrics_period_s: float = 15.0
+    timeout_s: float = 5.0
+    queue_spans: int = 8192
+    batch_spans: int = 512
+
+
+class Telemetry:
+    """Records in; spans, metrics and text out. Nothing here ever waits for a receiver but `stop`, and that is
+    bounded.
+    """
+
+    content_type: ClassVar[str] = "text/plain; version=0.0.4; charset=utf-8"
+    """What `prometheus` writes, for the header."""
+
+    def __init__(
+        self,
+        options: TelemetryOptions | None = None,
+        sources: Sequence[Source] = (),
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._options = options or TelemetryOptions()
+        self._registry = Registry(sources, clock_ns=clock_ns)
+        self._resource = {
+            "service.name": "model-gateway",
+            "service.version": gateway.__version__,
+            "service.instance.id": self._options.instance_id,
+        }
+        self._text: PrometheusText | None = None
+        self._otlp: OtlpExport | None = None
+        if self._options.otlp is not None:
+            self._otlp = self._make_otlp(self._options.otlp)
+
+    def start(self) -> None:
+        """Start exporting; without an OTLP endpoint there is nothing to start."""
+        if self._otlp is not None:
+            self._otlp.start()
+
+    def consume(self, batch: Batch) -> None:
+        """Count a batch and queue its traced calls. Called by one thread; does not raise, does not wait."""
+        try:
+            add_batch(batch, self._registry)
+            if self._otlp is not None:
+                self._otlp.put(batch)
+        except Exception:
+            # Telemetry is not worth the thread that drains the data plane.
+            logger.exception("a batch could not be counted")
+            self._registry.drop("batch", "failed")
+
+    def prometheus(self) -> bytes:
+        """Everything as it stands, in Prometheus' text format 0.0.4."""
+        if self._text is None:
+            from gateway.telemetry.prometheus import PrometheusText
+
+            self._text = PrometheusText(self._registry.collect, self._resource)
+        return self._text.text()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Send what is left within `timeout_s`; whatever a receiver does, this returns a second later at
+        most.
+        """
+        if self._otlp is not None:
+            self._otlp.stop(timeout_s)
+
+    def _make_otlp(self, endpoint: str) -> OtlpExport:
+        from gateway.telemetry.otlp import OtlpExport
+
+        return OtlpExport(
+            endpoint,
+            self._registry,
+            self._resource,
+            version=gateway.__version__,
+            metrics_period_s=self._options.metrics_period_s,
+            timeout_s=self._options.timeout_s,
+            queue_spans=self._options.queue_spans,
+            batch_spans=self._options.batch_spans,
+        )
+
+
+def plane_source(counters: Callable[[], Mapping[str, int]], policy_version: Callable[[], int]) -> Source:
+    """The data plane's own counters (`dropped.<what>.<reason>`, `in_flight`) and the policy's version as
+    points.
+    """
+
+    def points() -> list[Point]:
+        found = [Point("gateway.policy.version", policy_version())]
+        for name, value in counters().items():
+            head, _, rest = name.partition(".")
+            if name == "in_flight":
+                found.append(Point("gateway.in_flight", value))
+            elif head == "dropped":
+                what, _, reason = rest.partition(".")
+                found.append(Point("gateway.dropped", value, {"what": what, "reason": reason}))
+        return found
+
+    return points
