@@ -8,7 +8,7 @@ belong to the same predictions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar
 
@@ -169,6 +169,7 @@ class Population:
     rows: Ints
 
 
+T = TypeVar("T")
 _Columns = TypeVar("_Columns", Calls, Shadows, Labelled, Population)
 _DTYPES = {"Text": np.str_, "Ints": np.int64, "Floats": np.float64, "NDArray[np.bool_]": np.bool_}
 
@@ -281,9 +282,13 @@ class Reader:
         return _columns(Labelled, self._rows(query.order_by(label.c.time_us, label.c.id)))
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[Any]:
+        return self.snapshot(lambda connection: connection.execute(query).all())
+
+    def snapshot(self, work: Callable[[sa.Connection], T]) -> T:
+        """What `work` reads, from one consistent state."""
         try:
             with self._engine.connect() as connection:
-                return connection.execute(query).all()
+                return work(connection)
         except sa.exc.DBAPIError as error:
             raise LedgerUnavailable(f"the ledger cannot be read now: {error.orig}") from error
 
