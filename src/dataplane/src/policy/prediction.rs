@@ -41,13 +41,24 @@ impl Predictions {
     }
 }
 
-/// Why an answer holds no prediction: where, what was found, what was wanted.
+/// Why an answer has no prediction that the route could use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidOutput(pub Box<str>);
+pub struct InvalidOutput {
+    /// What was found and what was wanted, for `explain` and the error that names the chain.
+    pub words: std::borrow::Cow<'static, str>,
+}
+
+impl InvalidOutput {
+    pub fn new(words: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        InvalidOutput {
+            words: words.into(),
+        }
+    }
+}
 
 impl std::fmt::Display for InvalidOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.words)
     }
 }
 

@@ -364,7 +364,7 @@ impl<'a> Tensor<'a> {
 }
 
 pub(super) fn invalid(output: &str, words: impl std::fmt::Display) -> InvalidOutput {
-    InvalidOutput(format!("output '{}': {words}", shorten(output)).into())
+    InvalidOutput::new(format!("output '{}': {words}", shorten(output)))
 }
 
 /// The front of a text that a peer wrote, short enough for a message.
