@@ -2,9 +2,39 @@
 //!
 //! In: a compiled policy, what a request's head says, what a backend's answer predicts. Out: what to do next, and at the
 //! end the decision with its reasons. Never: I/O, a clock, randomness, or an allocation on the usual path.
+//!
+//! `Policy::compile` takes the whole document or names every fault in it; `Policy::route` finds a call's route; `Call`
+//! walks it: `begin`, then `next` / `miss` / `judge` until somebody has answered or nobody is left, then `finish`.
 
+mod call;
+mod choice;
+mod compile;
+mod compile_prediction;
+mod compile_route;
+mod compiled;
+mod decision;
+mod document;
+mod finish;
+mod matching;
 pub mod prediction;
+mod reading;
+mod request;
+mod rule;
+mod segment;
 pub mod spec;
+mod words;
 
+pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step, UNIT_METADATA};
+pub use choice::Choice;
+pub use compiled::{
+    Backend, BackendIx, BackendKind, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror, ModelBackend,
+    NO_INDEX, Policy, Review, Route, RouteIx, Source,
+};
+pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use prediction::{InvalidOutput, Label, Predictions};
+pub use reading::{Reading, label_text};
+pub use request::{Metadata, Request};
+pub use rule::{Action, Rule, Stage};
+pub use segment::{SEGMENT_BYTES, Segment};
 pub use spec::{Input, Param, PredictionSpec, StaticAnswer};
+pub use words::{OUTCOMES, Outcome, REASONS, Reason, status};

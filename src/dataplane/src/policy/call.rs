@@ -1,0 +1,437 @@
+//! The state machine of one call: whom to ask next, whether what came is good enough, and at the end why.
+//!
+//! ```text
+//! begin => next                 holdout and request rules are judged in `begin`
+//! next  => Attempt => judge => Accept => finish
+//!                  => judge => Miss   => next
+//!                  => miss            => next        the backend failed
+//!                  => pass_on         => finish      the failure is the caller's own
+//!       => Static                     => finish
+//!       => Reject                     => finish
+//!       => Exhausted                  => finish
+//! any   => abort                      => finish      time ran out, or the caller went away
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::compiled::{BackendIx, NO_INDEX, Policy, Route, RouteIx};
+use super::decision::Attempt;
+use super::prediction::{InvalidOutput, Predictions};
+use super::reading::{self, Reading};
+use super::request::Request;
+use super::segment::{Segment, with_value};
+use super::words::{Reason, status};
+use super::choice::salted;
+
+/// Metadata by which a caller names the unit.
+pub const UNIT_METADATA: &str = "gateway-unit";
+/// Metadata by which a caller keeps a call from being shown to people.
+pub const NO_REVIEW_METADATA: &str = "gateway-no-review";
+
+/// Time kept back for a static answer: it needs hardly any.
+const STATIC_RESERVE: Duration = Duration::from_millis(10);
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Ask this model backend.
+    Attempt(BackendIx),
+    /// Give this static answer; the call ends so.
+    Static(BackendIx),
+    /// Refuse the call.
+    Reject { status: u8, message: Arc<str> },
+    /// Nobody is left.
+    Exhausted,
+}
+
+/// Whether an answer is good enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    Accept,
+    /// Not this one: ask `next`, which also knows what a rule wants instead.
+    Miss(Reason),
+}
+
+/// Why a row or the call did not get its first choice.
+pub(super) type Why = (Reason, u16);
+
+/// How the call ended.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    Answered(BackendIx),
+    Static(BackendIx),
+    Rejected { status: u8, message: Arc<str>, rule: u16 },
+    Exhausted,
+    /// The backend's status is the caller's own affair.
+    PassedOn { backend: BackendIx, status: u8 },
+    Aborted { reason: Reason, status: u8 },
+}
+
+/// What a rule wants instead of the chain's next backend.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    To(BackendIx),
+    Answer(BackendIx),
+    Reject { status: u8, message: Arc<str>, rule: u16 },
+}
+
+/// One call under way. Owns what it needs, so that it can outlive the request's buffers.
+#[derive(Debug)]
+pub struct Call {
+    pub(super) policy: Arc<Policy>,
+    pub(super) route: RouteIx,
+    pub(super) id: [u8; 16],
+    pub(super) unit: u64,
+    pub(super) segment: Segment,
+    /// Rows that the request claims to hold.
+    pub(super) asked_rows: u32,
+    pub(super) no_review: bool,
+    pub(super) held_out: bool,
+    /// Next position in the chain.
+    position: usize,
+    current: Option<BackendIx>,
+    pub(super) wish: Option<Wish>,
+    pub(super) attempts: SmallVec<[Attempt; 4]>,
+    /// The first miss: why the caller did not get the first choice.
+    pub(super) first: Option<Why>,
+    /// Each row's own first miss, where rows differ; empty where all share the call's.
+    pub(super) own: SmallVec<[Option<Why>; 1]>,
+    /// Readings of the last judged answer.
+    pub(super) readings: SmallVec<[Reading; 1]>,
+    /// Rows that a rule wants a person to see; empty where there are none.
+    pub(super) marked: SmallVec<[bool; 1]>,
+    pub(super) mark_all: bool,
+    pub(super) mirrors: SmallVec<[u16; 2]>,
+    pub(super) failed_rules: SmallVec<[u16; 2]>,
+    /// What was wrong with the last invalid output, for `explain`.
+    invalid: Option<InvalidOutput>,
+    pub(super) end: Option<End>,
+}
+
+impl Call {
+    /// Begins a call of `route`, an index that `policy` gave. `id` is the decision's.
+    pub fn begin(policy: Arc<Policy>, route: RouteIx, request: &Request, id: [u8; 16]) -> Call {
+        let segment = policy.segments.of(request);
+        let mut call = Call {
+            route,
+            id,
+            unit: 0,
+            segment,
+            asked_rows: request.rows,
+            no_review: request.metadata.get(NO_REVIEW_METADATA) == Some("1"),
+            held_out: false,
+            position: 0,
+            current: None,
+            wish: None,
+            attempts: SmallVec::new(),
+            first: None,
+            own: SmallVec::new(),
+            readings: SmallVec::new(),
+            marked: SmallVec::new(),
+            mark_all: false,
+            mirrors: SmallVec::new(),
+            failed_rules: SmallVec::new(),
+            invalid: None,
+            end: None,
+            policy,
+        };
+        call.assign(request);
+        call
+    }
+
+    /// Holdout and shadows, by the unit.
+    fn assign(&mut self, request: &Request) {
+        let policy = Arc::clone(&self.policy);
+        let route = policy.route_at(self.route);
+        let id = self.id;
+        with_unit(&policy, request, &id, |unit| {
+            self.unit = if policy.salt.is_empty() { xxh3_64(unit) } else { salted(&policy.salt, unit) };
+            if let Some(holdout) = &route.holdout
+                && holdout.choice.chosen(unit)
+            {
+                self.held_out = true;
+                self.first = Some((Reason::Holdout, NO_INDEX));
+                self.wish = Some(Wish::Answer(holdout.answer));
+            }
+            // Who is held out never touches a model, and the kill switch stops them all.
+            if !self.held_out && !route.kill_switch {
+                let chosen = (0u16..).zip(&route.mirror).filter(|(_, mirror)| mirror.choice.chosen(unit));
+                self.mirrors = chosen.map(|(position, _)| position).collect();
+            }
+        });
+        if self.wish.is_some() {
+            self.mirrors.clear();
+        }
+    }
+
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    pub fn route_index(&self) -> RouteIx {
+        self.route
+    }
+
+    pub fn route(&self) -> &Route {
+        self.policy.route_at(self.route)
+    }
+
+    pub fn id(&self) -> &[u8; 16] {
+        &self.id
+    }
+
+    /// `xxh3_64(salt || unit)`.
+    pub fn unit(&self) -> u64 {
+        self.unit
+    }
+
+    pub fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Positions in the route's `mirror` that get a copy; known from the beginning.
+    pub fn mirrors(&self) -> &[u16] {
+        &self.mirrors
+    }
+
+    /// The backend that is being asked.
+    pub fn current(&self) -> Option<BackendIx> {
+        self.current
+    }
+
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+
+    /// What was wrong with the last answer that was invalid.
+    pub fn invalid(&self) -> Option<&InvalidOutput> {
+        self.invalid.as_ref()
+    }
+
+    /// Whom to ask next. Once the call has ended it says how, again.
+    pub fn next(&mut self) -> Step {
+        if let Some(end) = &self.end {
+            return match end {
+                End::Static(backend) => Step::Static(*backend),
+                End::Rejected { status, message, .. } => Step::Reject { status: *status, message: Arc::clone(message) },
+                _ => Step::Exhausted,
+            };
+        }
+        let policy = Arc::clone(&self.policy);
+        let chain = &policy.route_at(self.route).chain;
+        let wished = match self.wish.take() {
+            Some(Wish::Reject { status, message, rule }) => {
+                self.end = Some(End::Rejected { status, message: Arc::clone(&message), rule });
+                return Step::Reject { status, message };
+            }
+            Some(Wish::Answer(backend)) => Some(backend),
+            Some(Wish::To(backend)) => {
+                // Rerouted to a later one of the chain: those passed over were not wanted.
+                if let Some(position) = chain.iter().position(|known| *known == backend) {
+                    self.position = self.position.max(position + 1);
+                }
+                Some(backend)
+            }
+            None => None,
+        };
+        if let Some(step) = wished.and_then(|backend| self.try_backend(backend)) {
+            return step;
+        }
+        while let Some(&backend) = chain.get(self.position) {
+            self.position += 1;
+            if let Some(step) = self.try_backend(backend) {
+                return step;
+            }
+        }
+        self.end = Some(End::Exhausted);
+        Step::Exhausted
+    }
+
+    /// The step that asks `backend`; `None` where it was asked already or is passed over.
+    fn try_backend(&mut self, backend: BackendIx) -> Option<Step> {
+        if self.attempts.iter().any(|attempt| attempt.backend == backend) {
+            return None;
+        }
+        if self.policy.backend(backend).is_model() {
+            if self.route().kill_switch {
+                self.pass_over(backend, Reason::KillSwitch);
+                return None;
+            }
+            self.current = Some(backend);
+            return Some(Step::Attempt(backend));
+        }
+        // A static answer is as long as the request claims to be: it must not be made to grow beyond the limit.
+        if usize::try_from(self.asked_rows).is_ok_and(|rows| rows > self.policy.limits.max_rows) {
+            self.pass_over(backend, Reason::Overload);
+            return None;
+        }
+        self.attempts.push(Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: 0, made: false });
+        self.end = Some(End::Static(backend));
+        Some(Step::Static(backend))
+    }
+
+    /// Notes a backend that was not asked, and why.
+    fn pass_over(&mut self, backend: BackendIx, reason: Reason) {
+        self.first.get_or_insert((reason, NO_INDEX));
+        self.attempts.push(Attempt { backend, reason, rule: NO_INDEX, status: 0, made: false });
+    }
+
+    /// The attempt under way failed: `backend_error`, `deadline` or `overload`, with the gRPC status it failed by (0
+    /// where there was none).
+    pub fn miss(&mut self, reason: Reason, status: u8) {
+        self.end_attempt((reason, NO_INDEX), status);
+    }
+
+    pub(super) fn end_attempt(&mut self, (reason, rule): Why, status: u8) {
+        if let Some(backend) = self.current.take() {
+            self.first.get_or_insert((reason, rule));
+            self.attempts.push(Attempt { backend, reason, rule, status, made: true });
+        }
+    }
+
+    /// The attempt under way failed by a status that is the caller's own affair (`status::is_miss` says no): it is
+    /// passed on as it is.
+    pub fn pass_on(&mut self, status: u8) {
+        if let Some(backend) = self.current {
+            self.end_attempt((Reason::BackendError, NO_INDEX), status);
+            self.end = Some(End::PassedOn { backend, status });
+        }
+    }
+
+    /// Ends the call without an answer: time ran out (`Deadline`, `DEADLINE_EXCEEDED`), or the caller went away.
+    pub fn abort(&mut self, reason: Reason, status: u8) {
+        self.end_attempt((reason, NO_INDEX), status);
+        self.end = Some(End::Aborted { reason, status });
+    }
+
+    /// The attempt under way answered, and the route reads no prediction.
+    pub fn accept(&mut self) {
+        if let Some(backend) = self.current.take() {
+            self.attempts.push(Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: status::OK, made: true });
+            self.end = Some(End::Answered(backend));
+        }
+    }
+
+    /// Judges the answer of the attempt under way: checks, prediction rules, confidence.
+    pub fn judge(&mut self, request: &Request, predictions: Result<&Predictions, &InvalidOutput>) -> Judgement {
+        let policy = Arc::clone(&self.policy);
+        let route = policy.route_at(self.route);
+        let Some(spec) = &route.prediction else {
+            self.accept();
+            return Judgement::Accept;
+        };
+        self.readings.clear();
+        self.marked.clear();
+        let read = predictions.map_err(Clone::clone).and_then(|predictions| {
+            reading::shape(spec, predictions, self.asked_rows)?;
+            Ok(predictions)
+        });
+        let predictions = match read {
+            Ok(predictions) => predictions,
+            Err(invalid) => return self.invalid_output(invalid),
+        };
+        let first_answer = self.first.is_none();
+        let mut invalid = None;
+        let mut own: SmallVec<[Option<Why>; 1]> = SmallVec::new();
+        for row in 0..predictions.rows {
+            match reading::check_row(spec, &route.check, predictions, row) {
+                Ok(()) => own.push(None),
+                Err(words) => {
+                    own.push(Some((Reason::InvalidOutput, NO_INDEX)));
+                    invalid.get_or_insert(words);
+                }
+            }
+        }
+        if let Some(invalid) = invalid {
+            if first_answer {
+                self.own = own;
+            }
+            return self.invalid_output(invalid);
+        }
+        let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
+        let rows = 0..predictions.rows;
+        self.readings.extend(rows.map(|row| Reading::of_row(spec, measure, false, predictions, row)));
+        let _ = request;
+        let unsure = self.low_confidence(route, &mut own);
+        let Some(why) = unsure else {
+            self.accept();
+            return Judgement::Accept;
+        };
+        if first_answer {
+            self.own = own;
+        }
+        self.end_attempt(why, status::OK);
+        Judgement::Miss(why.0)
+    }
+
+    fn invalid_output(&mut self, words: InvalidOutput) -> Judgement {
+        self.invalid = Some(words);
+        self.end_attempt((Reason::InvalidOutput, NO_INDEX), status::OK);
+        Judgement::Miss(Reason::InvalidOutput)
+    }
+
+    /// Marks rows under their floor; what the call then misses by.
+    fn low_confidence(&self, route: &Route, own: &mut [Option<Why>]) -> Option<Why> {
+        let confidence = route.confidence.as_ref()?;
+        let mut missed = None;
+        for (reading, own) in self.readings.iter().zip(own) {
+            let floor = reading::floor_of(confidence, reading.label.as_ref(), &self.segment);
+            // Written so that what cannot be compared is not sure.
+            let sure = floor.is_none_or(|floor| reading.confidence >= floor);
+            if !sure && own.is_none() {
+                let why = (Reason::LowConfidence, NO_INDEX);
+                *own = Some(why);
+                missed = Some(why);
+            }
+        }
+        missed
+    }
+
+    /// How long the attempt under way may take, of the time that is left (`None`: no deadline).
+    ///
+    /// The backend's own `timeout_ms` bounds it, and something is kept back for those after it in the chain: half where
+    /// another model may be asked, hardly anything where only a static answer is left, nothing for the last.
+    pub fn budget(&self, left: Option<Duration>) -> Option<Duration> {
+        let own = self.current.and_then(|backend| self.policy.backend(backend).as_model()?.timeout);
+        let share = left.map(|left| {
+            let rest = self.route().chain.get(self.position..).unwrap_or(&[]);
+            let mut rest = rest.iter().filter(|backend| {
+                Some(**backend) != self.current && !self.attempts.iter().any(|one| one.backend == **backend)
+            });
+            match rest.next() {
+                Some(next) if self.policy.backend(*next).is_model() => left / 2,
+                Some(_) => left - STATIC_RESERVE.min(left / 10),
+                None => left,
+            }
+        });
+        match (own, share) {
+            (Some(own), Some(share)) => Some(own.min(share)),
+            (own, share) => own.or(share),
+        }
+    }
+}
+
+/// Hands over the bytes of the unit: metadata, else the settings' source, else the request's id, else the decision's.
+fn with_unit(policy: &Policy, request: &Request, id: &[u8; 16], take: impl FnOnce(&[u8])) {
+    let mut take = Some(take);
+    let mut once = |unit: &[u8]| {
+        if let Some(take) = take.take() {
+            take(unit);
+        }
+    };
+    match request.metadata.get(UNIT_METADATA) {
+        Some(unit) if !unit.is_empty() => return once(unit.as_bytes()),
+        _ => {}
+    }
+    if let Some(source) = &policy.unit {
+        with_value(source, request, |unit| once(unit.as_bytes()));
+    }
+    if !request.id.is_empty() {
+        once(request.id.as_bytes());
+    }
+    once(id);
+}

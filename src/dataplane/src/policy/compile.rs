@@ -1,0 +1,283 @@
+//! A policy document becomes a policy: names become indexes, and everything that can be wrong is found now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::compiled::{
+    Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Source,
+};
+use super::compile_route::RouteCompiler;
+use super::document::{Faults, Node};
+use super::matching::Table;
+use super::rule::Lists;
+use super::segment::{SEGMENT_BYTES, Segments};
+use super::spec::StaticAnswer;
+use crate::error::Fault;
+
+/// Nobody writes more by hand, and an index (two bytes, one value kept back) must hold it.
+const MOST_ENTRIES: usize = 4096;
+/// A message of gRPC is no longer.
+const MOST_MESSAGE_BYTES: u64 = u32::MAX as u64;
+/// A day: longer is a mistake in the unit.
+pub(super) const MOST_MS: u64 = 24 * 3600 * 1000;
+
+impl Policy {
+    /// Compiles a policy document (JSON).
+    ///
+    /// # Errors
+    /// Every fault of the document, each with its path. Nothing of a faulty document is used.
+    pub fn compile(document: &str) -> Result<Policy, Vec<Fault>> {
+        let value: Value = serde_json::from_str(document).map_err(|error| vec![not_json(&error)])?;
+        let faults = Faults::default();
+        let policy = compile(&Node::root(&value, &faults));
+        match policy {
+            Some(policy) if faults.is_empty() => Ok(policy),
+            _ => Err(faults.into_vec()),
+        }
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> Fault {
+    Fault {
+        path: Vec::new(),
+        message: format!("the policy document is not JSON: {error}"),
+        line: u32::try_from(error.line()).ok(),
+        column: u32::try_from(error.column()).ok(),
+    }
+}
+
+fn compile(root: &Node) -> Option<Policy> {
+    const FIELDS: [&str; 10] = [
+        "version",
+        "salt",
+        "receipt_keys",
+        "default_backend",
+        "identity",
+        "lists",
+        "limits",
+        "trace_share",
+        "backends",
+        "routes",
+    ];
+    if !root.object(&FIELDS) {
+        return None;
+    }
+    let version = root.field("version").whole(u64::from(u32::MAX)).unwrap_or_else(|| {
+        root.field("version").need_count(u64::from(u32::MAX));
+        0
+    });
+    let salt = hex(&root.field("salt"));
+    let receipt_keys = root.field("receipt_keys").items().iter().map(hex).collect();
+    let (unit, segments) = identity(&root.field("identity"));
+    let lists = Arc::new(lists(&root.field("lists")));
+    let limits = limits(&root.field("limits"));
+    let trace_share = root.field("trace_share").need_share();
+
+    let backends = backends(&root.field("backends"));
+    let mut by_name: HashMap<&str, BackendIx> = HashMap::new();
+    for (index, backend) in (0..).zip(&backends) {
+        by_name.entry(&backend.name).or_insert(index);
+    }
+    let default_backend = default_backend(&root.field("default_backend"), &backends, &by_name);
+
+    let routes = root.field("routes");
+    let items = routes.items();
+    if items.len() > MOST_ENTRIES {
+        routes.fault(format!("found {} routes, at most {MOST_ENTRIES} are possible", items.len()));
+        return None;
+    }
+    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists);
+    let mut matches = Vec::new();
+    let mut compiled = Vec::new();
+    for (index, item) in (0..).zip(&items) {
+        if let Some((matched, route)) = compiler.route(item) {
+            matches.push((index, matched));
+            compiled.push(route);
+        }
+    }
+    Some(Policy {
+        version: u32::try_from(version).unwrap_or(0),
+        salt,
+        receipt_keys,
+        default_backend,
+        unit,
+        segments,
+        lists,
+        limits,
+        trace_share,
+        routes: compiled,
+        table: Table::new(matches.into_iter()),
+        backends,
+    })
+}
+
+fn default_backend(node: &Node, backends: &[Backend], by_name: &HashMap<&str, BackendIx>) -> Option<BackendIx> {
+    let name = node.text()?;
+    let Some(&index) = by_name.get(name) else {
+        node.fault(format!("there is no backend {name:?}"));
+        return None;
+    };
+    if !backends[usize::from(index)].is_model() {
+        node.fault(format!("{name:?} is a static answer; what matches no route can only be forwarded to a model server"));
+    }
+    Some(index)
+}
+
+fn hex(node: &Node) -> Vec<u8> {
+    let text = node.need_text();
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok())).collect();
+    match digits {
+        Some(digits) if digits.len() % 2 == 0 => digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect(),
+        _ => {
+            // The text is a secret: it is not shown.
+            node.fault("wanted hexadecimal digits, two for each byte");
+            Vec::new()
+        }
+    }
+}
+
+fn identity(node: &Node) -> (Option<Source>, Segments) {
+    if !node.object(&["unit", "segments"]) {
+        return (None, Segments::default());
+    }
+    let unit = source(&node.field("unit"));
+    let mut names: Vec<(Box<str>, Source)> = Vec::new();
+    for item in node.field("segments").items() {
+        if !item.object(&["name", "from"]) {
+            continue;
+        }
+        let name = item.field("name").need_text();
+        if name.contains([',', '=']) || names.iter().any(|(known, _)| &**known == name) {
+            item.field("name").fault(format!("found {name:?}, wanted a name of its own without `,` or `=`"));
+        }
+        match source(&item.field("from")) {
+            Some(from) => names.push((name.into(), from)),
+            None => item.field("from").fault("wanted {\"metadata\": name} or {\"param\": name}"),
+        }
+    }
+    let segments = Segments::new(names).unwrap_or_else(|| {
+        node.field("segments").fault(format!(
+            "names and values of all segments must fit in {SEGMENT_BYTES} bytes; use fewer or shorter names"
+        ));
+        Segments::default()
+    });
+    (unit, segments)
+}
+
+fn source(node: &Node) -> Option<Source> {
+    if node.is_null() || !node.object(&["metadata", "param"]) {
+        return None;
+    }
+    let (metadata, param) = (node.field("metadata"), node.field("param"));
+    match (metadata.boxed(), param.boxed()) {
+        (Some(name), None) => Some(Source::Metadata(name.to_ascii_lowercase().into())),
+        (None, Some(name)) => Some(Source::Param(name)),
+        _ => {
+            node.fault("wanted one of `metadata` and `param`");
+            None
+        }
+    }
+}
+
+fn lists(node: &Node) -> Lists {
+    node.entries().into_iter().map(|(name, items)| (name.into(), items.texts().into_iter().collect())).collect()
+}
+
+fn limits(node: &Node) -> Limits {
+    node.object(&["buffer_bytes", "replay_bytes", "answer_bytes", "request_head_bytes", "max_rows"]);
+    let bytes = |name| usize::try_from(node.field(name).need_count(MOST_MESSAGE_BYTES)).unwrap_or(usize::MAX);
+    Limits {
+        buffer_bytes: bytes("buffer_bytes"),
+        replay_bytes: bytes("replay_bytes"),
+        answer_bytes: bytes("answer_bytes"),
+        request_head_bytes: bytes("request_head_bytes"),
+        max_rows: bytes("max_rows"),
+    }
+}
+
+fn backends(node: &Node) -> Vec<Backend> {
+    let items = node.items();
+    if items.len() > MOST_ENTRIES {
+        node.fault(format!("found {} backends, at most {MOST_ENTRIES} are possible", items.len()));
+    }
+    let mut backends: Vec<Backend> = Vec::new();
+    for item in items.iter().take(MOST_ENTRIES) {
+        let name: Box<str> = if item.object(&[
+            "name", "kind", "endpoints", "model", "version", "timeout_ms", "max_in_flight", "connect_timeout_ms",
+            "label", "score", "scores", "value",
+        ]) {
+            item.field("name").need_text().into()
+        } else {
+            "".into()
+        };
+        if backends.iter().any(|known| known.name == name) {
+            item.field("name").fault(format!("there are two backends {name:?}"));
+        }
+        let kind = match item.field("kind").text() {
+            Some("static") => BackendKind::Static(static_answer(item)),
+            found => {
+                if found != Some("grpc") {
+                    item.field("kind").fault("wanted \"grpc\" or \"static\"");
+                }
+                BackendKind::Model(model(item))
+            }
+        };
+        // Kept even when faulty, so that indexes and names still lead to the right one.
+        backends.push(Backend { name, kind });
+    }
+    backends
+}
+
+fn static_answer(node: &Node) -> StaticAnswer {
+    let scores = node.field("scores");
+    StaticAnswer {
+        label: node.field("label").boxed(),
+        score: node.field("score").number(),
+        scores: (!scores.is_null()).then(|| scores.items().iter().map(Node::need_number).collect()),
+        value: node.field("value").number(),
+    }
+}
+
+fn model(node: &Node) -> ModelBackend {
+    let endpoints = node.field("endpoints");
+    let items = endpoints.items();
+    if items.is_empty() {
+        endpoints.fault("wanted at least one endpoint");
+    }
+    ModelBackend {
+        endpoints: items.iter().filter_map(endpoint).collect(),
+        model: node.field("model").boxed(),
+        version: node.field("version").boxed(),
+        timeout: milliseconds(&node.field("timeout_ms")),
+        max_in_flight: u32::try_from(node.field("max_in_flight").need_count(u64::from(u32::MAX))).unwrap_or(u32::MAX),
+        connect_timeout: Duration::from_millis(node.field("connect_timeout_ms").need_count(MOST_MS)),
+    }
+}
+
+/// A time in milliseconds, at least one.
+pub(super) fn milliseconds(node: &Node) -> Option<Duration> {
+    (!node.is_null()).then(|| Duration::from_millis(node.need_count(MOST_MS)))
+}
+
+fn endpoint(node: &Node) -> Option<Endpoint> {
+    let text = node.need_text();
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Some(Endpoint::Unix(path.into()));
+    }
+    let (dns, address) = match text.strip_prefix("dns:") {
+        Some(address) => (true, address),
+        None => (false, text),
+    };
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let Some((host, port)) = parts.filter(|(host, port)| !host.is_empty() && *port != 0) else {
+        node.fault(format!("found {text:?}, wanted \"host:port\", \"dns:host:port\" or \"unix:/path\""));
+        return None;
+    };
+    // `[::1]:8001`: the brackets belong to the notation, not to the address.
+    let host: Box<str> = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).into();
+    Some(if dns { Endpoint::Dns { host, port } } else { Endpoint::Tcp { host, port } })
+}

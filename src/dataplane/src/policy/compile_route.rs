@@ -1,0 +1,308 @@
+//! One route of the document: its match, chain, prediction, checks and choices, against the backends that there are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::choice::Choice;
+use super::compile::{MOST_MS, milliseconds};
+use super::compile_prediction as prediction;
+use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
+use super::document::Node;
+use super::matching::{Match, Method};
+use super::rule::{Action, Lists, Rule, Stage};
+use super::segment::Segments;
+use super::spec::PredictionSpec;
+use super::words::status;
+
+/// Every rule may be judged for every call.
+const MOST_RULES: usize = 256;
+/// Every entry of a chain may cost an attempt.
+const MOST_CHAIN: usize = 32;
+
+/// What a route is compiled against.
+pub(super) struct RouteCompiler<'a> {
+    salt: &'a [u8],
+    backends: &'a [Backend],
+    by_name: &'a HashMap<&'a str, BackendIx>,
+    segments: &'a Segments,
+    lists: &'a Arc<Lists>,
+    /// Matches and names of the routes before, to find two that are the same.
+    seen: Vec<(String, Match)>,
+}
+
+impl<'a> RouteCompiler<'a> {
+    pub fn new(
+        salt: &'a [u8],
+        backends: &'a [Backend],
+        by_name: &'a HashMap<&'a str, BackendIx>,
+        segments: &'a Segments,
+        lists: &'a Arc<Lists>,
+    ) -> Self {
+        RouteCompiler { salt, backends, by_name, segments, lists, seen: Vec::new() }
+    }
+
+    pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
+        const FIELDS: [&str; 12] = [
+            "name",
+            "match",
+            "chain",
+            "deadline_ms",
+            "prediction",
+            "check",
+            "confidence",
+            "rules",
+            "holdout",
+            "mirror",
+            "review",
+            "kill_switch",
+        ];
+        if !node.object(&FIELDS) {
+            return None;
+        }
+        let name = node.field("name").need_text();
+        let matched = self.matched(&node.field("match"));
+        self.only_once(node, name, &matched);
+        let spec = prediction::spec(&node.field("prediction"), &node.field("confidence"));
+        let spec = spec.as_ref();
+        let rules = self.rules(&node.field("rules"), name, spec);
+        let route = Route {
+            name: name.into(),
+            model: matched.model.clone(),
+            chain: self.chain(&node.field("chain"), spec),
+            deadline: milliseconds(&node.field("deadline_ms")),
+            check: prediction::check(&node.field("check"), spec),
+            confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
+            holdout: self.holdout(&node.field("holdout"), name, spec),
+            mirror: self.mirrors(&node.field("mirror"), name),
+            review: self.review(&node.field("review"), name, spec),
+            kill_switch: node.field("kill_switch").flag(),
+            has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
+            has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
+            rules,
+            prediction: spec.cloned(),
+        };
+        Some((matched, route))
+    }
+
+    fn matched(&self, node: &Node) -> Match {
+        node.object(&["model", "method", "metadata"]);
+        let field = node.field("method");
+        let method = match field.text() {
+            None => Method::Any,
+            Some(text) => method(text).unwrap_or_else(|| {
+                field.fault(format!("found {text:?}, wanted \"/package.Service/Method\" or \"/package.Service/*\""));
+                Method::Any
+            }),
+        };
+        let mut metadata: Vec<(Box<str>, Box<str>)> = node
+            .field("metadata")
+            .entries()
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase().into(), value.text().unwrap_or("").into()))
+            .collect();
+        metadata.sort();
+        Match { model: node.field("model").boxed(), method, metadata }
+    }
+
+    fn only_once(&mut self, node: &Node, name: &str, matched: &Match) {
+        for (other, known) in &self.seen {
+            if other == name {
+                node.field("name").fault(format!("there are two routes {name:?}"));
+            }
+            if known == matched {
+                node.field("match").fault(format!("the route {other:?} matches the same calls"));
+            }
+        }
+        self.seen.push((name.to_owned(), matched.clone()));
+    }
+
+    /// A backend by name, noting where there is none.
+    fn backend(&self, node: &Node) -> Option<(BackendIx, &'a Backend)> {
+        let name = node.need_text();
+        let found = self.by_name.get(name).map(|&index| (index, &self.backends[usize::from(index)]));
+        if found.is_none() && !name.is_empty() {
+            node.fault(format!("there is no backend {name:?}"));
+        }
+        found
+    }
+
+    fn static_backend(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<BackendIx> {
+        let (index, backend) = self.backend(node)?;
+        if backend.is_model() {
+            node.fault(format!("{:?} is a model; wanted a static answer", backend.name));
+        }
+        prediction::answer_fits(node, backend, spec);
+        Some(index)
+    }
+
+    fn chain(&self, node: &Node, spec: Option<&PredictionSpec>) -> Vec<BackendIx> {
+        let items = node.items();
+        if items.is_empty() || items.len() > MOST_CHAIN {
+            node.fault(format!("found {} backends, wanted 1 to {MOST_CHAIN}", items.len()));
+        }
+        let mut chain = Vec::new();
+        let mut always: Option<&str> = None;
+        for item in items.iter().take(MOST_CHAIN) {
+            let Some((index, backend)) = self.backend(item) else { continue };
+            if chain.contains(&index) {
+                item.fault(format!("{:?} stands in the chain twice", backend.name));
+                continue;
+            }
+            if let Some(always) = always {
+                item.fault(format!("{:?} is never reached: {always:?} before it always answers", backend.name));
+            }
+            if !backend.is_model() {
+                always = Some(&backend.name);
+            }
+            prediction::answer_fits(item, backend, spec);
+            chain.push(index);
+        }
+        chain
+    }
+
+    fn rules(&self, node: &Node, _route: &str, spec: Option<&PredictionSpec>) -> Vec<Rule> {
+        let items = node.items();
+        if items.len() > MOST_RULES {
+            node.fault(format!("found {} rules, at most {MOST_RULES} are possible", items.len()));
+        }
+        let mut rules: Vec<Rule> = Vec::new();
+        for item in items.iter().take(MOST_RULES) {
+            let Some(rule) = self.rule(item, spec) else { continue };
+            if rules.iter().any(|known| known.name == rule.name) {
+                item.field("name").fault(format!("there are two rules {:?}", rule.name));
+            }
+            rules.push(rule);
+        }
+        rules
+    }
+
+    fn rule(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<Rule> {
+        if !node.object(&["name", "on", "when", "then"]) {
+            return None;
+        }
+        let name = node.field("name").need_text();
+        let field = node.field("on");
+        let on = match field.text() {
+            Some("request") => Stage::Request,
+            Some("prediction") => Stage::Prediction,
+            _ => {
+                field.fault("wanted \"request\" or \"prediction\"");
+                return None;
+            }
+        };
+        if on == Stage::Prediction && spec.is_none() {
+            field.fault("the route reads no prediction; give it a `prediction`");
+        }
+        let then = self.action(&node.field("then"), spec)?;
+        Some(Rule { name: name.into(), on, then })
+    }
+
+    fn action(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<Action> {
+        if !node.object(&["kind", "backend", "status", "message"]) {
+            return None;
+        }
+        let kind = node.field("kind");
+        match kind.text() {
+            Some("next") => Some(Action::Next),
+            Some("review") => Some(Action::Review),
+            Some("answer") => self.static_backend(&node.field("backend"), spec).map(Action::Answer),
+            Some("to") => {
+                let to = node.field("backend");
+                let (index, backend) = self.backend(&to)?;
+                prediction::answer_fits(&to, backend, spec);
+                Some(if backend.is_model() { Action::To(index) } else { Action::Answer(index) })
+            }
+            Some("reject") => {
+                let code = node.field("status");
+                let text = code.need_text();
+                let status = status::by_name(text).filter(|status| *status != status::OK);
+                if status.is_none() {
+                    code.fault(format!("found {text:?}, wanted the name of a gRPC status such as INVALID_ARGUMENT"));
+                }
+                let message = node.field("message").text().unwrap_or("refused by a rule of the route");
+                Some(Action::Reject { status: status?, message: message.into() })
+            }
+            _ => {
+                kind.fault("wanted \"next\", \"to\", \"answer\", \"reject\" or \"review\"");
+                None
+            }
+        }
+    }
+
+    fn holdout(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Holdout> {
+        if node.is_null() || !node.object(&["share", "answer"]) {
+            return None;
+        }
+        let share = node.field("share").need_share();
+        let answer = self.static_backend(&node.field("answer"), spec)?;
+        Some(Holdout { choice: Choice::new(self.salt, "holdout", route, share), answer })
+    }
+
+    fn mirrors(&self, node: &Node, route: &str) -> Vec<Mirror> {
+        let mut mirrors: Vec<Mirror> = Vec::new();
+        for item in node.items() {
+            if !item.object(&["to", "share", "max_in_flight", "max_bytes", "timeout_ms"]) {
+                continue;
+            }
+            let field = item.field("to");
+            let Some((to, backend)) = self.backend(&field) else { continue };
+            if !backend.is_model() {
+                field.fault(format!("{:?} is a static answer; a copy can only go to a model", backend.name));
+            }
+            if mirrors.iter().any(|known| known.to == to) {
+                field.fault(format!("there are two mirrors to {:?}", backend.name));
+            }
+            let share = item.field("share").need_share();
+            let most = u64::from(u32::MAX);
+            mirrors.push(Mirror {
+                to,
+                choice: Choice::new(self.salt, &format!("mirror:{}", backend.name), route, share),
+                max_in_flight: u32::try_from(item.field("max_in_flight").need_count(most)).unwrap_or(u32::MAX),
+                max_bytes: item.field("max_bytes").need_count(most),
+                timeout: Duration::from_millis(item.field("timeout_ms").need_count(MOST_MS)),
+            });
+        }
+        mirrors
+    }
+
+    fn review(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Review> {
+        if node.is_null() || !node.object(&["queue", "flagged", "unflagged", "capture", "redact"]) {
+            return None;
+        }
+        if spec.is_none() {
+            node.fault("the route reads no prediction that people could judge; give it a `prediction`");
+        }
+        let capture = node.field("capture");
+        let kept = capture.texts();
+        if kept.iter().any(|what| &**what != "inputs") {
+            capture.fault("only \"inputs\" can be captured");
+        }
+        let mut redact = Vec::new();
+        for item in node.field("redact").items() {
+            match item.need_text().strip_prefix("inputs.") {
+                Some(input) if !input.is_empty() => redact.push(input.into()),
+                _ => item.fault("wanted \"inputs.<name>\""),
+            }
+        }
+        Some(Review {
+            queue: node.field("queue").need_text().into(),
+            choice: Choice::new(self.salt, "review", route, 1.0),
+            flagged: node.field("flagged").need_share(),
+            unflagged: node.field("unflagged").need_share(),
+            capture: kept,
+            redact,
+        })
+    }
+}
+
+fn method(text: &str) -> Option<Method> {
+    let (service, method) = text.strip_prefix('/')?.split_once('/')?;
+    if service.is_empty() || method.is_empty() || method.contains('/') {
+        return None;
+    }
+    Some(match method {
+        "*" => Method::Prefix(text[..text.len() - 1].into()),
+        _ => Method::Exact(text.into()),
+    })
+}

@@ -1,0 +1,249 @@
+//! The compiled policy: indexes instead of names, everything checked, nothing that changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::choice::Choice;
+use super::matching::Table;
+use super::rule::{Lists, Rule};
+use super::segment::Segments;
+use super::spec::{PredictionSpec, StaticAnswer};
+
+/// Position of a route in the policy document.
+pub type RouteIx = u16;
+/// Position of a backend in the policy document.
+pub type BackendIx = u16;
+/// No route, backend, rule or arm.
+pub const NO_INDEX: u16 = u16::MAX;
+
+/// Where a value of the call is taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Metadata(Box<str>),
+    Param(Box<str>),
+}
+
+/// Where a model server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// An address or a name that is resolved once per connection.
+    Tcp { host: Box<str>, port: u16 },
+    /// A name whose every address is an endpoint.
+    Dns { host: Box<str>, port: u16 },
+    Unix(Box<str>),
+}
+
+/// A model on a model server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelBackend {
+    pub endpoints: Vec<Endpoint>,
+    /// The name it is asked by; `None` leaves the caller's.
+    pub model: Option<Box<str>>,
+    pub version: Option<Box<str>>,
+    pub timeout: Option<Duration>,
+    pub max_in_flight: u32,
+    pub connect_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum BackendKind {
+    Model(ModelBackend),
+    Static(StaticAnswer),
+}
+
+/// Something that can answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    pub name: Box<str>,
+    pub kind: BackendKind,
+}
+
+impl Backend {
+    pub fn is_model(&self) -> bool {
+        matches!(self.kind, BackendKind::Model(_))
+    }
+
+    pub fn as_model(&self) -> Option<&ModelBackend> {
+        match &self.kind {
+            BackendKind::Model(model) => Some(model),
+            BackendKind::Static(_) => None,
+        }
+    }
+
+    pub fn as_static(&self) -> Option<&StaticAnswer> {
+        match &self.kind {
+            BackendKind::Static(answer) => Some(answer),
+            BackendKind::Model(_) => None,
+        }
+    }
+}
+
+/// What must hold of a prediction, beyond being present, finite and of the right shape.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Check {
+    pub range: Option<(f64, f64)>,
+    pub sum: Option<f64>,
+    pub sum_tolerance: f64,
+    pub labels: Option<Vec<Box<str>>>,
+}
+
+/// How sure a prediction must be; higher is surer for every measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    MaxProbability,
+    /// Largest less second largest probability.
+    Margin,
+    /// `1 - H(p) / ln(k)`.
+    Entropy,
+    /// The output that `PredictionSpec::confidence` names.
+    Output,
+}
+
+/// Floors of the confidence: the largest of those that apply to a row counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Confidence {
+    pub measure: Measure,
+    pub floor: Option<f64>,
+    /// By class index.
+    pub per_class: Vec<(u16, f64)>,
+    /// By label text, for labels that are not among the classes.
+    pub per_text: Vec<(Box<str>, f64)>,
+    /// By name and value of a segment.
+    pub per_segment: Vec<(Box<str>, Box<str>, f64)>,
+}
+
+/// Units that never meet the model.
+#[derive(Clone, Debug)]
+pub struct Holdout {
+    pub choice: Choice,
+    pub answer: BackendIx,
+}
+
+/// A backend that gets copies.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    pub to: BackendIx,
+    pub choice: Choice,
+    pub max_in_flight: u32,
+    pub max_bytes: u64,
+    pub timeout: Duration,
+}
+
+/// Which predictions are put before people, and with what of the request.
+#[derive(Clone, Debug)]
+pub struct Review {
+    pub queue: Box<str>,
+    pub choice: Choice,
+    pub flagged: f64,
+    pub unflagged: f64,
+    /// What is kept: `inputs`.
+    pub capture: Vec<Box<str>>,
+    /// Names of inputs that never leave the call (`inputs.email` in settings is `email` here).
+    pub redact: Vec<Box<str>>,
+}
+
+/// What a call is matched to.
+#[derive(Debug)]
+pub struct Route {
+    pub name: Box<str>,
+    /// The model it was matched by, if it names one.
+    pub model: Option<Box<str>>,
+    pub chain: Vec<BackendIx>,
+    pub deadline: Option<Duration>,
+    pub prediction: Option<PredictionSpec>,
+    pub check: Check,
+    pub confidence: Option<Confidence>,
+    pub rules: Vec<Rule>,
+    pub holdout: Option<Holdout>,
+    pub mirror: Vec<Mirror>,
+    pub review: Option<Review>,
+    pub kill_switch: bool,
+    /// Whether any rule is judged before / after a backend has answered.
+    pub(super) has_request_rules: bool,
+    pub(super) has_prediction_rules: bool,
+}
+
+impl Route {
+    /// The first model backend of the chain: what `ModelReady` and `ModelMetadata` of the route speak of.
+    pub fn first_model(&self, policy: &Policy) -> Option<BackendIx> {
+        self.chain.iter().copied().find(|backend| policy.backend(*backend).is_model())
+    }
+}
+
+/// Limits that hold for every call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub buffer_bytes: usize,
+    pub replay_bytes: usize,
+    pub answer_bytes: usize,
+    pub request_head_bytes: usize,
+    pub max_rows: usize,
+}
+
+/// A compiled policy document. Immutable: a new document makes a new one.
+#[derive(Debug)]
+pub struct Policy {
+    pub(super) version: u32,
+    pub(super) salt: Vec<u8>,
+    pub(super) receipt_keys: Vec<Vec<u8>>,
+    pub(super) default_backend: Option<BackendIx>,
+    pub(super) unit: Option<Source>,
+    pub(super) segments: Segments,
+    pub(super) lists: Arc<Lists>,
+    pub(super) limits: Limits,
+    pub(super) trace_share: f64,
+    pub(super) backends: Vec<Backend>,
+    pub(super) routes: Vec<Route>,
+    pub(super) table: Table,
+}
+
+impl Policy {
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    pub fn backends(&self) -> &[Backend] {
+        &self.backends
+    }
+
+    /// A backend by an index that this policy gave.
+    pub fn backend(&self, index: BackendIx) -> &Backend {
+        &self.backends[usize::from(index)]
+    }
+
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// A route by an index that this policy gave.
+    pub fn route_at(&self, index: RouteIx) -> &Route {
+        &self.routes[usize::from(index)]
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn default_backend(&self) -> Option<BackendIx> {
+        self.default_backend
+    }
+
+    /// The first signs; all verify.
+    pub fn receipt_keys(&self) -> &[Vec<u8>] {
+        &self.receipt_keys
+    }
+
+    /// Share of calls whose spans are exported when the caller does not say.
+    pub fn trace_share(&self) -> f64 {
+        self.trace_share
+    }
+
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// The route of a call: the most specific that matches.
+    pub fn route(&self, method: &str, model: Option<&str>, metadata: &dyn super::Metadata) -> Option<RouteIx> {
+        self.table.find(method, model, metadata)
+    }
+}

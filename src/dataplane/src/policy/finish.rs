@@ -1,0 +1,156 @@
+//! The end of a call: what its rows, reasons and probabilities come to.
+
+use smallvec::SmallVec;
+
+use super::call::{Call, End, Why};
+use super::compiled::NO_INDEX;
+use super::decision::{Decision, NO_STRATUM, Row, push_reason};
+use super::reading::Reading;
+use super::words::{Outcome, Reason, status};
+
+impl Call {
+    /// The decision. The call is over; what was in it is moved out.
+    pub fn finish(&mut self) -> Decision {
+        let end = self.end.take().unwrap_or(End::Exhausted);
+        let (reason, rule) = self.why(&end);
+        let (outcome, backend, status, message) = self.ending(&end);
+        let rows = self.rows(&end, outcome, (reason, rule));
+        Decision {
+            route: self.route,
+            outcome,
+            reason,
+            rule,
+            backend,
+            status,
+            message,
+            attempts: std::mem::take(&mut self.attempts),
+            rows,
+            mirrors: std::mem::take(&mut self.mirrors),
+            segment: self.segment,
+            unit: self.unit,
+            arm: NO_INDEX,
+            propensity: 1.0,
+            failed_rules: std::mem::take(&mut self.failed_rules),
+        }
+    }
+
+    /// The first miss is why the caller did not get the first choice; a rejection goes by its rule.
+    fn why(&self, end: &End) -> Why {
+        match end {
+            End::Rejected { rule, .. } => (Reason::Rule, *rule),
+            End::Aborted { reason, .. } => self.first.unwrap_or((*reason, NO_INDEX)),
+            _ => self.first.unwrap_or((Reason::Ok, NO_INDEX)),
+        }
+    }
+
+    fn ending(&self, end: &End) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
+        match end {
+            End::Answered(backend) => {
+                let primary = self.route().chain.first() == Some(backend);
+                let outcome = if primary { Outcome::Model } else { Outcome::Fallback };
+                (outcome, Some(*backend), status::OK, None)
+            }
+            End::Static(backend) => {
+                let outcome = if self.held_out { Outcome::Holdout } else { Outcome::Static };
+                (outcome, Some(*backend), status::OK, None)
+            }
+            End::Rejected { status, message, .. } => (Outcome::Rejected, None, *status, Some((&**message).into())),
+            End::PassedOn { backend, status } => (Outcome::Error, Some(*backend), *status, None),
+            End::Aborted { status, .. } => (Outcome::Error, None, *status, Some(self.chain_in_words())),
+            End::Exhausted => self.exhausted(),
+        }
+    }
+
+    /// A single attempt's failing status is passed on; else the last one that failed by a status gives it.
+    fn exhausted(&self) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
+        if let [only] = *self.attempts
+            && only.status != status::OK
+        {
+            return (Outcome::Error, None, only.status, None);
+        }
+        let last = self.attempts.iter().rev().find(|attempt| attempt.status != status::OK);
+        let status = last.map_or(status::UNAVAILABLE, |attempt| attempt.status);
+        (Outcome::Error, None, status, Some(self.chain_in_words()))
+    }
+
+    /// `no backend of the route spam answered: spam-v3 low_confidence, spam-lite backend_error (UNAVAILABLE)`.
+    fn chain_in_words(&self) -> Box<str> {
+        let mut words = format!("no backend of the route {} answered", self.route().name);
+        for (position, attempt) in self.attempts.iter().enumerate() {
+            words.push_str(if position == 0 { ": " } else { ", " });
+            words.push_str(&self.policy.backend(attempt.backend).name);
+            words.push(' ');
+            push_reason(&self.policy, self.route, attempt.reason, attempt.rule, &mut words);
+            if attempt.status != status::OK {
+                words.push_str(" (");
+                words.push_str(status::name(attempt.status));
+                words.push(')');
+            }
+        }
+        words.into()
+    }
+
+    fn rows(&mut self, end: &End, outcome: Outcome, call: Why) -> SmallVec<[Row; 1]> {
+        let readings = match end {
+            End::Answered(_) => std::mem::take(&mut self.readings),
+            End::Static(backend) => {
+                let answer = self.policy.backend(*backend).as_static();
+                let spec = self.route().prediction.as_ref();
+                let reading = spec.zip(answer).map(|(spec, answer)| Reading::of_static(spec, answer));
+                let rows = usize::try_from(self.asked_rows).unwrap_or(usize::MAX).min(self.policy.limits.max_rows);
+                SmallVec::from_elem(reading.unwrap_or_default(), rows.max(1))
+            }
+            _ => SmallVec::new(),
+        };
+        let answered = matches!(end, End::Answered(_) | End::Static(_));
+        let readings = if readings.is_empty() { SmallVec::from_elem(Reading::default(), 1) } else { readings };
+        // A rejection is of the whole call; else a row's own first miss goes before the call's.
+        let own_counts = !matches!(end, End::Rejected { .. });
+        (0u32..)
+            .zip(readings)
+            .map(|(index, reading)| {
+                let own = self.own.get(index as usize).copied().flatten().filter(|_| own_counts);
+                let (reason, rule) = own.unwrap_or(call);
+                let (stratum, review_pi, sampled) =
+                    if answered { self.review(index, &reading) } else { (NO_STRATUM, 0.0, false) };
+                Row {
+                    outcome,
+                    reason,
+                    rule,
+                    label: reading.label,
+                    score: reading.score,
+                    confidence: reading.confidence,
+                    flagged: reading.flagged,
+                    stratum,
+                    review_pi,
+                    sampled,
+                }
+            })
+            .collect()
+    }
+
+    /// Stratum, inclusion probability and choice of one answered row.
+    ///
+    /// A row that a rule marks is put before a person for certain; a caller who wants no review gets none, whatever a
+    /// rule says. A prediction that is neither flagged nor not stands with the unflagged: there is one stratum then.
+    fn review(&self, row: u32, reading: &Reading) -> (u8, f32, bool) {
+        let Some(review) = &self.route().review else { return (NO_STRATUM, 0.0, false) };
+        let flagged = reading.flagged == Some(true);
+        let stratum = u8::from(flagged);
+        if self.no_review {
+            return (stratum, 0.0, false);
+        }
+        let marked = self.mark_all || self.marked.get(row as usize).copied().unwrap_or(false);
+        let share = match (marked, flagged) {
+            (true, _) => 1.0,
+            (false, true) => review.flagged,
+            (false, false) => review.unflagged,
+        };
+        let mut key = [0u8; 20];
+        key[..16].copy_from_slice(&self.id);
+        key[16..].copy_from_slice(&row.to_le_bytes());
+        #[allow(clippy::cast_possible_truncation)] // a probability of 7 digits
+        let review_pi = share as f32;
+        (stratum, review_pi, review.choice.within(&key, share))
+    }
+}

@@ -1,0 +1,48 @@
+//! What a decision sees of a request: borrowed from the call, never copied.
+
+use super::spec::{Input, Param};
+
+/// The call's metadata, by lower-case name. Binary values (`-bin`) are not seen by decisions.
+pub trait Metadata: Sync {
+    /// The first value of that name.
+    fn get(&self, name: &str) -> Option<&str>;
+    /// Every name with its values.
+    fn each(&self, visit: &mut dyn FnMut(&str, &str));
+}
+
+/// A list of pairs is metadata: for tests, `explain` and benchmarks.
+impl<N: AsRef<str> + Sync, V: AsRef<str> + Sync> Metadata for [(N, V)] {
+    fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.iter().find(|(known, _)| known.as_ref() == name)?;
+        Some(value.as_ref())
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &str)) {
+        for (name, value) in self {
+            visit(name.as_ref(), value.as_ref());
+        }
+    }
+}
+
+/// What a decision sees of a request.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// `/package.Service/Method`.
+    pub method: &'a str,
+    /// Empty where the method names no model.
+    pub model: &'a str,
+    /// The request's own id, empty if it has none.
+    pub id: &'a str,
+    /// First dimension of the first input; 1 if unknown.
+    pub rows: u32,
+    pub params: &'a [(&'a str, Param<'a>)],
+    pub inputs: &'a [Input<'a>],
+    pub metadata: &'a dyn Metadata,
+}
+
+impl<'a> Request<'a> {
+    /// The value of a parameter.
+    pub fn param(&self, name: &str) -> Option<Param<'a>> {
+        self.params.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+}

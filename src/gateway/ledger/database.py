@@ -1,0 +1,174 @@
+"""Engines for the databases that a ledger may live in; all that differs between SQLite and PostgreSQL stands
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import QueuePool
+
+from gateway.errors import LedgerError, LedgerUnavailable
+from gateway.ledger.schema import HEAD, KNOWN
+
+__all__ = [
+    "add_up",
+    "check_head",
+    "failure_reason",
+    "insert_once",
+    "is_unavailable",
+    "lock_schema",
+    "reader_engine",
+    "schema_version",
+    "version_fault",
+    "writer_engine",
+]
+
+_REASONS = {
+    "SQLITE_FULL": "disk_full",
+    "SQLITE_IOERR": "io_error",
+    "SQLITE_BUSY": "locked",
+    "SQLITE_LOCKED": "locked",
+    "SQLITE_READONLY": "read_only",
+    "SQLITE_CORRUPT": "broken",
+    "SQLITE_NOTADB": "broken",
+    "SQLITE_CANTOPEN": "not_there",
+}
+
+_BUSY_S = 2.0  # how long SQLite waits for another process's lock before it says so
+
+
+def writer_engine(url: str) -> sa.Engine:
+    """One connection, for the writer's thread.
+
+    SQLite: WAL, so that readers never wait for the writer; synchronous=FULL, so that a commit is on disk;
+    BEGIN IMMEDIATE, so that a lock is met when a transaction begins and not halfway.
+    """
+    return _engine(
+        url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=("journal_mode=WAL", "synchronous=FULL")
+    )
+
+
+def reader_engine(url: str) -> sa.Engine:
+    """A few connections that cannot write."""
+    return _engine(url, pool_size=4, begin="BEGIN", pragmas=("query_only=ON",))
+
+
+def schema_version(connection: sa.Connection) -> str | None:
+    """The version that the database's schema has; None where there is none."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def check_head(engine: sa.Engine) -> None:
+    """Whether the schema is the one that this code was written for.
+
+    Raises: LedgerError if not; LedgerUnavailable when the database cannot be read.
+    """
+    try:
+        with engine.connect() as connection:
+            found = schema_version(connection)
+    except sa.exc.DBAPIError as error:
+        raise LedgerUnavailable(f"the ledger {_shown(engine.url)} cannot be read: {error.orig}") from error
+    if found is None:
+        raise LedgerError(f"{_shown(engine.url)} holds no ledger; `gateway serve` makes one")
+    if found != HEAD:
+        raise LedgerError(version_fault(engine.url, found))
+
+
+def version_fault(url: URL, found: str) -> str:
+    """Words for a schema that is not at head."""
+    if found in KNOWN:
+        return f"the ledger {_shown(url)} has schema {found}, wanted {HEAD}; `gateway serve` brings it up to date"
+    return (
+        f"the ledger {_shown(url)} has schema {found}, made by a newer gateway; this one knows up to {HEAD}. "
+        "Start the newer gateway, or restore a copy from before the upgrade"
+    )
+
+
+def lock_schema(connection: sa.Connection) -> None:
+    """Keep other processes from changing the schema until this transaction ends; BEGIN IMMEDIATE did in SQLite."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7105118)"))
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database is at fault (full, locked, broken, away) and not what was asked of it."""
+    if isinstance(error, sa.exc.DBAPIError):
+        ours = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError, sa.exc.NotSupportedError)
+        return not isinstance(error, ours)
+    return isinstance(error, (sa.exc.TimeoutError, OSError))
+
+
+def failure_reason(error: BaseException) -> str:
+    """One word for counters and logs, from a closed list."""
+    name = str(getattr(getattr(error, "orig", None), "sqlite_errorname", ""))
+    for start, reason in _REASONS.items():
+        if name.startswith(start):
+            return reason
+    return "unavailable" if is_unavailable(error) else "fault"
+
+
+def add_up(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows to a tally: a key that is there already gets its sums raised by the row's."""
+    if not rows:
+        return
+    statement = _insert(connection, table)
+    keys = [column for column in table.c if column.primary_key]
+    sums = {
+        column.name: column + statement.excluded[column.name] for column in table.c if not column.primary_key
+    }
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+
+
+def insert_once(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, leaving those alone whose unique key is there already."""
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    """The dialect's own INSERT, whose ON CONFLICT SQLAlchemy does not offer in general."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def _engine(url: str, *, pool_size: int, begin: str, pragmas: tuple[str, ...]) -> sa.Engine:
+    where = make_url(url)
+    if where.get_backend_name() == "postgresql":
+        if where.drivername == "postgresql":
+            where = where.set(drivername="postgresql+psycopg")
+        return sa.create_engine(where, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
+    if where.get_backend_name() != "sqlite":
+        raise LedgerError(f"a ledger lives in sqlite or postgresql, found {where.get_backend_name()!r}")
+    if not where.database or where.database == ":memory:":
+        raise LedgerError(
+            "a ledger must outlive its process: give sqlite a file, as in sqlite:///state/ledger.db"
+        )
+    engine = sa.create_engine(
+        where, poolclass=QueuePool, pool_size=pool_size, max_overflow=0, connect_args={"timeout": _BUSY_S}
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # else the driver begins transactions as it sees fit
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def start(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _shown(url: URL) -> str:
+    """A URL without its password."""
+    return url.render_as_string(hide_password=True)

@@ -1,0 +1,163 @@
+"""Precision and recall of routes, from what the ledger holds: its columns brought to `gateway.quality`, and
+back with words.
+
+One function for whoever needs these numbers (report, metrics, gates), so that they can never disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gateway.ledger.labels import REVIEW
+from gateway.ledger.reading import Population, Reader, Window
+from gateway.ledger.report_input import LabelCounts, ReviewProgress, label_counts, review_progress
+from gateway.quality import Estimate, Labels, Predictions, Quality, measure, share
+from gateway.types import Outcome
+
+__all__ = ["Feedback", "RouteQuality", "route_qualities", "route_quality"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What one source of feedback says: an early warning, never precision or recall, as nobody knows who
+    answers.
+
+    `confirmed`: of the flagged predictions it speaks of, the share it calls positive. `missed`: of the
+    unflagged ones, the share it calls positive.
+    """
+
+    source: str
+    labels: int
+    confirmed: Estimate
+    missed: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class RouteQuality:
+    """One route's quality in a window.
+
+    `numbers`: precision, recall, F1. `review`: how far the sample is labelled; what is still open is taken to
+    be missing at random within a stratum. `feedback`: by source. `notes`: what a reader must know to believe
+    the numbers, in words.
+    """
+
+    route: str
+    numbers: Quality
+    review: ReviewProgress
+    feedback: tuple[Feedback, ...]
+    notes: tuple[str, ...]
+
+
+def route_quality(
+    reader: Reader, route: str, since_us: int | None = None, until_us: int | None = None, seed: int = 0
+) -> RouteQuality:
+    """One route's quality; a route without predictions has reasons instead of numbers.
+
+    Args:
+        since_us, until_us: the predictions' time, microseconds since 1970, widened to whole hours; None is
+        open. seed: of the Monte Carlo intervals, so that the same ledger gives the same numbers.
+    Raises: LedgerUnavailable when the ledger cannot be read now.
+    """
+    return route_qualities(reader, Window(since_us, until_us, route), seed)[route]
+
+
+def route_qualities(reader: Reader, window: Window, seed: int = 0) -> dict[str, RouteQuality]:
+    """Every route's quality that had predictions or labels in the window, by route; read at once.
+
+    Holdout units are left out: no model made those predictions. Raises as `route_quality`.
+    """
+    population = reader.population(window)
+    labels = label_counts(reader, window)
+    reviews = review_progress(reader, window)
+    routes = {str(route) for route in (*np.unique(population.route), *np.unique(labels.route), *reviews)}
+    if window.route is not None:
+        routes.add(window.route)
+    return {
+        route: _one(route, population, labels, reviews, np.random.default_rng(seed))
+        for route in sorted(routes - {""})
+    }
+
+
+def _one(
+    route: str,
+    population: Population,
+    labels: LabelCounts,
+    reviews: Mapping[str, ReviewProgress],
+    rng: np.random.Generator,
+) -> RouteQuality:
+    here = (population.route == route) & (population.outcome != int(Outcome.HOLDOUT))
+    judged = here & (population.flagged >= 0)
+    predictions = Predictions.of(
+        population.flagged[judged] == 1,
+        population.score_bin[judged],
+        population.pi[judged],
+        population.rows[judged],
+    )
+    sampled = (labels.route == route) & (labels.source == REVIEW) & (labels.flagged >= 0)
+    known = Labels.of(
+        labels.flagged[sampled] == 1,
+        labels.score_bin[sampled],
+        labels.pi[sampled],
+        labels.positive[sampled],
+        labels.count[sampled],
+    )
+    numbers = measure(predictions, known, rng)
+    review = reviews.get(route, ReviewProgress(0, 0, 0, None))
+    if not judged.any() and bool((population.rows[here] > 0).any()):
+        numbers = _without_decisions(numbers)
+    return RouteQuality(route, numbers, review, _feedback(route, labels), _notes(numbers, review))
+
+
+def _without_decisions(numbers: Quality) -> Quality:
+    """Predictions came, but none is positive or negative by itself."""
+    reason = (
+        "predictions of this route are neither positive nor negative: "
+        "set prediction.positive and prediction.threshold"
+    )
+    none = Estimate.unknown(reason, numbers.labels)
+    return replace(numbers, precision=none, recall=none, f1=none, positives=None)
+
+
+def _feedback(route: str, labels: LabelCounts) -> tuple[Feedback, ...]:
+    here = (labels.route == route) & (labels.source != REVIEW)
+    found = []
+    for source in np.unique(labels.source[here]):
+        of_source = here & (labels.source == source)
+        positive = of_source & labels.positive
+        flagged, unflagged = of_source & (labels.flagged == 1), of_source & (labels.flagged == 0)
+        found.append(
+            Feedback(
+                source=str(source),
+                labels=int(labels.count[of_source].sum()),
+                confirmed=share(
+                    int(labels.count[flagged & positive].sum()),
+                    int(labels.count[flagged].sum()),
+                    "no feedback on a flagged prediction",
+                ),
+                missed=share(
+                    int(labels.count[unflagged & positive].sum()),
+                    int(labels.count[unflagged].sum()),
+                    "no feedback on an unflagged prediction",
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def _notes(numbers: Quality, review: ReviewProgress) -> tuple[str, ...]:
+    notes = []
+    if numbers.unreachable and numbers.unreachable < numbers.predictions:
+        part = numbers.unreachable / numbers.predictions
+        notes.append(
+            f"{numbers.unreachable:,} of {numbers.predictions:,} predictions ({part:.1%}) "
+            "could not be reviewed (probability 0); the numbers leave them out"
+        )
+    if review.open and numbers.labels:
+        notes.append(
+            f"{review.open:,} of {review.sampled:,} sampled predictions have no label yet; "
+            "within a stratum they are taken to be like those that have one (missing at random)"
+        )
+    return tuple(notes)

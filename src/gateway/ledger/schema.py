@@ -1,0 +1,228 @@
+"""The ledger's tables, as SQLAlchemy Core sees them.
+
+    policies        what was in force: one row a version
+    decisions       predictions sampled for review or captured, one row each
+    labels          the truth about predictions; append-only, a correction is a further revision, the last one
+    counts captures        payloads of captured calls, redacted before they got here review_tasks    one per
+    sampled prediction, with the state of its lease review_skips    who did not want which task, and why
+    tally_calls     additive: calls and rows by hour, route, policy, backend, segment, outcome, reason
+    tally_scores    additive: rows by hour, ..., flagged, score bin, inclusion probability tally_overhead
+    additive: calls by hour, route, bucket of the gateway's own time tally_shadow    additive: comparisons
+    with shadows
+
+A label carries the facts of its prediction (route, score, flagged, probability...), as the receipt does: it
+is counted without a look-up, and whether or not the decision was ever kept. Times are microseconds since
+1970, UTC; an hour is whole hours since 1970. Outcomes are the numbers of `gateway.types.Outcome`. What is not
+known is NULL in rows that stand alone, and -1 or "" in the keys of tallies, as NULLs do not collide in a
+unique key.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = [
+    "HEAD",
+    "KNOWN",
+    "captures",
+    "decisions",
+    "labels",
+    "metadata",
+    "policies",
+    "review_skips",
+    "review_tasks",
+    "tally_calls",
+    "tally_overhead",
+    "tally_scores",
+    "tally_shadow",
+]
+
+KNOWN: Final = ("0001",)
+"""The schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next.
+"""
+
+HEAD: Final = KNOWN[-1]
+
+_ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("hash", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision", LargeBinary(16), primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("policy", Integer, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("segment", Text, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("label", Text),
+    Column("score", Double),
+    Column("confidence", Double),
+    Column("flagged", Boolean),
+    Column("stratum", SmallInteger),
+    Column("review_pi", Double, nullable=False),
+    Column("sampled", Boolean, nullable=False),
+    Column("arm", Text),
+    Column("propensity", Double, nullable=False),
+    Column("unit", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("decision", LargeBinary(16), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("label", Text),
+    Column("positive", Boolean),
+    Column("value", Double),
+    Column("author", Text, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("policy", Integer, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("segment", Text, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("score", Double),
+    Column("flagged", Boolean),
+    Column("review_pi", Double, nullable=False),
+    Column("sampled", Boolean, nullable=False),
+    UniqueConstraint("decision", "row", "source", "kind", "revision"),
+    Index(None, "time_us"),
+)
+
+captures = Table(
+    "captures",
+    metadata,
+    Column("decision", LargeBinary(16), primary_key=True),
+    Column("time_us", BigInteger, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+)
+
+review_tasks = Table(
+    "review_tasks",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("decision", LargeBinary(16), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("done_us", BigInteger),  # NULL while the task is open
+    Column("lease_token", BigInteger, nullable=False),
+    Column("lease_until_us", BigInteger, nullable=False),
+    Column("reviewer", Text, nullable=False),  # of the last lease
+    UniqueConstraint("decision", "row"),
+    Index(None, "queue", "done_us", "id"),
+)
+
+review_skips = Table(
+    "review_skips",
+    metadata,
+    Column("task", BigInteger, primary_key=True, autoincrement=False),
+    Column("reviewer", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tally_calls = Table(
+    "tally_calls",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("route", Text, primary_key=True),
+    Column("policy", Integer, primary_key=True, autoincrement=False),
+    Column("backend", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
+    Column("reason", Text, primary_key=True),
+    Column("calls", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tally_scores = Table(
+    "tally_scores",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("route", Text, primary_key=True),
+    Column("policy", Integer, primary_key=True, autoincrement=False),
+    Column("backend", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
+    Column("flagged", SmallInteger, primary_key=True, autoincrement=False),
+    Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
+    Column("review_pi", Double, primary_key=True),
+    Column("rows", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tally_overhead = Table(
+    "tally_overhead",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("route", Text, primary_key=True),
+    Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
+    Column("calls", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tally_shadow = Table(
+    "tally_shadow",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    Column("route", Text, primary_key=True),
+    Column("policy", Integer, primary_key=True, autoincrement=False),
+    Column("backend", Text, primary_key=True),
+    Column("shadow", Text, primary_key=True),
+    Column("compared", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("judged", BigInteger, nullable=False),
+    Column("agreed", BigInteger, nullable=False),
+    Column("differences", BigInteger, nullable=False),
+    Column("sum_difference", Double, nullable=False),
+    Column("sum_squared", Double, nullable=False),
+    Column("sum_absolute", Double, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,43 @@
+"""Numbers from arrays: precision, recall and F1 from a weighted sample of labels, and how far to trust them.
+
+In: arrays (how many predictions there were, by flag, score and inclusion probability; which of them have a
+label). Out: frozen dataclasses of plain numbers; a number that cannot be had is None with the reason in
+words. Never: I/O, a clock, randomness other than the generator given, a NaN, or a numpy warning.
+
+    Predictions, Labels      what came, what is known about it          (strata)
+    stratify -> Strata       strata that never straddle the decision    (strata)
+    measure -> Quality       precision, recall and F1 with intervals    (measure)
+    Estimate                 value, low, high, labels, or the reason    (estimate)
+    wilson_interval, clopper_pearson_interval                           (intervals)
+    shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
+
+The methods and their measured coverage: `tests/quality/test_coverage.py` repeats the simulations that chose
+them. The delta method and the bootstrap are not here on purpose: with no false negative in the sample both
+say that recall is 1, width 0. Needs numpy; scipy is imported by the one function that calls it, as the
+serving process has no room for it.
+"""
+
+from gateway.quality.estimate import Estimate, share
+from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
+from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
+from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
+from gateway.quality.strata import Labels, Predictions, Strata, stratify
+
+__all__ = [
+    "MINIMUM_LABELS",
+    "Bounds",
+    "Estimate",
+    "Labels",
+    "Predictions",
+    "Quality",
+    "Strata",
+    "clopper_pearson_interval",
+    "cp_monte_carlo",
+    "labels_to_show_recall",
+    "measure",
+    "normal_quantile",
+    "share",
+    "shared_jeffreys",
+    "stratify",
+    "wilson_interval",
+]
