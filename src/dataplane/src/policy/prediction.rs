@@ -41,24 +41,13 @@ impl Predictions {
     }
 }
 
-/// Why an answer has no prediction that the route could use.
+/// Why an answer holds no prediction: where, what was found, what was wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidOutput {
-    /// What was found and what was wanted, for `explain` and the error that names the chain.
-    pub words: std::borrow::Cow<'static, str>,
-}
-
-impl InvalidOutput {
-    pub fn new(words: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        InvalidOutput {
-            words: words.into(),
-        }
-    }
-}
+pub struct InvalidOutput(pub Box<str>);
 
 impl std::fmt::Display for InvalidOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.words)
+        f.write_str(&self.0)
     }
 }
 

@@ -5,6 +5,7 @@ use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use crate::policy::OUTCOMES;
 use crate::wire::receipt::{Claims, MAX_ROWS, Row, Signer};
 
 create_exception!(
@@ -13,11 +14,6 @@ create_exception!(
     PyException,
     "A receipt that is not taken. `args` are a kind (`malformed`, `foreign`, `forged`) and what is wrong in words."
 );
-
-/// Names of outcomes, by number.
-const OUTCOMES: [&str; 7] = [
-    "model", "fallback", "static", "human", "holdout", "rejected", "error",
-];
 
 /// What a receipt says, if one of `keys` signed it.
 #[pyfunction]

@@ -364,7 +364,7 @@ impl<'a> Tensor<'a> {
 }
 
 pub(super) fn invalid(output: &str, words: impl std::fmt::Display) -> InvalidOutput {
-    InvalidOutput::new(format!("output '{}': {words}", shorten(output)))
+    InvalidOutput(format!("output '{}': {words}", shorten(output)).into())
 }
 
 /// The front of a text that a peer wrote, short enough for a message.

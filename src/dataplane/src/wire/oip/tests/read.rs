@@ -196,7 +196,7 @@ proptest! {
 #[track_caller]
 fn refused(spec: &PredictionSpec, message: &[u8], words: &str) {
     let fault = read(spec, message, MAX_ROWS, &mut Predictions::default()).unwrap_err();
-    assert!(fault.words.contains(words), "{fault}");
+    assert!(fault.0.contains(words), "{fault}");
 }
 
 #[test]
