@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from gateway.config import Settings, load, read_text
+from gateway.config import load, read, read_text
 from gateway.config.load import Loaded
 from gateway.errors import SettingsError
 from tests.config.examples import EVERYTHING, TEN_LINES
 
-RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 WORDS = sorted(set(EVERYTHING.replace(":", " ").replace(",", " ").split()))
 
 scalars = st.one_of(
@@ -61,10 +62,12 @@ def test_any_bytes_are_settings_or_faults(tmp_path_factory: Any, held: bytes) ->
     """Nor do bytes that are no text."""
     file = tmp_path_factory.getbasetemp() / "any.yaml"
     file.write_bytes(held)
+    faults: list[object] = []
     try:
-        assert isinstance(load(file, env={}), Settings)
+        load(file, env={})
     except SettingsError as error:
-        assert error.faults
+        faults = error.faults
+    assert bool(faults) == (read(file, env={}).settings is None)
 
 
 @RELAXED
@@ -77,8 +80,6 @@ def test_any_value_anywhere_is_settings_or_faults(seed: int, value: Any) -> None
     for part in path[:-1]:
         around = around[part]
     around[path[-1]] = value
-    import io
-
     stream = io.StringIO()
     YAML(typ="safe", pure=True).dump(tree, stream)
     outcome(stream.getvalue())

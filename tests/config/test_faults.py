@@ -73,6 +73,15 @@ routes:
     assert [re.match(r"g\.yaml:(\d+):\d+: ", fault)[1] for fault in found] == ["2", "3", "6", "7", "8"]  # type: ignore[index]
 
 
+SAID_OF_SET = """\
+--set nonsense: this has no =; wanted path=value, such as routes.spam.confidence.floor=0.9
+--set routes.spam.deadline_ms=[: this is not YAML: expected the node content, but found '<stream end>' \
+(while parsing a flow node)
+--set routes.spam.confidence.flor=1: routes.spam.confidence.flor: there is no setting flor here (did you mean floor?)
+--set routes.spam.chain=[nobody]: routes.spam.chain[0]: there is no backend "nobody"; wanted ham or spam-v3
+""".splitlines()
+
+
 def test_faults_of_set_say_so() -> None:
     """A value from the command line has no line in the file."""
     overrides = [
@@ -81,15 +90,7 @@ def test_faults_of_set_say_so() -> None:
         "routes.spam.chain=[nobody]",
         "routes.spam.deadline_ms=[",
     ]
-    assert faults(TEN_LINES, *overrides) == [
-        "--set nonsense: this has no =; wanted path=value, such as routes.spam.confidence.floor=0.9",
-        "--set routes.spam.deadline_ms=[: this is not YAML: expected the node content, but found '<stream end>' "
-        "(while parsing a flow node)",
-        "--set routes.spam.confidence.flor=1: routes.spam.confidence.flor: "
-        "there is no setting flor here (did you mean floor?)",
-        "--set routes.spam.chain=[nobody]: routes.spam.chain[0]: "
-        'there is no backend "nobody"; wanted ham or spam-v3',
-    ]
+    assert faults(TEN_LINES, *overrides) == SAID_OF_SET
 
 
 def test_faulty_parts_do_not_hide_the_rest() -> None:

@@ -377,9 +377,9 @@ class Route(Block):
     match: Match = Field(
         default_factory=Match, description="which calls; the model of the route's name if absent"
     )
-    chain: Annotated[tuple[Text, ...], BeforeValidator(as_list)] = Field(
-        min_length=1, max_length=16, description="backends in order, within one deadline"
-    )
+    chain: Annotated[
+        tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
+    ] = Field(min_length=1, max_length=16, description="backends in order, within one deadline")
     deadline_ms: Milliseconds | None = Field(
         None, description="for the whole chain; never longer than the caller's"
     )

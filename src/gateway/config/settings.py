@@ -296,8 +296,12 @@ class Settings(Block):
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
     telemetry: Telemetry = Field(default_factory=Telemetry)
-    backends: Mapping[Name, Backend] = Field(default_factory=dict, max_length=4096)
-    routes: Mapping[Name, Route] = Field(default_factory=dict, max_length=4096)
+    backends: Mapping[Name, Backend] = Field(
+        default_factory=dict, max_length=4096, description="what can answer, by name"
+    )
+    routes: Mapping[Name, Route] = Field(
+        default_factory=dict, max_length=4096, description="what is done with which calls, by name"
+    )
 
     @property
     def worker_count(self) -> int:
