@@ -8,7 +8,7 @@ use h2::RecvStream;
 use http::HeaderMap;
 
 use super::caller::{Arrival, Caller, Gone};
-use super::exchange::{Alarm, Body, Outbound, open};
+use super::exchange::{Alarm, Body, Fault, Outbound, open};
 use super::journal::Journal;
 use super::status::{RESOURCE_EXHAUSTED, Status, UNIMPLEMENTED};
 use super::through::{Ended, relay, status_of};
@@ -37,7 +37,7 @@ pub struct Plain<'a> {
 
 impl Plain<'_> {
     /// Hands the call to the control plane. It is no model's call, so there is no record of it.
-    pub async fn control(self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
+    pub async fn control(&self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
         let Some(control) = &self.worker.control else {
             let status = Status::new(UNIMPLEMENTED, "no control plane runs beside this gateway");
             return caller.fail(&status, HeaderMap::new());
@@ -48,10 +48,10 @@ impl Plain<'_> {
     }
 
     /// Passes the call to the default backend, or refuses it.
-    pub async fn untouched(self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
+    pub async fn untouched(&self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
         let Some(backend) = self.plan.policy().default_backend() else {
             let words = format!("no route for {} and no default_backend", self.outbound.uri.path());
-            let mut journal = self.journal();
+            let journal = self.journal();
             caller.fail(&Status::new(UNIMPLEMENTED, words), HeaderMap::new())?;
             journal.write_plain(self.worker, &self.plan, NONE_U16, None, UNIMPLEMENTED);
             return Ok(());
@@ -68,7 +68,7 @@ impl Plain<'_> {
 
     /// Passes the call to one backend and records it. `up` and `down` are appended to each message.
     pub async fn to(
-        self,
+        &self,
         caller: &mut Caller,
         mut upload: Upload,
         route: u16,
@@ -110,8 +110,8 @@ impl Plain<'_> {
         let head = |left| self.outbound.head(left, span);
         let opened = open(self.worker, upstream, caller, &mut alarm, head, Body::Stream(upload, up)).await;
         match opened {
-            Ok(opened) => relay(caller, &mut alarm, upload, opened, down, HeaderMap::new()).await,
-            Err(super::exchange::Fault::Gone) => Err(Gone),
+            Ok(opened) => relay(caller, &mut alarm, upload, opened, down, |_| HeaderMap::new()).await,
+            Err(Fault::Gone) => Err(Gone),
             Err(fault) => {
                 let status = status_of(&fault);
                 caller.fail(&status, HeaderMap::new())?;
