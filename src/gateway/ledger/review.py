@@ -1,8 +1,8 @@
 """The review queue: who has which task, until when, and what was answered.
 
-A lease has a token that grows with every lease of its task: an answer is taken only under the last one, so of two
-people who both believe they hold a task one is refused, whatever their clocks say. A lease that ran out while nobody else took
-the task is still the last one: work that was done is not thrown away.
+A lease has a token that grows with every lease of its task: an answer is taken only under the last one, so of
+two people who both believe they hold a task one is refused, whatever their clocks say. A lease that ran out
+while nobody else took the task is still the last one: work that was done is not thrown away.
 """
 
 from __future__ import annotations
