@@ -23,13 +23,13 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class ServerProcess:
-    """Starts on a free port, and always comes back to that port."""
+    """Starts on `port`, or on a free one, and always comes back to that port."""
 
-    def __init__(self, models: Mapping[str, Path], log: Path) -> None:
+    def __init__(self, models: Mapping[str, Path], log: Path, port: int = 0) -> None:
         self._models = dict(models)
         self._log = log
         self._process: subprocess.Popen[str] | None = None
-        self._port = 0
+        self._port = port
 
     @property
     def address(self) -> str:
