@@ -158,6 +158,8 @@ def test_a_truth_has_one_form_however_it_is_said(
     [
         (CLASSES, {"label": "spma"}, "unknown_label"),
         (CLASSES, {"label": ""}, "unknown_label"),
+        (RouteClasses(), {"label": "x" * 129}, "unknown_label"),
+        (RouteClasses(), {"label": "a\0b"}, "unknown_label"),
         (CLASSES, {}, "no_truth"),
         (RouteClasses(("a", "b")), {"positive": True}, "no_positive"),
         (None, {"label": "spam"}, "unknown_route"),

@@ -96,9 +96,9 @@ class Overhead:
 class Shadows:
     """Comparisons with shadows; columns of shape (n,), summed over the window.
 
-    One row per (route, policy, backend, shadow). `compared` rows had both answers,
-    `failed` ones had none from the shadow (an error, a time-out). Of `judged` (both gave a label or a flag) `agreed` agree. Of `differences` (both gave a score) the sums of
-    (shadow's - primary's) score.
+    One row per (route, policy, backend, shadow). `compared` rows had both answers, `failed` ones had
+    none from the shadow (an error, a time-out). Of `judged` (both gave a label or a flag) `agreed` agree. Of
+    `differences` (both gave a score) the sums of (shadow's - primary's) score.
     """
 
     route: Text
