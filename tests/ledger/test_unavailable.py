@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import subprocess
 import tempfile
 import threading
@@ -220,6 +221,26 @@ def test_a_file_that_is_no_ledger_is_refused_at_start(tmp_path: Path, content: b
     path.write_bytes(content)
     with pytest.raises(LedgerUnavailable):
         Ledger(f"sqlite:///{path}").open()
+
+
+def test_a_place_that_cannot_be_written_is_said_at_start(tmp_path: Path) -> None:
+    """With the path and the system's own words."""
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerUnavailable, match=r"file/ledger.db.*File exists"):
+        Ledger(f"sqlite:///{tmp_path / 'file' / 'ledger.db'}").open()
+
+
+def test_only_this_user_may_read_a_ledger(ledger: Ledger, tmp_path: Path) -> None:
+    """Captured inputs are in it, and in the files beside it."""
+    ledger.submit_labels([label(1)]).result()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+
+
+def test_a_ledger_that_is_not_open_takes_nothing(url: str) -> None:
+    """It says so, where waiting for an answer would be for ever."""
+    with pytest.raises(LedgerUnavailable, match="not open"):
+        Ledger(url).submit_labels([label(1)]).result(timeout=0)
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://host/db"])

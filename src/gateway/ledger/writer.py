@@ -65,10 +65,14 @@ class Writer:
         self._came = self._settled = 0
         self._hurry = 0
         self._closing = False
+        self._started = False
         self._counters: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     def start(self) -> None:
+        """Begin to write; until then jobs are refused."""
+        with self._wake:
+            self._started = True
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
@@ -131,8 +135,9 @@ class Writer:
 
     def _enqueue(self, job: Job[Any] | LabelJob) -> None:
         with self._wake:
-            if self._closing or len(self._jobs) >= self._limits.queued_jobs:
-                why = "it is closing" if self._closing else f"{len(self._jobs)} requests wait for it"
+            is_open = self._started and not self._closing
+            if not is_open or len(self._jobs) >= self._limits.queued_jobs:
+                why = f"{len(self._jobs)} requests wait for it" if is_open else "it is not open"
                 job.future.set_exception(LedgerUnavailable(f"the ledger takes nothing now: {why}; try again"))
                 return
             self._jobs.append(job)
