@@ -7,6 +7,7 @@
     ├── LedgerError         the ledger cannot do what was asked
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
+    ├── NotFound            no decision or review task of that id
     └── QualityError        arrays from which no number can be had
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text says
@@ -23,6 +24,7 @@ __all__ = [
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
+    "NotFound",
     "QualityError",
     "ReceiptError",
     "SettingsError",
@@ -59,10 +61,14 @@ class ReceiptError(GatewayError):
 
 
 class LabelError(GatewayError):
-    """A label that cannot be counted: no such row, class or source."""
+    """A label that cannot be counted; `kind` says in one word why: no such row, class or source."""
 
     code = "bad_label"
     grpc_status = 3  # INVALID_ARGUMENT
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class LedgerError(GatewayError):
@@ -84,6 +90,13 @@ class LeaseLost(GatewayError):
 
     code = "lease_lost"
     grpc_status = 9  # FAILED_PRECONDITION
+
+
+class NotFound(GatewayError):
+    """Nothing of that id is kept."""
+
+    code = "not_found"
+    grpc_status = 5  # NOT_FOUND
 
 
 class QualityError(GatewayError):

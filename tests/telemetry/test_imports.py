@@ -46,6 +46,30 @@ def test_names_are_those_of_the_installed_semantic_conventions() -> None:
     assert service_attributes.SERVICE_INSTANCE_ID == "service.instance.id"
 
 
+def test_the_catalogue_is_what_was_promised() -> None:
+    """Dashboards and alerts are written against these names; one more or one less is a change of the public face."""
+    assert sorted(instruments.CATALOGUE) == [
+        "gateway.attempts",
+        "gateway.circuit.state",
+        "gateway.confusion",
+        "gateway.decisions",
+        "gateway.dropped",
+        "gateway.gate",
+        "gateway.in_flight",
+        "gateway.labels",
+        "gateway.mirror",
+        "gateway.mirror.difference",
+        "gateway.overhead",
+        "gateway.policy.version",
+        "gateway.precision",
+        "gateway.recall",
+        "gateway.review.age",
+        "gateway.review.open",
+        "rpc.client.call.duration",
+        "rpc.server.call.duration",
+    ]
+
+
 def test_statuses_are_those_of_grpc() -> None:
     """The list stands apart from grpc so that it need not be imported."""
     import grpc

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.telemetry import Point, Telemetry, TelemetryOptions
+from gateway.telemetry.spans import MOST_PIECES
 from tests.telemetry.receiver import Receiver, attributes, eventually
 from tests.telemetry.records import batch, traced_batch
 from tests.telemetry.test_prometheus import key, samples
@@ -233,6 +234,17 @@ def test_calls_that_do_not_fit_are_left_out_whole(receiver: Receiver) -> None:
     assert len(spans) == 9
     assert sum(span.kind == span.SPAN_KIND_SERVER for span in spans) == 3
     assert dropped_spans(telemetry) == {"queue_full": 12}
+
+
+def test_many_small_pieces_are_bounded_too(receiver: Receiver) -> None:
+    """At a trickle each batch brings one traced call: what waits must not grow by array heads."""
+    telemetry = Telemetry(TelemetryOptions(otlp=receiver.endpoint))
+    for number in range(MOST_PIECES + 3):
+        telemetry.consume(traced_batch(1, first_id=number + 1))
+    assert dropped_spans(telemetry) == {"queue_full": 6}
+    telemetry.start()
+    telemetry.stop()
+    assert len(receiver.spans()) == 2 * MOST_PIECES
 
 
 def test_after_stop_batches_are_still_counted_and_spans_dropped(receiver: Receiver) -> None:

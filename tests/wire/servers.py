@@ -32,7 +32,7 @@ class Seen:
     """One call as the server saw it."""
 
     method: str
-    request: Message
+    request: Any
     metadata: dict[str, str | bytes]
     time_left_s: float | None
 
@@ -123,7 +123,8 @@ class ScriptedServer:
 
     def __post_init__(self) -> None:
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(self.threads), options=[("grpc.so_reuseport", 0)]
+            futures.ThreadPoolExecutor(self.threads),
+            options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)],
         )
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {

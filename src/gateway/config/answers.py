@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gateway.config.faults import Path, did_you_mean, listed, quoted
-from gateway.config.routes import Prediction, Route
+from gateway.config.predictions import Prediction
+from gateway.config.routes import Route
 from gateway.config.settings import Answer, Settings
 
 __all__ = ["check_answers"]
@@ -36,8 +37,9 @@ def _uses(path: Path, route: Route) -> Iterator[tuple[Path, str]]:
     for index, name in enumerate(route.chain):
         yield (*path, "chain", index), name
     for index, rule in enumerate(route.rules):
-        if rule.then.answer is not None:
-            yield (*path, "rules", index, "then", "answer"), rule.then.answer
+        for key, named in (("answer", rule.then.answer), ("to", rule.then.to)):
+            if named is not None:
+                yield (*path, "rules", index, "then", key), named
     if route.holdout is not None:
         yield (*path, "holdout", "answer"), route.holdout.answer
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from gateway.config.faults import did_you_mean, listed, quoted
+from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
+from gateway.config.predictions import Check, Confidence, Prediction
 
 __all__ = [
     "STATUSES",
-    "Check",
-    "Confidence",
     "Holdout",
     "Match",
     "Mirror",
-    "Prediction",
     "Review",
     "Route",
     "Rule",
@@ -81,127 +79,6 @@ def _metadata_key(key: str) -> None:
         raise wrong(f"{quoted(key)} belongs to gRPC itself", "a key of your own")
 
 
-class Prediction(Block):
-    """What is read out of an answer, one per row of the batch."""
-
-    usual: ClassVar[str] = "{scores: probabilities, classes: [ham, spam], positive: spam}"
-
-    scores: Text | None = Field(
-        None,
-        min_length=1,
-        description="output with scores: [rows, classes], or [rows] for the score of `positive`",
-    )
-    label: Text | None = Field(
-        None, min_length=1, description="output with the label, BYTES or a class index"
-    )
-    confidence: Text | None = Field(None, min_length=1, description="output with the model's own confidence")
-    value: Text | None = Field(
-        None, min_length=1, description="output with a number that is neither score nor label"
-    )
-    classes: tuple[Text, ...] = Field((), max_length=4096, description="labels in the order of the scores")
-    positive: Text | None = Field(None, description="the class that precision and recall are about")
-    threshold: Share = Field(0.5, description="flagged when score(positive) is at least this")
-    datatype: Literal["FP16", "BF16", "FP32", "FP64"] = Field(
-        "FP32", description="type of scores in a static answer"
-    )
-
-    @model_validator(mode="after")
-    def _whole(self) -> Prediction:
-        outputs = [self.scores, self.label, self.value]
-        if not any(outputs):
-            raise wrong(
-                "nothing is read",
-                "scores, label or value, each with the name of an output",
-                "for example {scores: probabilities, classes: [ham, spam], positive: spam}",
-            )
-        if self.value and (self.scores or self.label):
-            raise wrong("both value and scores or label", "value alone, or scores and label")
-        if self.scores and len(self.classes) < 2:
-            raise wrong(
-                "scores without classes",
-                "the classes in the order of the scores",
-                "for example classes: [ham, spam]",
-            )
-        if len(set(self.classes)) < len(self.classes):
-            twice = next(name for name in self.classes if self.classes.count(name) > 1)
-            raise wrong(f"the class {quoted(twice)} stands here twice", "each class once")
-        if self.positive is not None and self.value:
-            raise wrong("positive beside value", "no positive: a plain value has no classes")
-        if self.positive is not None and self.classes and self.positive not in self.classes:
-            raise wrong(
-                f"positive is {quoted(self.positive)}, which is not among the classes",
-                listed(self.classes),
-                did_you_mean(self.positive, self.classes),
-            )
-        return self
-
-
-def _pair(value: Any) -> Any:
-    if (
-        isinstance(value, (list, tuple))
-        and len(value) == 2
-        and all(type(v) in (int, float) for v in value)
-        and value[0] > value[1]
-    ):
-        raise wrong(
-            f"the range starts at {value[0]} and ends at {value[1]}",
-            "the lower end first",
-            f"write [{value[1]}, {value[0]}]",
-        )
-    return value
-
-
-class Check(Block):
-    """What a prediction must be besides present, finite and of the right shape."""
-
-    usual: ClassVar[str] = "{range: [0, 1], sum: 1.0}"
-
-    range: Annotated[tuple[Number, Number], AfterValidator(_pair)] | None = Field(
-        None, description="every score or value lies in it, ends included"
-    )
-    sum: Number | None = Field(None, description="what the scores of a row add up to")
-    sum_tolerance: Annotated[Number, Field(ge=0)] = Field(0.001, description="how far the sum may be off")
-    labels: tuple[Text, ...] | None = Field(
-        None, min_length=1, description="labels that may be answered; the classes if absent"
-    )
-
-
-class Confidence(Block):
-    """When a prediction is sure enough to be given to the caller."""
-
-    usual: ClassVar[str] = "{floor: 0.8}"
-
-    measure: Text = Field(
-        "max_probability",
-        description="max_probability, margin, entropy (normalised, higher is surer), or output:<name>",
-    )
-    floor: Number | None = Field(None, description="below it the prediction is a miss")
-    per_label: Mapping[str, Number] = Field(default_factory=dict, description="floor by predicted label")
-    per_segment: Mapping[str, Number] = Field(
-        default_factory=dict, description='floor by segment, "device=phone"'
-    )
-
-    @model_validator(mode="after")
-    def _measure(self) -> Confidence:
-        known = ("max_probability", "margin", "entropy")
-        if self.measure not in known and not (self.measure.startswith("output:") and len(self.measure) > 7):
-            raise wrong(
-                f"measure is {quoted(self.measure)}",
-                "max_probability, margin, entropy or output:<name>",
-                did_you_mean(self.measure, known),
-            )
-        if not self.measure.startswith("output:"):
-            floors = {"floor": self.floor, **self.per_label, **self.per_segment}
-            for name, floor in floors.items():
-                if floor is not None and not 0 <= floor <= 1:
-                    raise wrong(
-                        f"the floor {name if name != 'floor' else ''} is {floor:g}".replace("  ", " "),
-                        f"0 to 1, which is where {self.measure} lies",
-                        f"write {floor / 100:g} for {floor:g} %" if 1 < floor <= 100 else "",
-                    )
-        return self
-
-
 def _then(value: Any) -> Any:
     if isinstance(value, str):
         if value in ("next", "review"):
@@ -244,6 +121,7 @@ class Then(Block):
                 f"{quoted(self.reject)} is no gRPC status that refuses",
                 "a status such as INVALID_ARGUMENT",
                 did_you_mean(self.reject, STATUSES),
+                at=("reject",),
             )
         if self.message and self.reject is None:
             raise wrong(
@@ -275,7 +153,7 @@ class Holdout(Block):
     usual: ClassVar[str] = "{share: 0.02, answer: ham}"
 
     share: Share = Field(description="of units")
-    answer: Text = Field(description="backend that answers them; not a model of this route")
+    answer: Text = Field(description="static answer that they get")
 
 
 class Mirror(Block):
@@ -325,10 +203,13 @@ class Review(Block):
 
     @model_validator(mode="after")
     def _redact(self) -> Review:
-        for name in self.redact:
+        for index, name in enumerate(self.redact):
             if not name.startswith("inputs.") or len(name) < 8:
                 raise wrong(
-                    f"{quoted(name)}", "inputs.<name of an input>", f"write inputs.{name}" if name else ""
+                    f"{quoted(name)}",
+                    "inputs.<name of an input>",
+                    f"write inputs.{name}" if name else "",
+                    at=("redact", index),
                 )
         if self.redact and not self.capture:
             raise wrong(
@@ -368,9 +249,9 @@ class Route(Block):
     match: Match = Field(
         default_factory=Match, description="which calls; the model of the route's name if absent"
     )
-    chain: Annotated[tuple[Text, ...], BeforeValidator(as_list)] = Field(
-        min_length=1, max_length=16, description="backends in order, within one deadline"
-    )
+    chain: Annotated[
+        tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
+    ] = Field(min_length=1, max_length=16, description="backends in order, within one deadline")
     deadline_ms: Milliseconds | None = Field(
         None, description="for the whole chain; never longer than the caller's"
     )

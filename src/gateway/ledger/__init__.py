@@ -10,19 +10,35 @@ of a route's review sample are the distinct `(flagged, pi)` of `population()`; t
 """
 
 from gateway.ledger.grid import NO_SCORE, OVERHEAD_BUCKETS, SCORE_BINS, overhead_edges_us, score_edges
+from gateway.ledger.labels import REVIEW, Facts, Kept, LabelRow, RouteClasses, Truth, truth_of
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.limits import Limits
 from gateway.ledger.reading import Calls, Labelled, Overhead, Population, Reader, Shadows, Window
+from gateway.ledger.review import Lease, NothingForYou, QueueStats
 
 __all__ = [
     "NO_SCORE",
     "OVERHEAD_BUCKETS",
+    "REVIEW",
     "SCORE_BINS",
     "Calls",
+    "Facts",
+    "Kept",
+    "LabelRow",
     "Labelled",
+    "Lease",
+    "Ledger",
+    "Limits",
+    "NothingForYou",
     "Overhead",
     "Population",
+    "QueueStats",
     "Reader",
+    "RouteClasses",
     "Shadows",
+    "Truth",
     "Window",
     "overhead_edges_us",
     "score_edges",
+    "truth_of",
 ]

@@ -1,6 +1,4 @@
-"""Engines for the databases that a ledger may live in; all that differs between SQLite and PostgreSQL stands
-here.
-"""
+"""Engines for the databases that a ledger may live in; all that differs between them stands here."""
 
 from __future__ import annotations
 
@@ -15,7 +13,29 @@ from sqlalchemy.pool import QueuePool
 from gateway.errors import LedgerError, LedgerUnavailable
 from gateway.ledger.schema import HEAD, KNOWN
 
-__all__ = ["add_up", "check_head", "insert_once", "reader_engine", "schema_version", "writer_engine"]
+__all__ = [
+    "add_up",
+    "check_head",
+    "failure_reason",
+    "insert_once",
+    "is_unavailable",
+    "lock_schema",
+    "reader_engine",
+    "schema_version",
+    "version_fault",
+    "writer_engine",
+]
+
+_REASONS = {
+    "SQLITE_FULL": "disk_full",
+    "SQLITE_IOERR": "io_error",
+    "SQLITE_BUSY": "locked",
+    "SQLITE_LOCKED": "locked",
+    "SQLITE_READONLY": "read_only",
+    "SQLITE_CORRUPT": "broken",
+    "SQLITE_NOTADB": "broken",
+    "SQLITE_CANTOPEN": "not_there",
+}
 
 _BUSY_S = 2.0  # how long SQLite waits for another process's lock before it says so
 
@@ -68,6 +88,35 @@ def version_fault(url: URL, found: str) -> str:
         f"the ledger {_shown(url)} has schema {found}, made by a newer gateway; this one knows up to {HEAD}. "
         "Start the newer gateway, or restore a copy from before the upgrade"
     )
+
+
+def lock_schema(connection: sa.Connection) -> None:
+    """Keep other processes from changing the schema until this transaction ends; BEGIN IMMEDIATE did in SQLite."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7105118)"))
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the database is at fault (full, locked, broken, away) and not what was asked of it."""
+    if isinstance(error, sa.exc.DBAPIError):
+        ours = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError, sa.exc.NotSupportedError)
+        return not isinstance(error, ours)
+    return isinstance(error, (sa.exc.TimeoutError, OSError))
+
+
+def failure_reason(error: BaseException) -> str:
+    """One word for counters and logs, from a closed list.
+
+    The cause may stand further back: after SQLITE_FULL the transaction is gone, so undoing its savepoint fails too.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        name = str(getattr(getattr(link, "orig", link), "sqlite_errorname", ""))
+        for start, reason in _REASONS.items():
+            if name.startswith(start):
+                return reason
+        link = link.__context__
+    return "unavailable" if is_unavailable(error) else "fault"
 
 
 def add_up(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gateway.ledger.labels import REVIEW
 from gateway.ledger.reading import Population, Reader, Window
-from gateway.ledger.report_input import REVIEW, LabelCounts, ReviewProgress, label_counts, review_progress
+from gateway.ledger.report_input import LabelCounts, ReviewProgress, label_counts, review_progress
 from gateway.quality import Estimate, Labels, Predictions, Quality, measure, share
 from gateway.types import Outcome
 
@@ -112,9 +113,12 @@ def _one(
 
 def _without_decisions(numbers: Quality) -> Quality:
     """Predictions came, but none is positive or negative by itself."""
-    reason = "predictions of this route are neither positive nor negative: set prediction.positive and
-    threshold" none = Estimate.unknown(reason, numbers.labels) return replace(numbers, precision=none,
-    recall=none, f1=none, positives=None)
+    reason = (
+        "predictions of this route are neither positive nor negative: "
+        "set prediction.positive and prediction.threshold"
+    )
+    none = Estimate.unknown(reason, numbers.labels)
+    return replace(numbers, precision=none, recall=none, f1=none, positives=None)
 
 
 def _feedback(route: str, labels: LabelCounts) -> tuple[Feedback, ...]:
@@ -148,12 +152,13 @@ def _notes(numbers: Quality, review: ReviewProgress) -> tuple[str, ...]:
     if numbers.unreachable and numbers.unreachable < numbers.predictions:
         part = numbers.unreachable / numbers.predictions
         notes.append(
-            f"{numbers.unreachable:,} of {numbers.predictions:,} predictions ({part:.1%}) could not be
-            reviewed " "(probability 0); the numbers leave them out"
+            f"{numbers.unreachable:,} of {numbers.predictions:,} predictions ({part:.1%}) "
+            "could not be reviewed (probability 0); the numbers leave them out"
         )
-    if review.open and numbers.labels:
+    unlabelled = review.sampled - review.done
+    if unlabelled and numbers.labels:
         notes.append(
-            f"{review.open:,} of {review.sampled:,} sampled predictions have no label yet; within a stratum
-            they are " "taken to be like those that have one (missing at random)"
+            f"{unlabelled:,} of {review.sampled:,} sampled predictions have no label yet; "
+            "within a stratum they are taken to be like those that have one (missing at random)"
         )
     return tuple(notes)

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from gateway.ledger import schema
 from gateway.ledger.grid import HOUR_US, NO_SCORE, SCORE_BINS
+from gateway.ledger.labels import REVIEW
 from gateway.ledger.reading import Reader, Window
 from gateway.types import Outcome
 
-__all__ = ["REVIEW", "LabelCounts", "ReviewProgress", "label_counts", "review_progress"]
-
-REVIEW = "review"
-"""The source whose labels were chosen with a known probability."""
+__all__ = ["LabelCounts", "ReviewProgress", "label_counts", "review_progress"]
 
 Text = NDArray[np.str_]
 Ints = NDArray[np.int64]
@@ -82,12 +80,14 @@ def label_counts(reader: Reader, window: Window) -> LabelCounts:
             label.c.kind == "label",
             label.c.positive.is_not(None),
             label.c.outcome != int(Outcome.HOLDOUT),
+            # A review of what was not sampled has no probability that it could be weighted by.
+            sa.or_(label.c.source != REVIEW, label.c.sampled),
             ~superseded,
             *_during(label.c.time_us, label.c.route, window),
         )
         .group_by(*keys)
     )
-    rows = reader.rows(query)
+    rows = reader._rows(query)
     bins = [NO_SCORE if row[3] is None else min(max(int(row[3]), 0), SCORE_BINS - 1) for row in rows]
     return LabelCounts(
         route=np.array([row[0] for row in rows], dtype=np.str_),
@@ -124,7 +124,7 @@ def review_progress(reader: Reader, window: Window) -> dict[str, ReviewProgress]
         .group_by(decision.c.route)
     )
     return {
-        row[0]: ReviewProgress(int(row[1]), int(row[2]), int(row[3]), row[4]) for row in reader.rows(query)
+        row[0]: ReviewProgress(int(row[1]), int(row[2]), int(row[3]), row[4]) for row in reader._rows(query)
     }
 
 

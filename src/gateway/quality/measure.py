@@ -75,7 +75,8 @@ def labels_to_show_recall(recall: float, unflagged: float, true_positives: float
         raise QualityError(f"recall: found {recall}, wanted a share between 0 and 1")
     if true_positives <= 0:
         return None
-    return min(ceil(3.0 * unflagged * recall / (true_positives * (1.0 - recall))), ceil(unflagged))
+    needed = 3.0 * unflagged * recall / (true_positives * (1.0 - recall))
+    return min(ceil(round(needed, 6)), ceil(unflagged))
 
 
 def measure(

@@ -2,4 +2,34 @@
 
 In: checked settings, the ledger's policy versions, review shares. Out: published policies, batches of records.
 Never: touches a call, or talks to a network other than through the data plane.
+
+    check               everything that can be wrong with settings before they are used
+    document, names     settings -> the policy document, and the names behind its indexes
+    secrets             salt and receipt keys, given or made once and kept
+    plane               starts, publishes to, drains and stops the data plane
+    batch               what comes out of it
+    receipts            what callers hand back
 """
+
+from gateway.runtime.batch import Batch, Columns, PolicyNames
+from gateway.runtime.check import check, preflight
+from gateway.runtime.document import document, names
+from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
+from gateway.runtime.receipts import verify_receipt
+from gateway.runtime.secrets import Secrets, kept_secrets
+
+__all__ = [
+    "Batch",
+    "Columns",
+    "Plane",
+    "PlaneOptions",
+    "PolicyNames",
+    "Secrets",
+    "Subscriber",
+    "check",
+    "document",
+    "kept_secrets",
+    "names",
+    "preflight",
+    "verify_receipt",
+]

@@ -127,7 +127,12 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         "check": check,
         "confidence": None if route.confidence is None else _plain(route.confidence),
         "rules": [
-            {"name": route.rule_name(index), "on": rule.on, "when": rule.when, "then": _then(rule.then)}
+            {
+                "name": route.rule_name(index),
+                "on": rule.on,
+                "when": rule.when,
+                "then": _then(rule.then, route.rule_name(index)),
+            }
             for index, rule in enumerate(route.rules)
         ],
         "holdout": None if route.holdout is None else _plain(route.holdout),
@@ -137,13 +142,17 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
     }
 
 
-def _then(then: Then) -> dict[str, str]:
+def _then(then: Then, rule: str) -> dict[str, str]:
     if then.to is not None:
         return {"kind": "to", "backend": then.to}
     if then.answer is not None:
         return {"kind": "answer", "backend": then.answer}
     if then.reject is not None:
-        return {"kind": "reject", "status": then.reject, "message": then.message}
+        return {
+            "kind": "reject",
+            "status": then.reject,
+            "message": then.message or f"refused by the rule {rule}",
+        }
     return {"kind": "review" if then.review else "next"}
 
 

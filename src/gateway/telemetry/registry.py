@@ -45,7 +45,7 @@ class Point:
 
 
 Source = Callable[[], Iterable[Point]]
-"""Polled at every collection, on the collector's thread; may take its time, may fail (counted)."""
+"""Polled at every collection, by the scrape's thread and the exporter's, perhaps at once; may be slow, may fail."""
 
 
 @dataclass(slots=True)

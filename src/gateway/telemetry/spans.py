@@ -112,8 +112,12 @@ def pick_traced(batch: Batch, room: int) -> tuple[TracedCalls | None, int]:
     )
 
 
+MOST_PIECES = 512
+"""Pieces of batches that may wait, besides the limit in spans: the heads of its arrays weigh even for one call."""
+
+
 class SpanQueue:
-    """Traced calls that wait for the exporter; bounded in spans, never blocks whoever puts."""
+    """Traced calls that wait for the exporter; bounded in spans and in pieces, never blocks whoever puts."""
 
     def __init__(self, limit_spans: int) -> None:
         self._limit = limit_spans
@@ -125,7 +129,8 @@ class SpanQueue:
     def put(self, batch: Batch) -> int:
         """Take in a batch's traced calls; returns how many spans found no room."""
         with self._changed:
-            room = 0 if self._closed else self._limit - self._spans
+            full = self._closed or len(self._waiting) >= MOST_PIECES
+            room = 0 if full else self._limit - self._spans
         # One thread puts, so that the room can only have grown since.
         traced, left_out = pick_traced(batch, room)
         if traced is not None:

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 class TelemetryOptions:
     """How telemetry leaves.
 
-    `otlp`: "http://host:port" of a gRPC receiver, None for none. `queue_spans`: spans that may wait for it,
-    about 300 bytes each. `timeout_s`: how long one export may take, with its retries.
+    `otlp`: "http://host:port" of a gRPC receiver, None for none. `queue_spans`: how many may wait for it; a full
+    queue takes at most about 3 MB. `timeout_s`: how long one export may take, with its retries.
     """
 
     otlp: str | None = None

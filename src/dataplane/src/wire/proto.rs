@@ -288,3 +288,6 @@ pub const fn varint_bytes(value: u64) -> usize {
     // Seven bits a byte, at least one byte.
     ((70 - (value | 1).leading_zeros()) / 7) as usize
 }
+
+#[cfg(test)]
+mod tests;

@@ -307,3 +307,6 @@ fn parse(mut body: &[u8]) -> Result<(u8, Receipt), ReceiptFault> {
         },
     ))
 }
+
+#[cfg(test)]
+mod tests;

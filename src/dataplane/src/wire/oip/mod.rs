@@ -70,3 +70,6 @@ mod param {
     pub const DOUBLE: u32 = 4;
     pub const UINT64: u32 = 5;
 }
+
+#[cfg(test)]
+mod tests;

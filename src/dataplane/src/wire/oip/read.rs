@@ -254,7 +254,8 @@ fn index_label(spec: &PredictionSpec, index: f64) -> Result<Label, String> {
 }
 
 fn malformed(fault: impl Into<Malformed>) -> InvalidOutput {
-    InvalidOutput(format!("the answer is no ModelInferResponse: {}", fault.into()).into())
+    let words = format!("the answer is no ModelInferResponse: {}", fault.into());
+    InvalidOutput(words.into())
 }
 
 /// Which output is missing, and which are there (the first few).

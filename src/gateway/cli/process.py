@@ -1,0 +1,227 @@
+"""The serving process: puts the rooms together, keeps them in step, and takes them down in order.
+
+Starting: settings, ledger, control services, data plane, admin port; the data plane is last to listen, so that no call
+meets half a gateway. Stopping turns it around: readiness goes first, then calls under way finish, their records are
+written, and only then does the ledger close.
+
+Signals: SIGTERM and SIGINT drain, SIGHUP reads the settings again (as does a change of the file). A faulty file changes
+nothing: its faults are logged with their lines, and the old policy stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.autopilot import ReviewBudget, Shares
+from gateway.cli.sources import LedgerSource
+from gateway.config import Settings
+from gateway.errors import GatewayError, SettingsError
+from gateway.ledger import Ledger
+from gateway.runtime import Plane, PlaneOptions, check, document, kept_secrets, verify_receipt
+from gateway.services import Control, RouteClasses
+from gateway.services.admin import AdminServer
+from gateway.telemetry import Telemetry, TelemetryOptions, plane_source
+
+__all__ = ["Process"]
+
+log = logging.getLogger(__name__)
+
+DRAIN_S: Final = 5.0
+"""Grace for calls under way when the process is told to stop; everything else is derived from it."""
+
+BUDGET_PERIOD_S: Final = 10.0
+"""How often the review shares are looked at again."""
+
+SECRET_FIELDS: Final = ("salt", "receipt_keys", "version")
+"""What a kept policy leaves out: the ledger may be read by people who must not forge receipts."""
+
+
+class Process:
+    """One gateway, from its settings file to its last record."""
+
+    def __init__(self, file: Path, overrides: Sequence[str]) -> None:
+        self._file = file
+        self._overrides = tuple(overrides)
+        self._stop = asyncio.Event()
+        self._draining = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._version = 0
+
+    async def run(self) -> None:
+        """Serves until told to stop.
+
+        Raises: SettingsError, before anything listens; LedgerError, when the ledger cannot be used.
+        """
+        self._settings = settings = await asyncio.to_thread(self._load, machine=True)
+        self._secrets = kept_secrets(settings)
+        self._ledger = Ledger(settings.ledger_url)
+        self._ledger.open()
+        try:
+            with tempfile.TemporaryDirectory(prefix="gateway-") as sockets:
+                await self._serve(Path(sockets))
+        finally:
+            self._ledger.close()
+            log.info("stopped")
+
+    async def _serve(self, sockets: Path) -> None:
+        settings = self._settings
+        control_socket = str(sockets / "control")
+        self._budget = self._make_budget(settings, {})
+        policy = self._compile(settings, author="serve", reason="start")
+        self._plane = Plane(
+            PlaneOptions(
+                inference=settings.listen.inference,
+                control_socket=control_socket,
+                workers=settings.worker_count,
+            ),
+            policy,
+        )
+        ledger_source = LedgerSource(self._ledger)
+        telemetry = Telemetry(
+            TelemetryOptions(otlp=settings.telemetry.otlp),
+            sources=[plane_source(self._plane.counters, lambda: self._version), ledger_source.points],
+        )
+        control = Control(
+            control_socket,
+            ledger=self._ledger,
+            verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
+            classes=self._classes,
+            receipt_max_age_h=settings.receipts.max_age_h,
+        )
+        self._plane.subscribe(self._ledger.write_batch)
+        self._plane.subscribe(telemetry.consume)
+        self._plane.subscribe(lambda batch: self._budget.consume(batch))
+        admin = None
+        await control.start()
+        telemetry.start()
+        try:
+            bound = self._plane.start()
+            if settings.listen.admin is not None:
+                admin = AdminServer(
+                    settings.listen.admin,
+                    http_socket=str(sockets / "http"),
+                    control_socket=control_socket,
+                    not_ready=lambda: "draining" if self._draining else None,
+                    metrics=telemetry.prometheus,
+                )
+                bound["admin"] = await admin.start()
+            self._listen_to_signals()
+            self._tasks = [
+                asyncio.create_task(self._watch_file()),
+                asyncio.create_task(self._revise_budget()),
+                asyncio.create_task(ledger_source.refresh_forever()),
+            ]
+            self._ready(control, serving=True)
+            log.info("serving", extra={**bound, "policy": self._version, "routes": len(settings.routes)})
+            await self._stop.wait()
+        finally:
+            await self._take_down(control, telemetry, admin)
+
+    async def _take_down(self, control: Control, telemetry: Telemetry, admin: AdminServer | None) -> None:
+        self._ready(control, serving=False)
+        log.info("draining", extra={"grace_s": DRAIN_S})
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._plane.shutdown, int(DRAIN_S * 1000))
+        await control.stop(grace_s=1.0)
+        await asyncio.to_thread(telemetry.stop, 2.0)
+        if admin is not None:
+            await admin.stop()
+
+    def _ready(self, control: Control, *, serving: bool) -> None:
+        self._draining = not serving
+        self._plane.set_serving(serving)
+        control.set_serving(serving)
+
+    def _load(self, *, machine: bool) -> Settings:
+        loaded = check(self._file, self._overrides, machine=machine)
+        if loaded.settings is None:
+            raise SettingsError(list(loaded.faults))
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
+        return loaded.settings
+
+    def _make_budget(self, settings: Settings, start: Mapping[str, Shares]) -> ReviewBudget:
+        per_hour = {
+            name: route.review.per_hour
+            for name, route in settings.routes.items()
+            if route.review is not None and route.review.per_hour is not None
+        }
+        return ReviewBudget(per_hour, start, time.monotonic)
+
+    def _compile(self, settings: Settings, *, author: str, reason: str) -> dict[str, Any]:
+        """The document of the settings and what was learnt, kept in the ledger under a version."""
+        made = document(
+            settings,
+            version=1,
+            salt_hex=self._secrets.salt_hex,
+            receipt_keys=self._secrets.receipt_keys,
+            review_shares=self._budget.shares,
+        )
+        kept = {key: value for key, value in made.items() if key not in SECRET_FIELDS}
+        made["version"] = self._version = self._ledger.keep_policy(kept, author=author, reason=reason)
+        self._routes = {route["name"]: route["prediction"] or {} for route in made["routes"]}
+        return made
+
+    def _classes(self, route: str) -> RouteClasses | None:
+        """What labels a route knows; None where there is no such route."""
+        prediction = self._routes.get(route)
+        if prediction is None:
+            return None
+        return RouteClasses(tuple(prediction.get("classes") or ()), prediction.get("positive"))
+
+    def _reload(self, reason: str) -> None:
+        try:
+            settings = self._load(machine=False)
+        except SettingsError as error:
+            for fault in error.faults:
+                log.error("settings not taken: %s", fault)
+            return
+        for block in ("listen", "workers", "secrets", "ledger", "state_dir", "telemetry"):
+            if getattr(settings, block) != getattr(self._settings, block):
+                log.warning("a change of `%s` takes a restart", block)
+        try:
+            self._budget = self._make_budget(settings, self._budget.shares)
+            before = self._version
+            self._plane.publish(self._compile(settings, author="serve", reason=reason))
+        except GatewayError as error:
+            log.error("settings not taken: %s", error)
+            return
+        self._settings = settings
+        log.info("settings taken", extra={"policy": self._version, "before": before, "why": reason})
+
+    def _listen_to_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._reload("SIGHUP"))
+
+    async def _watch_file(self) -> None:
+        from watchfiles import awatch
+
+        # It logs every change in the folder, so a log file beside the settings would grow by itself.
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)
+        # The folder is watched, not the file: editors and ConfigMaps put a new file in its place.
+        before = self._file.read_bytes()
+        async for _ in awatch(self._file.parent, recursive=False, stop_event=self._stop):
+            with contextlib.suppress(OSError):
+                now = self._file.read_bytes()
+                if now != before:
+                    before = now
+                    self._reload("the file changed")
+
+    async def _revise_budget(self) -> None:
+        while True:
+            await asyncio.sleep(BUDGET_PERIOD_S)
+            if (shares := self._budget.revise()) is not None:
+                self._plane.publish(self._compile(self._settings, author="autopilot", reason="review budget"))
+                log.info("review shares", extra={"policy": self._version, "routes": len(shares)})

@@ -1,0 +1,158 @@
+"""The ledger as the rest of the gateway holds it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from gateway.errors import LedgerUnavailable
+from gateway.ledger import labels, migrations, review, schema
+from gateway.ledger.database import writer_engine
+from gateway.ledger.labels import Kept, LabelRow, Truth
+from gateway.ledger.limits import Limits
+from gateway.ledger.reading import Reader
+from gateway.ledger.tallies import Batch
+from gateway.ledger.writer import Writer
+
+__all__ = ["Ledger"]
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """Thread-safe. What a future of it was resolved with is on disk; `write_batch` promises nothing and blocks nobody.
+
+    Futures end with LedgerUnavailable when nothing could be kept (full disk, lock, database away, queue full): the same
+    request may be sent again. It recovers by itself when the database does.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://...`.
+        limits: every bound of it.
+        clock_us: the time, microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        limits: Limits | None = None,
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._url = url
+        self._clock_us = clock_us
+        self._engine = writer_engine(url)
+        self._writer = Writer(self._engine, limits or Limits())
+        self.reader = Reader(url)
+        """Reads what is committed; see `gateway.ledger.reading`."""
+
+    def open(self) -> None:
+        """Make or upgrade the schema, and begin to write.
+
+        Raises: LedgerError when the schema is newer than this gateway; LedgerUnavailable when it cannot be opened.
+        """
+        try:
+            if self._engine.url.get_backend_name() == "sqlite":
+                file = Path(str(self._engine.url.database))
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
+            migrations.upgrade(self._engine)
+        except (sa.exc.DBAPIError, OSError) as error:
+            why = getattr(error, "orig", error)
+            raise LedgerUnavailable(f"the ledger {self._engine.url!r} cannot be opened: {why}") from error
+        self._writer.start()
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what waits, then let go of the database."""
+        self._writer.close(timeout_s)
+        self._engine.dispose()
+        self.reader.close()
+
+    def write_batch(self, batch: Batch) -> None:
+        """Take a batch of records; dropped whole and counted where the queue is full."""
+        self._writer.put(batch)
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until every batch taken before is readable, or dropped; False when the time was up."""
+        return self._writer.flush(timeout_s)
+
+    def counters(self) -> dict[str, int]:
+        """`stored.<what>`, `dropped.<what>.<reason>`, `jobs_failed.<reason>` since the start; `queued.<what>` now."""
+        return self._writer.counters()
+
+    def submit_labels(self, rows: Sequence[LabelRow]) -> Future[list[Kept]]:
+        """Keep labels; what became of each, in order. All of them are kept, or none."""
+        return self._writer.submit_labels(rows)
+
+    def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
+        """Keep a policy and return its version; the version is the same when the document is that of the latest one.
+
+        Waits for the commit. `version` within the document is left out of the comparison. Raises: LedgerUnavailable.
+        """
+        content = {key: value for key, value in document.items() if key != "version"}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        now_us = self._clock_us()
+
+        def work(connection: sa.Connection) -> int:
+            table = schema.policies
+            newest = sa.select(table.c.version, table.c.hash).order_by(table.c.version.desc()).limit(1)
+            latest = connection.execute(newest).first()
+            if latest is not None and latest[1] == digest:
+                return int(latest[0])
+            version = 1 if latest is None else int(latest[0]) + 1
+            connection.execute(
+                sa.insert(table),
+                {
+                    "version": version,
+                    "hash": digest,
+                    "document": text,
+                    "created_us": now_us,
+                    "author": author,
+                    "reason": reason,
+                },
+            )
+            return version
+
+        return self._writer.submit(work).result()
+
+    def lease(self, queue: str, reviewer: str, lease_s: float) -> Future[review.Lease | review.NothingForYou]:
+        """The reviewer's next task of a queue."""
+        now_us = self._clock_us()
+        lease_us = int(lease_s * 1_000_000)
+        return self._writer.submit(
+            partial(review.lease, queue=queue, reviewer=reviewer, lease_us=lease_us, now_us=now_us)
+        )
+
+    def submit_review(
+        self, task: int, token: int, reviewer: str, truth: Callable[[str], Truth]
+    ) -> Future[Kept]:
+        """Keep a reviewer's answer; `truth` makes it of the task's route.
+
+        The future ends also with NotFound, LeaseLost, LabelError.
+        """
+        now_us = self._clock_us()
+        return self._writer.submit(
+            partial(review.submit, task=task, token=token, reviewer=reviewer, truth=truth, now_us=now_us)
+        )
+
+    def skip_review(self, task: int, token: int, reviewer: str, reason: str) -> Future[None]:
+        """Give a task back. Ends also with NotFound, LeaseLost."""
+        now_us = self._clock_us()
+        return self._writer.submit(
+            partial(review.skip, task=task, token=token, reviewer=reviewer, reason=reason, now_us=now_us)
+        )
+
+    def review_stats(self, queue: str | None = None) -> list[review.QueueStats]:
+        """Tasks by queue; one queue or all. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(review.stats, queue=queue, now_us=self._clock_us()))
+
+    def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
+        """The facts of kept decisions, by (decision id, row); others are left out. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(review.find_facts, wanted=wanted))

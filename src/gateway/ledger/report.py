@@ -1,0 +1,221 @@
+"""A report: everything that the ledger can say about each route in a window, as frozen data.
+
+The command prints it, the service sends it; neither computes anything. `Report.as_dict` is its JSON form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from gateway.ledger.grid import HOUR_US
+from gateway.ledger.quality import RouteQuality, route_qualities, route_quality
+from gateway.ledger.reading import Calls, Reader, Shadows, Window
+from gateway.quality import Estimate, share
+from gateway.types import Outcome
+
+__all__ = ["CallCounts", "Report", "RouteReport", "ShadowReport", "make_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallCounts:
+    """Calls by how they ended and why, most frequent first."""
+
+    total: int
+    by_outcome: dict[str, int]
+    by_reason: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"total": self.total, "by_outcome": self.by_outcome, "by_reason": self.by_reason}
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowReport:
+    """How a shadow's answers compare with those that callers got.
+
+    `compared`: predictions with both answers. `failed`: without the shadow's. `agreement`: share with the
+    same label. `mean_difference`, `mean_absolute_difference`: of the scores, the shadow's less the answer's;
+    None without scores.
+    """
+
+    shadow: str
+    compared: int
+    failed: int
+    agreement: Estimate
+    mean_difference: float | None
+    mean_absolute_difference: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "compared": self.compared,
+            "failed": self.failed,
+            "agreement": self.agreement.as_dict(),
+            "mean_difference": self.mean_difference,
+            "mean_absolute_difference": self.mean_absolute_difference,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RouteReport:
+    """One route. `overhead_p50_us`, `overhead_p99_us`: the gateway's own time; None without calls."""
+
+    route: str
+    calls: CallCounts
+    overhead_p50_us: float | None
+    overhead_p99_us: float | None
+    quality: RouteQuality
+    shadows: tuple[ShadowReport, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        numbers, review = self.quality.numbers, self.quality.review
+        return {
+            "calls": self.calls.as_dict(),
+            "overhead_us": {
+                "p50": self.overhead_p50_us,
+                "p99": self.overhead_p99_us,
+                "reason": None if self.overhead_p50_us is not None else "no call in this window",
+            },
+            "predictions": {
+                "total": numbers.predictions,
+                "flagged": numbers.flagged,
+                "unreviewable": numbers.unreachable,
+            },
+            "precision": numbers.precision.as_dict(),
+            "recall": numbers.recall.as_dict(),
+            "f1": numbers.f1.as_dict(),
+            "shadows": {one.shadow: one.as_dict() for one in self.shadows},
+            "review": {
+                "sampled": review.sampled,
+                "done": review.done,
+                "open": review.open,
+                "oldest_open": _iso(review.oldest_open_us),
+            },
+            "feedback": {
+                one.source: {
+                    "labels": one.labels,
+                    "confirmed": one.confirmed.as_dict(),
+                    "missed": one.missed.as_dict(),
+                }
+                for one in self.quality.feedback
+            },
+            "notes": list(self.quality.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All routes. `since_us`, `until_us`: the window as it was cut, at whole hours; None is open."""
+
+    since_us: int | None
+    until_us: int | None
+    routes: tuple[RouteReport, ...]
+    unmatched: CallCounts
+    """Calls that matched no route and were passed on untouched, or refused."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `gateway report --json` prints it."""
+        return {
+            "window": {"since": _iso(self.since_us), "until": _iso(self.until_us)},
+            "routes": {one.route: one.as_dict() for one in self.routes},
+            "unmatched": {"calls": self.unmatched.as_dict()},
+        }
+
+
+def make_report(reader: Reader, window: Window, known: Collection[str] = (), seed: int = 0) -> Report:
+    """Read the ledger.
+
+    Args:
+        window: the predictions' time, and one route or all. known: routes that are listed even if nothing
+        came to them. seed: of the Monte Carlo intervals, so that the same ledger gives the same report.
+    Raises: LedgerUnavailable when the ledger cannot be read now.
+    """
+    calls, shadows = reader.calls(window), reader.shadows(window)
+    qualities = route_qualities(reader, window, seed)
+    names = {str(name) for name in np.unique(calls.route)} | set(qualities) | set(known)
+    if window.route is not None:
+        names = {window.route}
+    since, until = window.hours
+    return Report(
+        since_us=None if since is None else since * HOUR_US,
+        until_us=None if until is None else until * HOUR_US,
+        routes=tuple(
+            _route(reader, window, name, calls, shadows, qualities, seed) for name in sorted(names - {""})
+        ),
+        unmatched=_counts(calls, ""),
+    )
+
+
+def _route(
+    reader: Reader,
+    window: Window,
+    name: str,
+    calls: Calls,
+    shadows: Shadows,
+    qualities: dict[str, RouteQuality],
+    seed: int,
+) -> RouteReport:
+    overhead = reader.overhead(Window(window.since_us, window.until_us, name))
+    quality = qualities.get(name) or route_quality(reader, name, window.since_us, window.until_us, seed)
+    return RouteReport(
+        route=name,
+        calls=_counts(calls, name),
+        overhead_p50_us=overhead.quantile_us(0.50),
+        overhead_p99_us=overhead.quantile_us(0.99),
+        quality=quality,
+        shadows=tuple(_shadows(shadows, name)),
+    )
+
+
+def _counts(calls: Calls, route: str) -> CallCounts:
+    here = calls.route == route
+    by_outcome: dict[str, int] = {}
+    by_reason: dict[str, int] = {}
+    for outcome, reason, count in zip(
+        calls.outcome[here].tolist(), calls.reason[here].tolist(), calls.calls[here].tolist(), strict=True
+    ):
+        if count:  # a key may hold further rows of a batch only
+            text = Outcome(outcome).text
+            by_outcome[text] = by_outcome.get(text, 0) + count
+            by_reason[reason] = by_reason.get(reason, 0) + count
+    return CallCounts(int(calls.calls[here].sum()), _falling(by_outcome), _falling(by_reason))
+
+
+def _falling(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _shadows(shadows: Shadows, route: str) -> list[ShadowReport]:
+    reports = []
+    for name in np.unique(shadows.shadow[shadows.route == route]):
+        here = (shadows.route == route) & (shadows.shadow == name)
+        differences = int(shadows.differences[here].sum())
+        reports.append(
+            ShadowReport(
+                shadow=str(name),
+                compared=int(shadows.compared[here].sum()),
+                failed=int(shadows.failed[here].sum()),
+                agreement=share(
+                    int(shadows.agreed[here].sum()),
+                    int(shadows.judged[here].sum()),
+                    "no prediction yet for which both answers have a label",
+                ),
+                mean_difference=float(shadows.sum_difference[here].sum()) / differences
+                if differences
+                else None,
+                mean_absolute_difference=(
+                    float(shadows.sum_absolute[here].sum()) / differences if differences else None
+                ),
+            )
+        )
+    return reports
+
+
+def _iso(time_us: int | None) -> str | None:
+    """UTC, to the second."""
+    if time_us is None:
+        return None
+    return datetime.fromtimestamp(time_us // 1_000_000, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,342 @@
+"""A batch of records becomes a few sums and the rows that are kept one by one.
+
+Records are grouped by numpy over their integer columns and named only afterwards, once per distinct key: at 20,000
+records a second a Python loop over records would take a whole core.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import add
+from typing import Any, Final, Protocol
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from gateway.ledger import schema
+from gateway.ledger.database import add_up, insert_once
+from gateway.ledger.grid import hours, overhead_bucket, score_bin
+from gateway.ledger.limits import Limits
+from gateway.types import NO_INDEX, NO_STRING, UNKNOWN, reason_text
+
+__all__ = ["OTHER_SEGMENT", "Batch", "Delta", "Segments", "reduce_batch", "store"]
+
+OTHER_SEGMENT: Final = "(other)"
+"""Where segments are counted that came after the limit was reached."""
+
+Array = NDArray[Any]
+Key = tuple[Any, ...]
+
+
+class PolicyNames(Protocol):
+    """The names behind the indexes of one policy version."""
+
+    def route(self, index: int) -> str: ...
+    def backend(self, index: int) -> str: ...
+    def rule(self, route: int, index: int) -> str | None: ...
+
+
+class Batch(Protocol):
+    """What this room needs of a batch; the data plane's own is `gateway.runtime.batch.Batch`."""
+
+    @property
+    def records(self) -> Mapping[str, Array]: ...
+    @property
+    def mirrors(self) -> Mapping[str, Array]: ...
+    @property
+    def strings(self) -> Sequence[str]: ...
+    @property
+    def captures(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
+    def names(self) -> Mapping[int, PolicyNames]: ...
+
+
+class Segments:
+    """Which segments each route has shown; bounded, as callers choose them by metadata."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._seen: dict[str, set[str]] = defaultdict(set)
+
+    def admit(self, route: str, segment: str) -> str:
+        """The segment, or "(other)" where the route has too many already."""
+        seen = self._seen[route]
+        if segment in seen:
+            return segment
+        if len(seen) >= self._limit:
+            return OTHER_SEGMENT
+        seen.add(segment)
+        return segment
+
+
+@dataclass(slots=True)
+class Delta:
+    """What some batches add to the ledger."""
+
+    sums: dict[sa.Table, dict[Key, list[float]]] = field(default_factory=lambda: defaultdict(dict))
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    captures: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    records: int = 0
+
+    def merge(self, other: Delta) -> None:
+        """Add another delta to this one."""
+        for table, rows in other.sums.items():
+            mine = self.sums[table]
+            if not mine:
+                mine.update(rows)
+                continue
+            for key, sums in rows.items():
+                if mine.setdefault(key, sums) is not sums:
+                    self.add(table, key, sums)
+        self.decisions += other.decisions
+        self.captures += other.captures
+        self.tasks += other.tasks
+        self.dropped += other.dropped
+        self.records += other.records
+
+    def add(self, table: sa.Table, key: Key, sums: Sequence[float]) -> None:
+        """Raise the sums under a key; the order is that of the table's columns."""
+        rows = self.sums[table]
+        there = rows.get(key)
+        rows[key] = list(sums) if there is None else list(map(add, there, sums))
+
+
+def reduce_batch(batch: Batch, delta: Delta, segments: Segments, limits: Limits) -> None:
+    """Add a batch to `delta`. Records whose policy has no names are dropped and counted."""
+    records = batch.records
+    known = _known(records["policy"], batch.names)
+    missing = len(known) - int(np.count_nonzero(known))
+    if missing:
+        delta.dropped["records.unknown_policy"] += missing
+        records = {name: column[known] for name, column in records.items()}
+    delta.records += len(records["row"])
+    if len(records["row"]):
+        names = _Named(batch, segments)
+        hour = hours(records["time_us"])
+        _calls(records, hour, names, delta)
+        _scores(records, hour, names, delta)
+        _overhead(records, hour, names, delta)
+        _decisions(records, names, delta)
+    mirrors = batch.mirrors
+    if len(mirrors["route"]):
+        known = _known(mirrors["policy"], batch.names)
+        delta.dropped["comparisons.unknown_policy"] += len(known) - int(np.count_nonzero(known))
+        _shadow({name: column[known] for name, column in mirrors.items()}, batch.names, delta)
+    _captures(batch.captures, delta, limits)
+
+
+def store(connection: sa.Connection, delta: Delta, limits: Limits) -> Counter[str]:
+    """Write a delta; returns what was dropped on the way. The transaction is the caller's."""
+    for table, rows in delta.sums.items():
+        names = [column.name for column in table.c]
+        add_up(
+            connection, table, [dict(zip(names, (*key, *sums), strict=True)) for key, sums in rows.items()]
+        )
+    insert_once(connection, schema.decisions, delta.decisions)
+    dropped: Counter[str] = Counter()
+    tasks: list[dict[str, Any]] = []
+    task = schema.review_tasks
+    for queue in sorted({row["queue"] for row in delta.tasks}):
+        is_open = sa.select(sa.func.count()).where(task.c.queue == queue, task.c.done_us.is_(None))
+        room = max(0, limits.open_tasks - connection.execute(is_open.select_from(task)).scalar_one())
+        wanted = [row for row in delta.tasks if row["queue"] == queue]
+        tasks += wanted[:room]
+        dropped["review_tasks.queue_full"] += len(wanted[room:])
+    kept = {row["decision"] for row in tasks}
+    insert_once(connection, schema.captures, [row for row in delta.captures if row["decision"] in kept])
+    insert_once(connection, task, tasks)
+    return dropped
+
+
+class _Named:
+    """Turns a record's indexes into names."""
+
+    def __init__(self, batch: Batch, segments: Segments) -> None:
+        self.policies = batch.names
+        self.strings = batch.strings
+        self._segments = segments
+
+    def route(self, policy: int, route: int) -> str:
+        return self.policies[policy].route(route)
+
+    def segment(self, route: str, index: int) -> str:
+        return self._segments.admit(route, "" if index == NO_STRING else self.strings[index])
+
+    def label(self, index: int) -> str | None:
+        return None if index == NO_STRING else self.strings[index]
+
+
+def _known(policies: Array, names: Mapping[int, PolicyNames]) -> NDArray[np.bool_]:
+    return np.isin(policies, np.fromiter(names, dtype=np.int64, count=len(names)))
+
+
+def _groups(columns: Sequence[Array]) -> tuple[list[Array], Array]:
+    """Distinct rows of some integer columns: each column's values at them, and which one every row belongs to."""
+    length = len(columns[0])
+    code, span = np.zeros(length, dtype=np.int64), 1
+    for column in columns:
+        if column.min() == column.max():
+            continue
+        values, index = np.unique(column, return_inverse=True)
+        if span * len(values) >= 2**62:  # the code would overflow: number what is there so far anew
+            there, code = np.unique(code, return_inverse=True)
+            span = len(there)
+        code = code * len(values) + index
+        span *= len(values)
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+    return [column[first] for column in columns], inverse
+
+
+def _rows(columns: Sequence[Array]) -> Iterator[Key]:
+    """Columns -> tuples of Python's own numbers."""
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def _calls(records: Mapping[str, Array], hour: Array, names: _Named, delta: Delta) -> None:
+    columns = ("policy", "route", "backend", "segment", "outcome", "reason", "rule")
+    keys, group = _groups([hour, *(records[name] for name in columns)])
+    rows = np.bincount(group)
+    calls = np.bincount(group, weights=records["row"] == 0, minlength=len(rows)).astype(np.int64)
+    for (at, policy, route_index, backend, segment, outcome, reason, rule), *sums in zip(
+        _rows(keys), calls.tolist(), rows.tolist(), strict=True
+    ):
+        of = names.policies[policy]
+        route = of.route(route_index)
+        words = reason_text(reason, of.rule(route_index, rule))
+        key = (at, route, policy, of.backend(backend), names.segment(route, segment), outcome, words)
+        delta.add(schema.tally_calls, key, sums)
+
+
+def _scores(records: Mapping[str, Array], hour: Array, names: _Named, delta: Delta) -> None:
+    predicted = (
+        (records["flagged"] != UNKNOWN) | np.isfinite(records["score"]) | (records["label"] != NO_STRING)
+    )
+    predicted &= records["route"] != NO_INDEX
+    if not predicted.any():
+        return
+    columns = [
+        records[name][predicted] for name in ("policy", "route", "backend", "segment", "outcome", "flagged")
+    ]
+    pi = records["review_pi"][predicted].astype(np.float32).view(np.uint32)
+    keys, group = _groups([hour[predicted], *columns, score_bin(records["score"][predicted]), pi])
+    keys[-1] = keys[-1].view(np.float32).astype(np.float64)
+    for (at, policy, route_index, backend, segment, outcome, flagged, score, weight), rows in zip(
+        _rows(keys), np.bincount(group).tolist(), strict=True
+    ):
+        of = names.policies[policy]
+        route = of.route(route_index)
+        flag = -1 if flagged == UNKNOWN else flagged
+        key = (
+            at,
+            route,
+            policy,
+            of.backend(backend),
+            names.segment(route, segment),
+            outcome,
+            flag,
+            score,
+            weight,
+        )
+        delta.add(schema.tally_scores, key, [rows])
+
+
+def _overhead(records: Mapping[str, Array], hour: Array, names: _Named, delta: Delta) -> None:
+    call = records["row"] == 0
+    if not call.any():
+        return
+    bucket = overhead_bucket(records["overhead_us"][call])
+    keys, group = _groups([hour[call], records["policy"][call], records["route"][call], bucket])
+    for (at, policy, route, bucket_index), calls in zip(
+        _rows(keys), np.bincount(group).tolist(), strict=True
+    ):
+        delta.add(schema.tally_overhead, (at, names.route(policy, route), bucket_index), [calls])
+
+
+def _shadow(mirrors: Mapping[str, Array], policies: Mapping[int, PolicyNames], delta: Delta) -> None:
+    if not len(mirrors["route"]):
+        return
+    columns = [hours(mirrors["time_us"]), *(mirrors[name] for name in ("policy", "route", "backend", "to"))]
+    keys, group = _groups(columns)
+    compared, agree, difference = mirrors["result"] == 0, mirrors["agree"], mirrors["difference"]
+    judged = compared & (agree != UNKNOWN)
+    scored = compared & np.isfinite(difference)
+    step = np.where(scored, difference, 0.0)
+    counts = (compared, ~compared, judged, judged & (agree == 1), scored)
+    sums = [np.bincount(group, weights=weights).astype(np.int64).tolist() for weights in counts]
+    sums += [np.bincount(group, weights=weights).tolist() for weights in (step, step * step, np.abs(step))]
+    for (at, policy, route, backend, shadow), *values in zip(_rows(keys), *sums, strict=True):
+        of = policies[policy]
+        key = (at, of.route(route), policy, of.backend(backend), of.backend(shadow))
+        delta.add(schema.tally_shadow, key, values)
+
+
+def _decisions(records: Mapping[str, Array], names: _Named, delta: Delta) -> None:
+    """Sampled predictions, one row each; few enough for a loop."""
+    kept = np.flatnonzero((records["sampled"] == 1) & (records["route"] != NO_INDEX))
+    columns = {name: records[name][kept].tolist() for name in records}
+    for at in range(len(kept)):
+        row = {name: column[at] for name, column in columns.items()}
+        of = names.policies[row["policy"]]
+        route = of.route(row["route"])
+        delta.decisions.append(
+            {
+                "decision": struct.pack(">QQ", row["id_hi"], row["id_lo"]),
+                "row": row["row"],
+                "time_us": row["time_us"],
+                "policy": row["policy"],
+                "route": route,
+                "backend": of.backend(row["backend"]),
+                "segment": names.segment(route, row["segment"]),
+                "outcome": row["outcome"],
+                "reason": reason_text(row["reason"], of.rule(row["route"], row["rule"])),
+                "label": names.label(row["label"]),
+                "score": _number(row["score"]),
+                "confidence": _number(row["confidence"]),
+                "flagged": None if row["flagged"] == UNKNOWN else bool(row["flagged"]),
+                "stratum": None if row["stratum"] == UNKNOWN else row["stratum"],
+                "review_pi": row["review_pi"],
+                "sampled": True,
+                "arm": of.backend(row["arm"]) or None,
+                "propensity": row["propensity"],
+                "unit": struct.unpack(">q", struct.pack(">Q", row["unit"]))[0],
+            }
+        )
+
+
+def _captures(captures: Sequence[Mapping[str, Any]], delta: Delta, limits: Limits) -> None:
+    """Tasks from captured calls. Their facts are joined from `decisions` by id, in whichever batch the record came."""
+    for capture in captures:
+        if len(capture["request"]) + len(capture["answer"]) > limits.task_bytes:
+            delta.dropped["review_tasks.too_large"] += len(capture["rows"])
+            continue
+        decision, time_us = bytes(capture["id"]), int(capture["time_us"])
+        delta.captures.append(
+            {
+                "decision": decision,
+                "time_us": time_us,
+                "request": bytes(capture["request"]),
+                "answer": bytes(capture["answer"]),
+            }
+        )
+        delta.tasks += [
+            {
+                "decision": decision,
+                "row": int(row),
+                "queue": capture["queue"],
+                "created_us": time_us,
+                "lease_token": 0,
+                "lease_until_us": 0,
+                "reviewer": "",
+            }
+            for row in capture["rows"]
+        ]
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None

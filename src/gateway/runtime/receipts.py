@@ -1,0 +1,26 @@
+"""Receipts are read where they are written: in the data plane, so that there is one form and one comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway import _dataplane
+from gateway.errors import ReceiptError
+
+__all__ = ["verify_receipt"]
+
+
+def verify_receipt(receipt: str, keys: Sequence[bytes]) -> Mapping[str, Any]:
+    """The fields of a receipt that one of the keys signed.
+
+    Returns: id (16 bytes), time_ms, policy, route, backend, segment, and rows: score, flagged, sampled, outcome, class,
+        review_pi each.
+    Raises: ReceiptError, its kind one of malformed, foreign (no such key), forged.
+    """
+    try:
+        fields: Mapping[str, Any] = _dataplane.verify_receipt(receipt, list(keys))
+    except _dataplane.ReceiptError as error:
+        kind, message = error.args
+        raise ReceiptError(kind, message) from None
+    return fields
