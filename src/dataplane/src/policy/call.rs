@@ -176,7 +176,10 @@ impl Call {
         let id = self.id;
         with_unit(&policy, request, &id, |unit| {
             self.unit = salted(&policy.salt, unit);
-            self.note("unit", || format!("the unit is {:?}", String::from_utf8_lossy(unit)));
+            self.note("unit", || match unit == id {
+                true => "the call names no unit: each call is one of its own".to_owned(),
+                false => format!("the unit is {:?}", String::from_utf8_lossy(unit)),
+            });
             if let Some(holdout) = &route.holdout
                 && holdout.choice.chosen(unit)
             {

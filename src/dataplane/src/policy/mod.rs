@@ -15,6 +15,7 @@ mod compile_route;
 mod compiled;
 mod decision;
 mod document;
+mod explain;
 mod finish;
 mod judging;
 mod matching;
@@ -36,6 +37,7 @@ pub use compiled::{
     NO_INDEX, Policy, Review, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
+pub use explain::{decision_json, explain};
 pub use notes::Note;
 pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
