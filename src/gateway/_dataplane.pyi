@@ -49,6 +49,31 @@ class Policy:
     def __init__(self, document: str) -> None: ...
     @property
     def version(self) -> int: ...
+    def explain(self, call: str) -> str:
+        """What would happen to a call that is only thought of.
+
+        Args:
+            call: JSON: model, method, metadata, params, rows, id; answers by backend and `answer` of all others, each
+                one of score, scores, label, value (with confidence), error (a gRPC status), timeout.
+        Returns: JSON: `steps` (each with `step` and `text`) and `decision`.
+        Raises: ValueError, if the call is not what it should be.
+        """
+
+    def decide(
+        self, request: bytes, metadata: list[tuple[str, str]], answers: dict[str, bytes], decision_id: bytes = ...
+    ) -> str:
+        """The decision on a real `ModelInferRequest` and real answers by backend, as JSON.
+
+        A backend without an answer is unavailable. The review sample goes by `decision_id` (16 bytes).
+
+        Raises: ValueError, if the request cannot be read or has no route.
+        """
+
+    def bench(self, part: str, request: bytes, metadata: list[tuple[str, str]], answer: bytes, times: int) -> None:
+        """Run one part of a decision `times` over: `match`, `read`, `rules` or `decide`.
+
+        Raises: ValueError, if the part is unknown or the messages cannot be read.
+        """
 
 class Dataplane:
     """Forwards calls on threads of its own, from `start` to `shutdown`.

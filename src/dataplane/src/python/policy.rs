@@ -61,17 +61,17 @@ impl Policy {
     }
 
     /// The decision on a real request and real answers, as JSON.
-    #[pyo3(signature = (request, metadata, answers, id = [0; 16]))]
+    #[pyo3(signature = (request, metadata, answers, decision_id = [0; 16]))]
     fn decide(
         &self,
         request: &[u8],
         metadata: Pairs,
         answers: std::collections::HashMap<String, Vec<u8>>,
-        id: [u8; 16],
+        decision_id: [u8; 16],
     ) -> PyResult<String> {
         let mut predictions = Predictions::default();
         let answer_of = |backend: u16| answers.get(&*self.0.backend(backend).name).map(Vec::as_slice);
-        let decided = decide(&self.0, request, &metadata, id, &answer_of, &mut predictions).map_err(PyValueError::new_err)?;
+        let decided = decide(&self.0, request, &metadata, decision_id, &answer_of, &mut predictions).map_err(PyValueError::new_err)?;
         Ok(policy::decision_json(&self.0, &decided).to_string())
     }
 
