@@ -30,7 +30,8 @@ Floats = NDArray[np.float64]
 class LabelCounts:
     """Labels by what they say about what; columns of shape (n,).
 
-    One row per distinct key, of the last revision of each label. Keys as in `gateway.ledger.reading.Labelled`, with the score as its bin (-1 without one). `count`: labels.
+    One row per distinct key, of the last revision of each label. Keys as in `gateway.ledger.reading.Labelled`, with
+    the score as its bin (-1 without one). `count`: labels.
     """
 
     route: Text
