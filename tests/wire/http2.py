@@ -30,7 +30,7 @@ class Stream:
 
 
 Behaviour = Callable[[Stream], None]
-"""What a server does once a request has ended."""
+"""What a server does once a request has ended; an `early` one, once its headers are here."""
 
 
 def answer_fully(stream: Stream, body: bytes | None = None, trailers: dict[str, str] | None = None) -> None:
@@ -44,13 +44,14 @@ def answer_fully(stream: Stream, body: bytes | None = None, trailers: dict[str, 
 class Http2Server:
     """Accepts connections and lets `behaviour` answer each request. `number` counts streams over all connections."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, *, early: bool = False) -> None:
         self.behaviour = behaviour
+        self.early = early
         self.connections = 0
         self.streams = 0
         self.resets: list[int] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -96,13 +97,18 @@ class Http2Server:
         if isinstance(event, h2.events.RequestReceived):
             self.streams += 1
             headers = {str(name): str(value) for name, value in event.headers}
-            open_streams[event.stream_id] = Stream(connection, event.stream_id, self.streams, headers)
+            stream = Stream(connection, event.stream_id, self.streams, headers)
+            if self.early:
+                self.behaviour(stream)
+            else:
+                open_streams[event.stream_id] = stream
         elif isinstance(event, h2.events.DataReceived):
-            open_streams[event.stream_id].body += event.data
-            connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            if event.stream_id in open_streams:
+                open_streams[event.stream_id].body += event.data
+                connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamReset):
             self.resets.append(event.stream_id)
-        elif isinstance(event, h2.events.StreamEnded):
+        elif isinstance(event, h2.events.StreamEnded) and event.stream_id in open_streams:
             self.behaviour(open_streams.pop(event.stream_id))
 
 

@@ -184,11 +184,13 @@ class RunningPlane:
 
 
 @contextmanager
-def running(policy: Mapping[str, Any], **options: Any) -> Iterator[tuple[RunningPlane, grpc.Channel]]:
+def running(policy: Mapping[str, Any], **settings: Any) -> Iterator[tuple[RunningPlane, grpc.Channel]]:
     """A data plane and a channel to it."""
-    plane = RunningPlane(policy, **options)
+    plane = RunningPlane(policy, **settings)
     try:
-        with grpc.insecure_channel(plane.address, options=UNLIMITED) as channel:
+        # grpcio makes a unix socket's path the authority, which is none by RFC 3986.
+        options = [*UNLIMITED, ("grpc.default_authority", "localhost")]
+        with grpc.insecure_channel(plane.address, options=options) as channel:
             yield plane, channel
     finally:
         plane.dataplane.shutdown(2000)
