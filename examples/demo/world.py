@@ -25,7 +25,7 @@ __all__ = ["World"]
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "gateway.cli")
 TEMPLATE = Path(__file__).with_name("gateway.yaml")
-READY_S = 30.0
+READY_S = 90.0
 
 
 def _free_ports(count: int) -> list[int]:

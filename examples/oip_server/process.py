@@ -43,7 +43,7 @@ class ServerProcess:
             raise RuntimeError("not running: it has no process id")
         return self._process.pid
 
-    def start(self, timeout_s: float = 30.0) -> None:
+    def start(self, timeout_s: float = 90.0) -> None:
         """Return when it listens.
 
         Raises: RuntimeError, when it ends or says nothing within `timeout_s`; with what it wrote.

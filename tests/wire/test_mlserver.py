@@ -111,7 +111,7 @@ async def test_stream(gateway: GatewayProcess) -> None:
     """MLServer's stream answers with plain `ModelInferResponse`s, not with Triton's wrapper: it passes as it is."""
 
     async def requests() -> AsyncIterator[pb.ModelInferRequest]:
-        yield request(MODEL, rows(1, FEATURES))
+        yield request("tumour", rows(1, FEATURES))
 
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stream = channel.stream_stream(

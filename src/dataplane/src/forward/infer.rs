@@ -1,6 +1,7 @@
 //! `ModelInfer`: the request is read as far as a decision needs it, and the route found.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use h2::RecvStream;
 use http::HeaderMap;
@@ -102,7 +103,17 @@ impl Plain<'_> {
     async fn gather(&self, caller: &mut Caller, alarm: &mut Alarm, upload: &mut Upload, bytes: usize) -> Result<(), Option<Status>> {
         // One byte past the limit tells a message that is held whole from a longer one.
         let bytes = HEAD_BYTES + bytes + 1;
-        match watched(caller, alarm, |_, cx| upload.poll_gather(cx, bytes)).await {
+        let (began, mut pended) = (Instant::now(), false);
+        let gathered = watched(caller, alarm, |_, cx| {
+            let polled = upload.poll_gather(cx, bytes);
+            pended |= polled.is_pending();
+            polled
+        });
+        let gathered = gathered.await;
+        if pended {
+            self.waited.set(self.waited.get() + began.elapsed());
+        }
+        match gathered {
             Ok(Ok(())) => Ok(()),
             Err(Fault::Deadline) => Err(Some(Status::new(DEADLINE_EXCEEDED, "the request did not come in time"))),
             Ok(Err(Gone)) | Err(_) => Err(None),

@@ -27,6 +27,7 @@ mod upload;
 mod upstream;
 mod worker;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -84,7 +85,7 @@ async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
     let mut headers = head.headers;
     metadata::admit(&mut headers);
     let outbound = Outbound { uri: head.uri, headers, trace };
-    let call = plain::Plain { worker, plan, outbound, arrival, until };
+    let call = plain::Plain { worker, plan, outbound, arrival, until, waited: Cell::default() };
     let path = call.outbound.uri.path();
     if CONTROL.iter().any(|prefix| path.starts_with(prefix)) {
         return call.control(&mut caller, body).await;

@@ -1,7 +1,8 @@
 //! Calls that no route decides: to the control plane, or untouched to the default backend.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -33,6 +34,8 @@ pub struct Plain<'a> {
     pub arrival: Arrival,
     /// When its caller gives up.
     pub until: Option<Instant>,
+    /// How long the caller let us wait for its message: no time of the gateway's own.
+    pub waited: Cell<Duration>,
 }
 
 impl Plain<'_> {
@@ -63,7 +66,7 @@ impl Plain<'_> {
     /// The call's book.
     #[must_use]
     pub fn journal(&self) -> Journal {
-        Journal::new(self.arrival, self.outbound.trace, self.outbound.uri.clone())
+        Journal::new(self.arrival, self.outbound.trace, self.outbound.uri.clone(), self.waited.get())
     }
 
     /// Passes the call to one backend and records it. `up` and `down` are appended to each message.
