@@ -24,11 +24,9 @@ use super::notes::{Note, share};
 use super::prediction::InvalidOutput;
 use super::reading::Reading;
 use super::request::Request;
-use super::segment::{Segment, with_value};
+use super::segment::{Segment, with_unit};
 use super::words::{Reason, status};
 
-/// Metadata by which a caller names the unit.
-pub const UNIT_METADATA: &str = "gateway-unit";
 /// Metadata by which a caller keeps a call from being shown to people.
 pub const NO_REVIEW_METADATA: &str = "gateway-no-review";
 
@@ -64,11 +62,21 @@ pub(super) type Why = (Reason, u16);
 pub(super) enum End {
     Answered(BackendIx),
     Static(BackendIx),
-    Rejected { status: u8, message: Arc<str>, rule: u16 },
+    Rejected {
+        status: u8,
+        message: Arc<str>,
+        rule: u16,
+    },
     Exhausted,
     /// The backend's status is the caller's own affair.
-    PassedOn { backend: BackendIx, status: u8 },
-    Aborted { reason: Reason, status: u8 },
+    PassedOn {
+        backend: BackendIx,
+        status: u8,
+    },
+    Aborted {
+        reason: Reason,
+        status: u8,
+    },
 }
 
 /// What a rule wants instead of the chain's next backend.
@@ -125,13 +133,7 @@ impl Call {
         Call::start(policy, route, request, id, Some(Vec::new()))
     }
 
-    fn start(
-        policy: Arc<Policy>,
-        route: RouteIx,
-        request: &Request,
-        id: [u8; 16],
-        notes: Option<Vec<Note>>,
-    ) -> Call {
+    fn start(policy: Arc<Policy>, route: RouteIx, request: &Request, id: [u8; 16], notes: Option<Vec<Note>>) -> Call {
         let segment = policy.segments.of(request);
         let mut call = Call {
             route,
@@ -162,7 +164,8 @@ impl Call {
             call.request_rules(request);
         }
         // Who is held out never touches a model; the kill switch stops them all; nothing is compared without a model.
-        if call.held_out || call.route().kill_switch || matches!(call.wish, Some(Wish::Answer(_) | Wish::Reject { .. })) {
+        if call.held_out || call.route().kill_switch || matches!(call.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
+        {
             call.mirrors.clear();
         }
         call.note_mirrors();
@@ -174,7 +177,7 @@ impl Call {
         let policy = Arc::clone(&self.policy);
         let route = policy.route_at(self.route);
         let id = self.id;
-        with_unit(&policy, request, &id, |unit| {
+        with_unit(policy.unit.as_ref(), request, &id, |unit| {
             self.unit = salted(&policy.salt, unit);
             self.note("unit", || match unit == id {
                 true => "the call names no unit: each call is one of its own".to_owned(),
@@ -184,7 +187,9 @@ impl Call {
                 && holdout.choice.chosen(unit)
             {
                 self.held_out = true;
-                self.note("holdout", || format!("the unit is in the holdout ({}): it never meets the model", share(holdout.choice.share)));
+                self.note("holdout", || {
+                    format!("the unit is in the holdout ({}): it never meets the model", share(holdout.choice.share))
+                });
                 self.first = Some((Reason::Holdout, NO_INDEX));
                 self.wish = Some(Wish::Answer(holdout.answer));
             }
@@ -254,7 +259,8 @@ impl Call {
                 self.end = Some(End::Rejected { status, message: Arc::clone(&message), rule });
                 return Step::Reject { status, message };
             }
-            Some(Wish::Answer(backend)) => Some(backend),
+            // Nobody else is asked instead: neither the holdout nor a rule that answers lets a model have the call.
+            Some(Wish::Answer(backend)) => return self.try_backend(backend).unwrap_or_else(|| self.exhausted()),
             Some(Wish::To(backend)) => {
                 // Rerouted to a later one of the chain: those passed over were not wanted.
                 if let Some(position) = chain.iter().position(|known| *known == backend) {
@@ -273,6 +279,10 @@ impl Call {
                 return step;
             }
         }
+        self.exhausted()
+    }
+
+    fn exhausted(&mut self) -> Step {
         self.end = Some(End::Exhausted);
         Step::Exhausted
     }
@@ -305,10 +315,14 @@ impl Call {
     /// Notes a backend that was not asked, and why.
     fn pass_over(&mut self, backend: BackendIx, reason: Reason) {
         let step = if reason == Reason::KillSwitch { "kill_switch" } else { "attempt" };
-        self.note_backend(step, backend, match reason {
-            Reason::KillSwitch => "is passed over: the kill switch is on",
-            _ => "is passed over: the request claims more rows than `limits.max_rows`",
-        });
+        self.note_backend(
+            step,
+            backend,
+            match reason {
+                Reason::KillSwitch => "is passed over: the kill switch is on",
+                _ => "is passed over: the request claims more rows than `limits.max_rows`",
+            },
+        );
         self.first.get_or_insert((reason, NO_INDEX));
         self.attempts.push(Attempt { backend, reason, rule: NO_INDEX, status: 0, made: false });
     }
@@ -374,25 +388,4 @@ impl Call {
             (own, share) => own.or(share),
         }
     }
-}
-
-/// Hands over the bytes of the unit: metadata, else the settings' source, else the request's id, else the decision's.
-fn with_unit(policy: &Policy, request: &Request, id: &[u8; 16], take: impl FnOnce(&[u8])) {
-    let mut take = Some(take);
-    let mut once = |unit: &[u8]| {
-        if let Some(take) = take.take() {
-            take(unit);
-        }
-    };
-    match request.metadata.get(UNIT_METADATA) {
-        Some(unit) if !unit.is_empty() => return once(unit.as_bytes()),
-        _ => {}
-    }
-    if let Some(source) = &policy.unit {
-        with_value(source, request, |unit| once(unit.as_bytes()));
-    }
-    if !request.id.is_empty() {
-        once(request.id.as_bytes());
-    }
-    once(id);
 }

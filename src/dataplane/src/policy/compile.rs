@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::compiled::{
-    Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Source,
-};
 use super::compile_route::RouteCompiler;
+use super::compiled::{Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Source};
 use super::document::{Faults, Node};
 use super::matching::Table;
 use super::rule::{List, Lists};
@@ -118,7 +116,9 @@ fn default_backend(node: &Node, backends: &[Backend], by_name: &HashMap<&str, Ba
         return None;
     };
     if !backends[usize::from(index)].is_model() {
-        node.fault(format!("{name:?} is a static answer; what matches no route can only be forwarded to a model server"));
+        node.fault(format!(
+            "{name:?} is a static answer; what matches no route can only be forwarded to a model server"
+        ));
     }
     Some(index)
 }
@@ -204,8 +204,18 @@ fn backends(node: &Node) -> Vec<Backend> {
     let mut backends: Vec<Backend> = Vec::new();
     for item in items.iter().take(MOST_ENTRIES) {
         let name: Box<str> = if item.object(&[
-            "name", "kind", "endpoints", "model", "version", "timeout_ms", "max_in_flight", "connect_timeout_ms",
-            "label", "score", "scores", "value",
+            "name",
+            "kind",
+            "endpoints",
+            "model",
+            "version",
+            "timeout_ms",
+            "max_in_flight",
+            "connect_timeout_ms",
+            "label",
+            "score",
+            "scores",
+            "value",
         ]) {
             item.field("name").need_text().into()
         } else {

@@ -145,7 +145,10 @@ pub(super) fn confidence(node: &Node, spec: Option<&PredictionSpec>, segments: &
 pub(super) fn answer_fits(node: &Node, backend: &Backend, spec: Option<&PredictionSpec>) {
     let Some(answer) = backend.as_static() else { return };
     let Some(spec) = spec else {
-        node.fault(format!("the static answer {:?} takes its form from the route's `prediction`; give it one", backend.name));
+        node.fault(format!(
+            "the static answer {:?} takes its form from the route's `prediction`; give it one",
+            backend.name
+        ));
         return;
     };
     let class = answer.label.as_deref().and_then(|label| spec.classes.iter().position(|class| &**class == label));
@@ -167,7 +170,10 @@ pub(super) fn answer_fits(node: &Node, backend: &Backend, spec: Option<&Predicti
     }
     let from_score = answer.score.is_some() && spec.positive.is_some() && spec.classes.len() == 2;
     if spec.scores.is_some() && answer.scores.is_none() && class.is_none() && !from_score {
-        node.fault(format!("the static answer {:?} needs `scores`, a `label`, or a `score` of `positive`", backend.name));
+        node.fault(format!(
+            "the static answer {:?} needs `scores`, a `label`, or a `score` of `positive`",
+            backend.name
+        ));
     }
     if spec.scores.is_none() && spec.label.is_some() && answer.label.is_none() {
         node.fault(format!("the static answer {:?} needs a `label`", backend.name));

@@ -27,9 +27,15 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// An address or a name that is resolved once per connection.
-    Tcp { host: Box<str>, port: u16 },
+    Tcp {
+        host: Box<str>,
+        port: u16,
+    },
     /// A name whose every address is an endpoint.
-    Dns { host: Box<str>, port: u16 },
+    Dns {
+        host: Box<str>,
+        port: u16,
+    },
     Unix(Box<str>),
 }
 

@@ -128,7 +128,10 @@ fn ending(policy: &Policy, decision: &Decision) -> Vec<Note> {
         && row.review_pi > 0.0
     {
         let share = share(f64::from(row.review_pi));
-        notes.push(Note { step: "review", text: format!("a person sees it in {} with probability {share}", review.queue) });
+        notes.push(Note {
+            step: "review",
+            text: format!("a person sees it in {} with probability {share}", review.queue),
+        });
     }
     if let Some(message) = decision.message.as_deref() {
         let step = if decision.outcome == Outcome::Rejected { "reject" } else { "error" };
@@ -254,7 +257,8 @@ impl Answer {
 
     fn label(&self, spec: &PredictionSpec) -> Option<Label> {
         if let Some(label) = &self.label {
-            let class = spec.classes.iter().position(|class| **class == **label).and_then(|class| u16::try_from(class).ok());
+            let class =
+                spec.classes.iter().position(|class| **class == **label).and_then(|class| u16::try_from(class).ok());
             return Some(class.map_or_else(|| Label::Text(label.as_str().into()), Label::Class));
         }
         let positive = spec.positive.filter(|_| spec.classes.len() == 2)?;

@@ -57,12 +57,12 @@ impl Call {
             End::Rejected { status, message, .. } => (Outcome::Rejected, None, *status, Some((&**message).into())),
             End::PassedOn { backend, status } => (Outcome::Error, Some(*backend), *status, None),
             End::Aborted { status, .. } => (Outcome::Error, None, *status, Some(self.chain_in_words())),
-            End::Exhausted => self.exhausted(),
+            End::Exhausted => self.failing(),
         }
     }
 
     /// A single attempt's failing status is passed on; else the last one that failed by a status gives it.
-    fn exhausted(&self) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
+    fn failing(&self) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
         if let [only] = *self.attempts
             && only.status != status::OK
         {

@@ -43,8 +43,7 @@ impl Call {
         let policy = Arc::clone(&self.policy);
         let route = policy.route_at(self.route);
         let segment = self.segment;
-        let scope =
-            Scope { request, segment: &segment, route: &route.name, lists: &policy.lists, predicted: None };
+        let scope = Scope { request, segment: &segment, route: &route.name, lists: &policy.lists, predicted: None };
         for (index, rule) in rules(route, Stage::Request) {
             let holds = rule.when.holds(&scope);
             self.note_rule(rule, holds, None);

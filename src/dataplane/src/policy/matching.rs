@@ -77,8 +77,7 @@ impl Table {
     pub fn find(&self, method: &str, model: Option<&str>, metadata: &dyn Metadata) -> Option<RouteIx> {
         let first_of = |candidates: &[Candidate]| {
             let matching = candidates.iter().find(|one| {
-                one.method.takes(method)
-                    && one.metadata.iter().all(|(name, value)| metadata.get(name) == Some(value))
+                one.method.takes(method) && one.metadata.iter().all(|(name, value)| metadata.get(name) == Some(value))
             });
             matching.map(|one| one.route)
         };

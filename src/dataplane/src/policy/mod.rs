@@ -3,6 +3,10 @@
 //! In: a compiled policy, what a request's head says, what a backend's answer predicts. Out: what to do next, and at the
 //! end the decision with its reasons. Never: I/O, a clock, randomness, or an allocation on the usual path.
 //!
+//! Rooms: `document` and `compile*` make a policy of JSON; `matching` finds routes; `cel` judges conditions; `call`,
+//! `judging`, `reading` and `finish` are one call's life; `choice` is every random choice; `notes` and `explain` say it
+//! in words.
+//!
 //! `Policy::compile` takes the whole document or names every fault in it; `Policy::route` finds a call's route; `Call`
 //! walks it: `begin`, then `next` / `miss` / `judge` until somebody has answered or nobody is left, then `finish`.
 
@@ -30,7 +34,7 @@ pub mod spec;
 mod tests;
 mod words;
 
-pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step, UNIT_METADATA};
+pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
 pub use choice::Choice;
 pub use compiled::{
     Backend, BackendIx, BackendKind, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror, ModelBackend,
@@ -43,6 +47,6 @@ pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
 pub use request::{Metadata, Request};
 pub use rule::{Action, Rule, Stage};
-pub use segment::{SEGMENT_BYTES, Segment};
+pub use segment::{SEGMENT_BYTES, Segment, UNIT_METADATA};
 pub use spec::{Input, Param, PredictionSpec, StaticAnswer};
 pub use words::{OUTCOMES, Outcome, REASONS, Reason, status};

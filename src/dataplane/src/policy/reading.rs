@@ -90,7 +90,8 @@ impl Reading {
             }
         }
         if let Some(label) = &answer.label {
-            let class = spec.classes.iter().position(|class| class == label).and_then(|class| u16::try_from(class).ok());
+            let class =
+                spec.classes.iter().position(|class| class == label).and_then(|class| u16::try_from(class).ok());
             let flagged = reading.flagged;
             reading.set_label(spec, class.map_or_else(|| Label::Text(label.clone()), Label::Class));
             reading.flagged = reading.flagged.or(flagged);

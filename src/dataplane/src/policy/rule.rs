@@ -51,7 +51,10 @@ pub enum Action {
     To(BackendIx),
     /// Give this static answer.
     Answer(BackendIx),
-    Reject { status: u8, message: Arc<str> },
+    Reject {
+        status: u8,
+        message: Arc<str>,
+    },
     /// Go on, and put it before a person.
     Review,
 }

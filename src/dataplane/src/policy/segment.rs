@@ -1,4 +1,5 @@
-//! The slice of traffic that a call belongs to (`device=phone,country=de`), short enough for a receipt.
+//! Whose call it is: the unit that choices stick to, and the slice of traffic it belongs to (`device=phone,country=de`),
+//! short enough for a receipt.
 //!
 //! What a caller sends cannot make the text long or ambiguous: a value that is too long, or holds what the text is
 //! parted by, counts as `other`; a value that is absent leaves its segment out.
@@ -7,6 +8,8 @@ use super::compiled::Source;
 use super::request::Request;
 use super::spec::Param;
 
+/// Metadata by which a caller names the unit.
+pub const UNIT_METADATA: &str = "gateway-unit";
 /// A receipt holds no more.
 pub const SEGMENT_BYTES: usize = 64;
 /// A share smaller than this per value would turn most values into `other`.
@@ -69,6 +72,27 @@ pub(super) fn with_value(source: &Source, request: &Request, take: impl FnOnce(&
             Some(Param::Float(value)) => take(&value.to_string()),
         },
     }
+}
+
+/// Hands over the bytes of the unit: metadata, else the settings' source, else the request's id, else the decision's.
+pub(super) fn with_unit(source: Option<&Source>, request: &Request, id: &[u8; 16], take: impl FnOnce(&[u8])) {
+    let mut take = Some(take);
+    let mut once = |unit: &[u8]| {
+        if let Some(take) = take.take() {
+            take(unit);
+        }
+    };
+    match request.metadata.get(UNIT_METADATA) {
+        Some(unit) if !unit.is_empty() => return once(unit.as_bytes()),
+        _ => {}
+    }
+    if let Some(source) = source {
+        with_value(source, request, |unit| once(unit.as_bytes()));
+    }
+    if !request.id.is_empty() {
+        once(request.id.as_bytes());
+    }
+    once(id);
 }
 
 /// The text of a call's segment, held inline.

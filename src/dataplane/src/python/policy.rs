@@ -6,13 +6,18 @@ use std::sync::Arc;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::error::{Fault, Step as PathStep};
 use crate::policy::{self, Call, Decision, Judgement, Predictions, Reason, Request, RouteIx, Step, status};
 use crate::wire::oip::{self, Head};
 
-create_exception!(gateway._dataplane, PolicyError, PyException, "Every fault of a policy document: args[0] is a list of dicts.");
+create_exception!(
+    gateway._dataplane,
+    PolicyError,
+    PyException,
+    "Every fault of a policy document: args[0] is a list of dicts."
+);
 
 /// A compiled policy document: immutable, and cheap to share.
 #[pyclass(module = "gateway._dataplane", frozen)]
@@ -71,7 +76,8 @@ impl Policy {
     ) -> PyResult<String> {
         let mut predictions = Predictions::default();
         let answer_of = |backend: u16| answers.get(&*self.0.backend(backend).name).map(Vec::as_slice);
-        let decided = decide(&self.0, request, &metadata, decision_id, &answer_of, &mut predictions).map_err(PyValueError::new_err)?;
+        let decided = decide(&self.0, request, &metadata, decision_id, &answer_of, &mut predictions)
+            .map_err(PyValueError::new_err)?;
         Ok(policy::decision_json(&self.0, &decided).to_string())
     }
 
@@ -98,7 +104,11 @@ impl Policy {
 }
 
 /// Finds the route of a request by its head.
-fn head_and_route<'a>(policy: &policy::Policy, request: &'a [u8], metadata: &Pairs) -> Result<(Head<'a>, RouteIx), String> {
+fn head_and_route<'a>(
+    policy: &policy::Policy,
+    request: &'a [u8],
+    metadata: &Pairs,
+) -> Result<(Head<'a>, RouteIx), String> {
     let head = Head::scan(request, true, policy.limits().request_head_bytes).map_err(|fault| fault.to_string())?;
     let route = policy.route(oip::method::MODEL_INFER, Some(head.model), metadata);
     let route = route.ok_or_else(|| format!("no route for the model {:?}", head.model))?;
@@ -211,8 +221,8 @@ impl Bench<'_> {
 }
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("OUTCOMES", policy::OUTCOMES)?;
-    m.add("REASONS", policy::REASONS)?;
+    m.add("OUTCOMES", PyTuple::new(m.py(), policy::OUTCOMES)?)?;
+    m.add("REASONS", PyTuple::new(m.py(), policy::REASONS)?)?;
     m.add("PolicyError", m.py().get_type::<PolicyError>())?;
     m.add_class::<Policy>()
 }

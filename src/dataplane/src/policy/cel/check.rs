@@ -42,7 +42,8 @@ pub(super) struct Checked {
 
 pub(super) fn check(text: &str, sample: &Scope, segments: &Segments) -> Result<Checked, Vec<CelFault>> {
     if text.len() > MOST_BYTES {
-        let message = format!("found {} bytes, at most {MOST_BYTES} are possible; use a list of the settings", text.len());
+        let message =
+            format!("found {} bytes, at most {MOST_BYTES} are possible; use a list of the settings", text.len());
         return Err(vec![CelFault { message, at: None }]);
     }
     let parser = ENV.parser().enable_optional_syntax(false);
@@ -72,7 +73,11 @@ pub(super) fn check(text: &str, sample: &Scope, segments: &Segments) -> Result<C
         checker.must_be_boolean(&expr, "the condition");
     }
     let Checker { faults, prediction, entropy, .. } = checker;
-    if faults.is_empty() { Ok(Checked { expr, names_prediction: prediction, wants_entropy: entropy }) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(Checked { expr, names_prediction: prediction, wants_entropy: entropy })
+    } else {
+        Err(faults)
+    }
 }
 
 fn position((line, column): (isize, isize)) -> Option<(u32, u32)> {
@@ -121,7 +126,10 @@ impl Checker<'_> {
         if self.nodes > MOST_NODES || depth.nesting > MOST_NESTING {
             // Once is enough, and what lies beneath is not looked at.
             if self.faults.is_empty() {
-                self.fault(expr.id, format!("too large: at most {MOST_NODES} parts, {MOST_NESTING} deep, are possible"));
+                self.fault(
+                    expr.id,
+                    format!("too large: at most {MOST_NODES} parts, {MOST_NESTING} deep, are possible"),
+                );
             }
             return;
         }
@@ -159,7 +167,8 @@ impl Checker<'_> {
             self.fault(id, format!("at most {MOST_LOOPS} loop (all, exists, map, filter) within another is possible"));
             return;
         }
-        let names_of = |expr: &IdedExpr| super::fast::entry(expr).map(|(root, name)| (root.to_owned(), name.to_owned()));
+        let names_of =
+            |expr: &IdedExpr| super::fast::entry(expr).map(|(root, name)| (root.to_owned(), name.to_owned()));
         if let Some((root, name)) = names_of(&one.iter_range)
             && root == "lists"
             && self.sample.lists.get(name.as_str()).is_some_and(|list| list.items().len() > MOST_LOOPED_ITEMS)
@@ -183,7 +192,10 @@ impl Checker<'_> {
         if !matches!(pattern.map(|one| &one.expr), Some(Expr::Literal(LiteralValue::String(_)))) {
             self.fault(id, "the pattern of `matches` must be written out: it is prepared once");
         } else if depth.loops > 0 {
-            self.fault(id, "`matches` within a loop would be prepared for each element; use startsWith, endsWith or contains");
+            self.fault(
+                id,
+                "`matches` within a loop would be prepared for each element; use startsWith, endsWith or contains",
+            );
         }
     }
 
@@ -198,10 +210,13 @@ impl Checker<'_> {
                 self.prediction |= name == "prediction";
                 return;
             }
-            self.fault(expr.id, match on_prediction {
-                true => format!("`{name}` is known only to rules on a prediction"),
-                false => format!("there is no `{name}`; there are {}", self.variables()),
-            });
+            self.fault(
+                expr.id,
+                match on_prediction {
+                    true => format!("`{name}` is known only to rules on a prediction"),
+                    false => format!("there is no `{name}`; there are {}", self.variables()),
+                },
+            );
             return;
         }
         let Some((root, field)) = super::fast::entry(expr) else { return };
@@ -334,7 +349,9 @@ fn present_to_in(expr: &mut IdedExpr, bound: &[String]) {
 /// Types as CEL compares them: numbers among each other, else like with like. `null` may stand for anything.
 fn comparable(left: &str, right: &str) -> bool {
     let number = |name: &str| ["int", "uint", "double"].contains(&name);
-    left == right || (number(left) && number(right)) || [left, right].iter().any(|name| ["null_type", "dyn"].contains(name))
+    left == right
+        || (number(left) && number(right))
+        || [left, right].iter().any(|name| ["null_type", "dyn"].contains(name))
 }
 
 /// The type of an expression on the sample; `None` where that cannot be known.

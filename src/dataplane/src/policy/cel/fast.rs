@@ -132,12 +132,24 @@ impl Fast {
             Fast::And(left, right) => match left.holds(scope) {
                 Ok(false) => Ok(false),
                 Ok(true) => right.holds(scope),
-                Err(Failed) => if right.holds(scope)? { Err(Failed) } else { Ok(false) },
+                Err(Failed) => {
+                    if right.holds(scope)? {
+                        Err(Failed)
+                    } else {
+                        Ok(false)
+                    }
+                }
             },
             Fast::Or(left, right) => match left.holds(scope) {
                 Ok(true) => Ok(true),
                 Ok(false) => right.holds(scope),
-                Err(Failed) => if right.holds(scope)? { Ok(true) } else { Err(Failed) },
+                Err(Failed) => {
+                    if right.holds(scope)? {
+                        Ok(true)
+                    } else {
+                        Err(Failed)
+                    }
+                }
             },
             Fast::Equal(left, right) => Ok(equal(left.value(scope)?, right.value(scope)?)),
             Fast::NotEqual(left, right) => Ok(!equal(left.value(scope)?, right.value(scope)?)),
@@ -150,9 +162,7 @@ impl Fast {
                     Wanted::GreaterOrEqual => ordering.is_ge(),
                 })
             }
-            Fast::InList(value, list) => {
-                Ok(matches!(value.value(scope)?, Scalar::Text(text) if list.contains(text)))
-            }
+            Fast::InList(value, list) => Ok(matches!(value.value(scope)?, Scalar::Text(text) if list.contains(text))),
             Fast::InTexts(value, texts) => {
                 Ok(matches!(value.value(scope)?, Scalar::Text(text) if texts.iter().any(|one| &**one == text)))
             }

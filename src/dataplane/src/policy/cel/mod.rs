@@ -56,9 +56,8 @@ impl Condition {
     /// Everything that is wrong with it: syntax, limits, unknown names, wrong types.
     pub fn compile(text: &str, sample: &Scope, segments: &Segments) -> Result<Condition, Vec<CelFault>> {
         let checked = check::check(text, sample, segments)?;
-        let fast = Fast::compile(&checked.expr, sample.lists).map_err(|message| {
-            vec![CelFault { message, at: Some((1, 1)) }]
-        })?;
+        let fast = Fast::compile(&checked.expr, sample.lists)
+            .map_err(|message| vec![CelFault { message, at: Some((1, 1)) }])?;
         Ok(Condition {
             fast,
             #[cfg(test)]

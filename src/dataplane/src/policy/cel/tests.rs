@@ -39,7 +39,8 @@ fn segments() -> Segments {
 fn compile(text: &str, on_prediction: bool) -> Result<Condition, Vec<CelFault>> {
     let (spec, lists, segments, metadata) = (spec(), lists(), segments(), vec![("sample", "sample")]);
     let reading = Reading::sample(&spec);
-    let request = Request { method: "/a.B/C", model: "m", id: "i", rows: 1, params: &[], inputs: &[], metadata: &metadata };
+    let request =
+        Request { method: "/a.B/C", model: "m", id: "i", rows: 1, params: &[], inputs: &[], metadata: &metadata };
     let predicted = on_prediction.then_some(Predicted { reading: &reading, spec: &spec, backend: "b" });
     let scope = Scope { request: &request, segment: &Segment::default(), route: "r", lists: &lists, predicted };
     Condition::compile(text, &scope, &segments)
@@ -200,20 +201,42 @@ fn only_a_rule_that_names_the_prediction_is_judged_by_row() {
 /// Expressions made of what rules are made of.
 fn expression() -> impl Strategy<Value = String> {
     let text = prop_oneof![
-        Just("metadata['x-sender']"), Just("metadata.absent"), Just("segment.device"), Just("request.model"),
-        Just("request.params.tier"), Just("prediction.label"), Just("route"), Just("'spam'"), Just("'gold'"), Just("''"),
+        Just("metadata['x-sender']"),
+        Just("metadata.absent"),
+        Just("segment.device"),
+        Just("request.model"),
+        Just("request.params.tier"),
+        Just("prediction.label"),
+        Just("route"),
+        Just("'spam'"),
+        Just("'gold'"),
+        Just("''"),
     ];
     let number = prop_oneof![
-        Just("request.rows"), Just("prediction.score"), Just("prediction.margin"), Just("request.params.count"),
-        Just("request.params.absent"), Just("3"), Just("0.9"), Just("request.params.temperature"), Just("-1"),
+        Just("request.rows"),
+        Just("prediction.score"),
+        Just("prediction.margin"),
+        Just("request.params.count"),
+        Just("request.params.absent"),
+        Just("3"),
+        Just("0.9"),
+        Just("request.params.temperature"),
+        Just("-1"),
     ];
     let texts = (text.clone(), prop_oneof![Just("=="), Just("!="), Just("<"), Just(">=")], text.clone())
         .prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));
-    let numbers = (number.clone(), prop_oneof![Just("=="), Just("!="), Just("<"), Just("<="), Just(">"), Just(">=")], number)
-        .prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));
+    let numbers =
+        (number.clone(), prop_oneof![Just("=="), Just("!="), Just("<"), Just("<="), Just(">"), Just(">=")], number)
+            .prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));
     let among = (text, prop_oneof![Just("lists.trusted"), Just("['spam', 'b']"), Just("metadata")])
         .prop_map(|(value, among)| format!("{value} in {among}"));
-    let leaf = prop_oneof![texts, numbers, among, Just("request.params.dry".to_owned()), Just("request.params.tier.startsWith('g')".to_owned())];
+    let leaf = prop_oneof![
+        texts,
+        numbers,
+        among,
+        Just("request.params.dry".to_owned()),
+        Just("request.params.tier.startsWith('g')".to_owned())
+    ];
     leaf.prop_recursive(4, 16, 2, |inner| {
         prop_oneof![
             inner.clone().prop_map(|one| format!("!({one})")),

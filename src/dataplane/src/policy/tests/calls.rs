@@ -153,6 +153,14 @@ fn a_static_answer_is_not_made_longer_than_the_limit() {
 }
 
 #[test]
+fn the_holdout_never_meets_a_model_even_where_its_answer_cannot_be_given() {
+    let policy = policy_with(&[("/routes/0/holdout", json!({"share": 1.0, "answer": "ham"}))]);
+    let decision = walk(&policy, &request(&NOBODY, 2_000_000), [1; 16], &[]);
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Error, Reason::Holdout));
+    assert_eq!(attempts(&policy, &decision), "ham:overload");
+}
+
+#[test]
 fn the_most_specific_route_wins() {
     let route = |name: &str, matched: Value| {
         let mut route = document()["routes"][0].clone();

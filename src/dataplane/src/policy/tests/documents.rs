@@ -38,9 +38,17 @@ fn each_fault_says_where_it_is_and_what_was_wanted() {
     one("/routes/0/check/range", json!([1, 0]), "routes[0].check.range: wanted two numbers");
     one("/routes/0/confidence/measure", json!("vibes"), "routes[0].confidence.measure: wanted");
     one("/routes/0/confidence/per_label", json!({"eggs": 0.9}), "routes[0].confidence.per_label.eggs: \"eggs\" is not");
-    one("/routes/0/confidence/per_segment", json!({"planet=mars": 0.9}), "routes[0].confidence.per_segment.planet=mars");
+    one(
+        "/routes/0/confidence/per_segment",
+        json!({"planet=mars": 0.9}),
+        "routes[0].confidence.per_segment.planet=mars",
+    );
     one("/routes/0/holdout", json!({"share": 1.5, "answer": "ham"}), "routes[0].holdout.share: found 1.5");
-    one("/routes/0/holdout", json!({"share": 0.5, "answer": "spam-v3"}), "routes[0].holdout.answer: \"spam-v3\" is a model");
+    one(
+        "/routes/0/holdout",
+        json!({"share": 0.5, "answer": "spam-v3"}),
+        "routes[0].holdout.answer: \"spam-v3\" is a model",
+    );
     one("/routes/0/rules", rule("nobody == 1"), "routes[0].rules[0].when: there is no `nobody`");
     one("/routes/0/kill_switch", json!("yes"), "routes[0].kill_switch: found \"yes\", wanted true or false");
 }
@@ -115,12 +123,13 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         ".{0,12}".prop_map(Value::from),
-        prop_oneof!["spam-v3", "ham", "metadata", "output:x", "scores", "request.rows > 1", "[1].all(x, x > 0)"].prop_map(Value::from),
+        prop_oneof!["spam-v3", "ham", "metadata", "output:x", "scores", "request.rows > 1", "[1].all(x, x > 0)"]
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 24, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::btree_map("[a-z_]{0,8}", inner, 0..5).prop_map(|map| Value::from_iter(map)),
+            prop::collection::btree_map("[a-z_]{0,8}", inner, 0..5).prop_map(Value::from_iter),
         ]
     })
 }
@@ -143,11 +152,17 @@ fn full_document() -> Value {
     document_with(&[
         ("/routes/0/holdout", json!({"share": 0.1, "answer": "ham"})),
         ("/routes/0/mirror", calls::mirror(0.5)),
-        ("/routes/0/review", json!({"queue": "q", "flagged": 0.5, "unflagged": 0.5, "capture": ["inputs"], "redact": ["inputs.a"]})),
-        ("/routes/0/rules", json!([
-            {"name": "a", "on": "request", "when": "request.rows > 64", "then": {"kind": "next"}},
-            {"name": "b", "on": "prediction", "when": "prediction.score > 0.5", "then": {"kind": "to", "backend": "spam-v4"}},
-        ])),
+        (
+            "/routes/0/review",
+            json!({"queue": "q", "flagged": 0.5, "unflagged": 0.5, "capture": ["inputs"], "redact": ["inputs.a"]}),
+        ),
+        (
+            "/routes/0/rules",
+            json!([
+                {"name": "a", "on": "request", "when": "request.rows > 64", "then": {"kind": "next"}},
+                {"name": "b", "on": "prediction", "when": "prediction.score > 0.5", "then": {"kind": "to", "backend": "spam-v4"}},
+            ]),
+        ),
     ])
 }
 

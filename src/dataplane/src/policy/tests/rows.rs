@@ -22,7 +22,8 @@ fn a_batch_falls_back_when_any_row_misses() {
 
 #[test]
 fn each_row_keeps_its_own_first_miss() {
-    let rule = json!([{"name": "sure-spam", "on": "prediction", "when": "prediction.score > 0.95", "then": {"kind": "next"}}]);
+    let rule =
+        json!([{"name": "sure-spam", "on": "prediction", "when": "prediction.score > 0.95", "then": {"kind": "next"}}]);
     let policy = policy_with(&[("/routes/0/rules", rule)]);
     let answers = [(V3, Ok(scores(&[0.99, 0.6, 0.01]))), (LITE, Ok(scores(&[0.9, 0.9, 0.1])))];
     let decision = walk(&policy, &request(&NOBODY, 3), [1; 16], &answers);
@@ -131,7 +132,10 @@ fn labels_and_values_are_checked_too() {
         ("/routes/0/prediction", prediction),
         ("/routes/0/check", json!({"range": [0, 10], "sum": null, "sum_tolerance": 0.001, "labels": null})),
         ("/routes/0/confidence", json!(null)),
-        ("/backends/2", json!({"name": "ham", "kind": "static", "label": "ham", "score": null, "scores": null, "value": 1.0})),
+        (
+            "/backends/2",
+            json!({"name": "ham", "kind": "static", "label": "ham", "score": null, "scores": null, "value": 1.0}),
+        ),
     ]);
     let answer = |label: Label, sure: f64, value: f64| Predictions {
         rows: 1,
@@ -142,7 +146,8 @@ fn labels_and_values_are_checked_too() {
     };
     let outcome = |answer: Predictions| {
         let good = self::scores(&[]);
-        let lite = Predictions { rows: 1, labels: vec![Label::Class(0)], confidence: vec![1.0], values: vec![1.0], ..good };
+        let lite =
+            Predictions { rows: 1, labels: vec![Label::Class(0)], confidence: vec![1.0], values: vec![1.0], ..good };
         walk(&policy, &request(&NOBODY, 1), [1; 16], &[(V3, Ok(answer)), (LITE, Ok(lite))])
     };
     let good = outcome(answer(Label::Class(1), 0.7, 3.0));
@@ -180,7 +185,8 @@ fn review_samples_by_stratum_with_the_probability_it_used() {
 
 #[test]
 fn a_review_rule_puts_a_row_before_a_person_for_certain() {
-    let rule = json!([{"name": "look", "on": "prediction", "when": "prediction.score > 0.8", "then": {"kind": "review"}}]);
+    let rule =
+        json!([{"name": "look", "on": "prediction", "when": "prediction.score > 0.8", "then": {"kind": "review"}}]);
     let policy = policy_with(&[review(), ("/routes/0/rules", rule)]);
     let decision = walk(&policy, &request(&NOBODY, 2), [1; 16], &[(V3, Ok(scores(&[0.9, 0.1])))]);
     assert_eq!((decision.outcome, decision.reason), (Outcome::Model, Reason::Ok), "the call goes on");
@@ -216,7 +222,9 @@ fn a_segment_is_short_and_unambiguous_whatever_a_caller_sends() {
     };
     assert_eq!(text("phone"), "device=phone");
     assert_eq!(text(""), "");
-    for odd in ["a,b", "a=b", "a b", "a value that is much too long to be one of a few that numbers can be told apart by"] {
+    for odd in
+        ["a,b", "a=b", "a b", "a value that is much too long to be one of a few that numbers can be told apart by"]
+    {
         assert_eq!(text(odd), "device=other", "{odd:?}");
     }
     assert!(policy.route_at(0).prediction.is_some());

@@ -106,7 +106,10 @@ fn a_prediction_rule_can_miss_reroute_answer_and_reject() {
 fn a_reroute_to_one_that_was_asked_already_goes_on_along_the_chain() {
     let policy = with_rules(rule("prediction", "true", to("spam-v3")));
     let answers = [(V3, Ok(scores(&[0.9]))), (LITE, Ok(scores(&[0.9])))];
-    assert_eq!(seen(&policy, &answers), (Outcome::Static, "rule:r".into(), "spam-v3:rule:r,spam-lite:rule:r,ham:ok".into()));
+    assert_eq!(
+        seen(&policy, &answers),
+        (Outcome::Static, "rule:r".into(), "spam-v3:rule:r,spam-lite:rule:r,ham:ok".into())
+    );
 }
 
 #[test]
@@ -162,14 +165,18 @@ fn an_explained_call_says_its_steps_in_words() {
     call.next();
     call.miss(Reason::BackendError, status::UNAVAILABLE);
     call.next();
-    let notes: Vec<String> = call.take_notes().into_iter().skip(1).map(|note| format!("{}: {}", note.step, note.text)).collect();
-    assert_eq!(notes, [
-        "attempt: spam-v3 is asked",
-        "check: the prediction is present, finite and of the wanted shape",
-        "rule: the rule r holds",
-        "confidence: the confidence 0.97 reaches the floor 0.8",
-        "attempt: spam-lite is asked",
-        "attempt: spam-lite did not answer with UNAVAILABLE: backend_error",
-        "answer: ham answers: it is a static answer",
-    ]);
+    let notes: Vec<String> =
+        call.take_notes().into_iter().skip(1).map(|note| format!("{}: {}", note.step, note.text)).collect();
+    assert_eq!(
+        notes,
+        [
+            "attempt: spam-v3 is asked",
+            "check: the prediction is present, finite and of the wanted shape",
+            "rule: the rule r holds",
+            "confidence: the confidence 0.97 reaches the floor 0.8",
+            "attempt: spam-lite is asked",
+            "attempt: spam-lite did not answer with UNAVAILABLE: backend_error",
+            "answer: ham answers: it is a static answer",
+        ]
+    );
 }
