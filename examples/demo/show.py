@@ -188,8 +188,8 @@ def _facts(found: Findings) -> list[str]:
         if confirmed["value"] is not None:
             lines.append(
                 f"Feedback from {source}: {feedback['labels']:,} labels through receipts "
-                f"({found.feedback_repeated:,} sent twice and counted once). It confirms {confirmed['value']:.1%} of the "
-                "eights it speaks of: users complain more than they praise, so it is a warning and never precision."
+                f"({found.feedback_repeated:,} sent twice and counted once). It confirms {confirmed['value']:.1%} of "
+                "the eights it speaks of: users complain more than they praise, so it is a warning and never precision."
             )
     return lines
 

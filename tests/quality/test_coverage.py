@@ -1,9 +1,10 @@
 """Simulations with fixed seeds: intervals hold the truth as often as they say, and values are right on
 average.
 
-N = 20,000 predictions, 200 labels, nominal 95 %, 400 windows a population: a method of true coverage 95 %
-gives 93-97 % in 95 of 100 such runs. Seeds are fixed, so a failure means that the method changed, not that
-luck did. The last test shows that these simulations find a method that does not hold.
+N = 20,000 predictions, 200 labels, nominal 95 %. With 400 windows a population, coverage is known to 1.3
+points (one standard error); bounds are those that a method at 93 or 99 % would cross in 1 of 100 runs.
+Measured once with 2,000 windows each: see `gateway.quality`. The last test shows that these simulations find
+a method that does not hold.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tests.quality.populations import POPULATIONS, Traffic, review, shares
 WINDOWS = 400
 FEWER = 200
 DRAWS = 800
+METRICS = ("precision", "recall", "f1")
 
 
 def holds(estimate: Estimate, truth: float) -> bool:
@@ -39,28 +41,53 @@ def near(traffic: Traffic, rng: np.random.Generator) -> np.ndarray:
     return np.where(traffic.flagged, base, np.where(traffic.score >= 0.3, 0.05, 0.005))
 
 
-@pytest.mark.parametrize("name", POPULATIONS)
-def test_intervals_hold_precision_and_recall_in_93_to_99_of_100_windows(name: str) -> None:
-    """The promise behind every interval that is shown."""
+def too_low(held: int, windows: int) -> bool:
+    """Whether a method that holds 93 % of its windows would be this bad in less than 1 of 100 runs."""
+    return held / windows < 0.93 - 2.33 * sqrt(0.93 * 0.07 / windows)
+
+
+def too_high(held: int, windows: int) -> bool:
+    """The same for 99 %: wider than it needs to be."""
+    return held / windows > 0.99 + 2.33 * sqrt(0.99 * 0.01 / windows)
+
+
+@pytest.fixture(scope="module")
+def held() -> dict[str, dict[str, int]]:
+    """Per population and metric, in how many of `WINDOWS` windows the interval held the truth."""
     rng = np.random.default_rng(20_261)
-    held = {"precision": 0, "recall": 0, "f1": 0}
-    for _ in range(WINDOWS):
-        traffic = POPULATIONS[name](rng)
-        numbers = measure(*review(rng, [(traffic, flat(traffic, rng))]), rng, draws=DRAWS)
-        for metric in held:
-            held[metric] += holds(getattr(numbers, metric), getattr(traffic, metric))
-    coverage = {metric: count / WINDOWS for metric, count in held.items()}
-    assert all(0.93 <= share <= 0.99 for share in coverage.values()), coverage
+    counts = {}
+    for name, population in POPULATIONS.items():
+        counts[name] = dict.fromkeys(METRICS, 0)
+        for _ in range(WINDOWS):
+            traffic = population(rng)
+            numbers = measure(*review(rng, [(traffic, flat(traffic, rng))]), rng, draws=DRAWS)
+            for metric in METRICS:
+                counts[name][metric] += holds(getattr(numbers, metric), getattr(traffic, metric))
+    return counts
+
+
+@pytest.mark.parametrize("name", POPULATIONS)
+def test_intervals_hold_the_truth_in_at_least_93_of_100_windows(
+    name: str, held: dict[str, dict[str, int]]
+) -> None:
+    """The promise behind every interval that is shown."""
+    assert not any(too_low(held[name][metric], WINDOWS) for metric in METRICS), held[name]
+
+
+def test_intervals_are_no_wider_than_they_need_to_be(held: dict[str, dict[str, int]]) -> None:
+    """An interval from 0 to 1 would hold every truth; over all populations these miss some, as 95 % must."""
+    windows = WINDOWS * len(POPULATIONS)
+    for metric in METRICS:
+        total = sum(counts[metric] for counts in held.values())
+        assert not too_low(total, windows), (metric, total)
+        assert not too_high(total, windows), (metric, total)
 
 
 @pytest.mark.parametrize("name", POPULATIONS)
 def test_intervals_hold_when_probabilities_changed_and_labels_are_late(name: str) -> None:
-    """Half of the window reviewed at a third of the rate, and only 80 % of the sample answered yet.
-
-    Unequal weights cost up to 2 points of coverage (measured), so 91 % is what is asked for here.
-    """
+    """Half of the window reviewed at a third of the rate, and only 80 % of the sample answered yet."""
     rng = np.random.default_rng(20_262)
-    held = {"precision": 0, "recall": 0}
+    held = dict.fromkeys(METRICS, 0)
     for _ in range(FEWER):
         parts = []
         for factor in (1.0, 1 / 3):
@@ -68,10 +95,9 @@ def test_intervals_hold_when_probabilities_changed_and_labels_are_late(name: str
             parts.append((traffic, flat(traffic, rng) * factor))
         whole = Traffic(parts[0][0].score, sum(t.count for t, _ in parts), sum(t.positive for t, _ in parts))
         numbers = measure(*review(rng, parts, answered=0.8), rng, draws=DRAWS)
-        for metric in held:
+        for metric in METRICS:
             held[metric] += holds(getattr(numbers, metric), getattr(whole, metric))
-    coverage = {metric: count / FEWER for metric, count in held.items()}
-    assert all(share >= 0.91 for share in coverage.values()), coverage
+    assert not any(too_low(count, FEWER) for count in held.values()), held
 
 
 @pytest.mark.parametrize("chances", [flat, near], ids=["flat", "near_the_threshold"])

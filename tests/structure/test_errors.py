@@ -22,7 +22,6 @@ CODES = {
     "LedgerUnavailable": ("ledger_unavailable", grpc.StatusCode.UNAVAILABLE),
     "LeaseLost": ("lease_lost", grpc.StatusCode.FAILED_PRECONDITION),
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
-    "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),
 }
 """Dashboards match on the codes: a change here breaks somebody's alert."""

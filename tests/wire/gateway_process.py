@@ -127,11 +127,8 @@ class GatewayProcess:
             late = time.monotonic() > deadline
             if code is not None or late:
                 self.kill()
-                raise AssertionError(
-                    f"not ready after {timeout_s:g} s"
-                    if late
-                    else f"ended with {code}" + f":\n{self.logged()[-4000:]}"
-                )
+                what = f"not ready after {timeout_s:g} s" if late else f"ended with {code}"
+                raise AssertionError(f"{what}:\n{self.logged()[-4000:]}")
             time.sleep(0.05)
 
     @property

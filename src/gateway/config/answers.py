@@ -36,8 +36,9 @@ def _uses(path: Path, route: Route) -> Iterator[tuple[Path, str]]:
     for index, name in enumerate(route.chain):
         yield (*path, "chain", index), name
     for index, rule in enumerate(route.rules):
-        if rule.then.answer is not None:
-            yield (*path, "rules", index, "then", "answer"), rule.then.answer
+        for key, named in (("answer", rule.then.answer), ("to", rule.then.to)):
+            if named is not None:
+                yield (*path, "rules", index, "then", key), named
     if route.holdout is not None:
         yield (*path, "holdout", "answer"), route.holdout.answer
 

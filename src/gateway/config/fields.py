@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 
-def wrong(found: str, wanted: str, mend: str = "") -> PydanticCustomError:
-    """An error whose words reach the fault as they are."""
+def wrong(found: str, wanted: str, mend: str = "", *, at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """An error whose words reach the fault as they are; `at` is where inside the block it stands."""
     # pydantic formats the template, hence the words go through the context and not into it
-    return PydanticCustomError("wrong", "{found}", {"found": found, "wanted": wanted, "mend": mend})
+    return PydanticCustomError("wrong", "{found}", {"found": found, "wanted": wanted, "mend": mend, "at": at})
 
 
 class Block(BaseModel):
@@ -117,7 +117,7 @@ def _listening(value: str) -> str:
 
 def as_list(value: Any) -> Any:
     """One value stands for a list of one."""
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, (str, int, float)) else value
 
 
 Text = Annotated[str, BeforeValidator(_text)]

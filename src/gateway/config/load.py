@@ -33,6 +33,8 @@ class Loaded:
     settings: Settings | None = None
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
+    rest: Checked = field(default_factory=Checked)
+    """The settings without their faulty parts: for further checks in the same run, and for nothing else."""
 
     def fault(self, path: Path, found: str, wanted: str = "", mend: str = "") -> Fault:
         """A fault at a path, for checks that come after reading."""
@@ -106,13 +108,11 @@ def read_text(
     apply_overrides(source, overrides, env)
     read_files(source, folder)
     checked = validate(source)
-    faults = (
-        source.faults + checked.faults + check_references(source, checked) + _expressions(source, checked)
-    )
+    faults = source.faults + checked.faults + check_references(source, checked) + _expressions(source)
     faults = sorted(
         dict.fromkeys(faults), key=lambda fault: (fault.line is None, fault.line or 0, fault.column or 0)
     )
-    loaded = Loaded(source, faults=faults)
+    loaded = Loaded(source, faults=faults, rest=checked)
     if not faults and checked.settings is not None:
         state_dir = (folder / checked.settings.state_dir.expanduser()).resolve()
         loaded.settings = checked.settings.model_copy(update={"state_dir": state_dir})
@@ -124,16 +124,21 @@ def _refused(name: str, found: str, mend: str) -> Loaded:
     return Loaded(Source(name), faults=[Fault(name, None, None, (), found, mend=mend)])
 
 
-def _expressions(source: Source, checked: Checked) -> list[Fault]:
-    if checked.settings is None:
-        return []
+def _expressions(source: Source) -> list[Fault]:
+    """Faults inside the rules' expressions, rules with other faults included; names are those of the file."""
     faults: list[Fault] = []
-    lists, segments = list(checked.settings.lists), list(checked.settings.identity.segments)
-    for name, route in checked.settings.routes.items():
-        for index, rule in enumerate(route.rules):
-            path = checked.original(("routes", name, "rules", index, "when"))
+    lists = list(source.block("lists"))
+    segments = list(source.block("identity", "segments"))
+    for name, route in source.block("routes").items():
+        rules = route.get("rules") if isinstance(route, dict) else None
+        for index, rule in enumerate(rules if isinstance(rules, list) else []):
+            when = rule.get("when") if isinstance(rule, dict) else None
+            if not isinstance(when, str) or not when:
+                continue
+            path: Path = ("routes", name, "rules", index, "when")
             place = source.place(path)
-            for fault in check_expression(rule.when, on=rule.on, lists=lists, segments=segments):
-                line, column = place_inside(source, place, rule.when, fault.line, fault.column)
+            on = "request" if rule.get("on", "request") == "request" else "prediction"
+            for fault in check_expression(when, on=on, lists=lists, segments=segments):
+                line, column = place_inside(source, place, when, fault.line, fault.column)
                 faults.append(Fault(place.place, line, column, path, fault.found, fault.wanted, fault.mend))
     return faults

@@ -6,7 +6,7 @@ are those of the file, faulty ones included, so that one fault is not reported a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from gateway.config.answers import check_answers
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
@@ -33,8 +33,7 @@ def check_references(source: Source, checked: Checked) -> list[Fault]:
         at = source.existing(path)
         faults.append(source.fault(at if key else path, found, wanted, mend, key=key))
 
-    raw = source.tree.get("backends") if isinstance(source.tree, dict) else None
-    names = Names(settings, raw if isinstance(raw, dict) else {})
+    names = Names(settings, source)
     _form(settings, report)
     _listening(settings, report)
     if not settings.routes and settings.default_backend is None and "routes" not in (source.tree or {}):
@@ -48,16 +47,27 @@ def check_references(source: Source, checked: Checked) -> list[Fault]:
     _same_matches(source, settings, checked, report)
     for name, route in settings.routes.items():
         _route(("routes", name), route, settings, names, report)
-        check_answers(("routes", name), route, settings, report)
+        if route.prediction is not None or not _written(source, ("routes", name, "prediction")):
+            check_answers(("routes", name), route, settings, report)
+            _needs_prediction(("routes", name), route, report)
     return faults
 
 
 class Names:
-    """The backends that there are, faulty ones too."""
+    """The backends and segments that there are, faulty ones too."""
 
-    def __init__(self, settings: Settings, raw: Iterable[str]) -> None:
+    def __init__(self, settings: Settings, source: Source) -> None:
         self.settings = settings
-        self.every = sorted({*settings.backends, *map(str, raw)})
+        self.every = sorted({*settings.backends, *source.block("backends")})
+        self.segments = sorted({*settings.identity.segments, *source.block("identity", "segments")})
+
+    def models(self) -> str:
+        """The models, for a reader."""
+        return listed(name for name, backend in self.settings.backends.items() if not backend.static)
+
+    def static(self) -> str:
+        """The static answers, for a reader."""
+        return listed(name for name, backend in self.settings.backends.items() if backend.static)
 
     def check(self, path: Path, name: str | None, report: Report, kind: str = "") -> bool:
         """Report a name that no backend has, or that is of the wrong kind; True if it is good."""
@@ -83,12 +93,7 @@ class Names:
         if backend is None:
             return False
         if kind == "model" and backend.static:
-            models = [
-                known
-                for known in self.every
-                if known in self.settings.backends and not self.settings.backends[known].static
-            ]
-            report(path, f"{name} is a static answer", listed(models) or "a backend with grpc")
+            report(path, f"{name} is a static answer", self.models() or "a backend with grpc")
             return False
         return True
 
@@ -158,8 +163,12 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
     _rules(path, route, settings, names, report)
     _holdout(path, route, settings, names, report)
     if route.confidence is not None:
-        _confidence(path, route, settings, report)
-    _needs_prediction(path, route, report)
+        _confidence(path, route, names.segments, report)
+
+
+def _written(source: Source, path: Path) -> bool:
+    """Whether the file has something there, be it faulty: then its absence is no further fault."""
+    return path in source.places
 
 
 def _method(path: Path, route: Route, settings: Settings, report: Report) -> None:
@@ -211,21 +220,14 @@ def _rules(path: Path, route: Route, settings: Settings, names: Names, report: R
             report((*at, "name"), f"a rule {name} stands here already", "a name of its own")
         seen[name] = index
         then = rule.then
-        if names.check((*at, "then", "to"), then.to, report) and then.to is not None:
-            if settings.backends[then.to].static:
-                report(
-                    (*at, "then", "to"),
-                    f"{then.to} is a static answer",
-                    "a backend with grpc",
-                    f"write {{answer: {then.to}}}",
-                )
-            elif rule.on == "prediction" and then.to == route.chain[0]:
-                report(
-                    (*at, "then", "to"),
-                    f"{then.to} has just made the prediction: this leads back to it",
-                    "another backend than the first of the chain",
-                    "write then: next to go on along the chain",
-                )
+        known = names.check((*at, "then", "to"), then.to, report)
+        if known and rule.on == "prediction" and then.to == route.chain[0]:
+            report(
+                (*at, "then", "to"),
+                f"{then.to} has just made the prediction: this leads back to it",
+                "another backend than the first of the chain",
+                "write then: next to go on along the chain",
+            )
         if names.check((*at, "then", "answer"), then.answer, report) and then.answer is not None:
             backend = settings.backends[then.answer]
             if not backend.static:
@@ -251,35 +253,16 @@ def _holdout(path: Path, route: Route, settings: Settings, names: Names, report:
     at = (*path, "holdout", "answer")
     if not names.check(at, name, report) or settings.backends[name].static:
         return
-    same = next((other for other in _models(route) if _same_model(settings, name, other)), None)
-    if same is not None:
-        what = name if same == name else f"{name} is the same model as {same}, which"
-        verb = "is a model of this route" if same == name else "this route asks"
-        report(
-            at,
-            f"{what} {verb}",
-            "a static answer, or a model that the route never asks",
-            "a held-out unit must never meet the model",
-        )
+    whose = "a model of this route" if name in route.chain else "a model"
+    report(
+        at,
+        f"{name} is {whose}",
+        names.static() or "a backend with answer",
+        "a held-out unit must never meet the model: that is what it is compared with",
+    )
 
 
-def _models(route: Route) -> Iterator[str]:
-    yield from route.chain
-    for rule in route.rules:
-        if rule.then.to is not None:
-            yield rule.then.to
-
-
-def _same_model(settings: Settings, one: str, other: str) -> bool:
-    if one == other:
-        return True
-    a, b = settings.backends[one], settings.backends.get(other)
-    if a.grpc is None or b is None or b.grpc is None:
-        return False
-    return bool(set(a.grpc) & set(b.grpc)) and (a.model, a.version) == (b.model, b.version)
-
-
-def _confidence(path: Path, route: Route, settings: Settings, report: Report) -> None:
+def _confidence(path: Path, route: Route, known: list[str], report: Report) -> None:
     confidence, prediction = route.confidence, route.prediction
     if confidence is None or prediction is None:
         return
@@ -308,7 +291,6 @@ def _confidence(path: Path, route: Route, settings: Settings, report: Report) ->
             )
     for text in confidence.per_segment:
         name, equals, _ = text.partition("=")
-        known = list(settings.identity.segments)
         if not equals or name not in known:
             found = f"there is no segment {quoted(name)}" if equals else f"{quoted(text)} names no value"
             wanted = (

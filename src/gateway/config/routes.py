@@ -107,32 +107,34 @@ class Prediction(Block):
 
     @model_validator(mode="after")
     def _whole(self) -> Prediction:
-        outputs = [self.scores, self.label, self.value]
-        if not any(outputs):
-            raise wrong(
-                "nothing is read",
-                "scores, label or value, each with the name of an output",
-                "for example {scores: probabilities, classes: [ham, spam], positive: spam}",
-            )
+        example = "for example {scores: probabilities, classes: [ham, spam], positive: spam}"
+        if not (self.scores or self.label or self.value):
+            raise wrong("nothing is read", "scores, label or value, each with the name of an output", example)
         if self.value and (self.scores or self.label):
-            raise wrong("both value and scores or label", "value alone, or scores and label")
+            raise wrong("both value and scores or label", "value alone, or scores and label", at=("value",))
         if self.scores and len(self.classes) < 2:
+            mend = "for example classes: [ham, spam]"
             raise wrong(
-                "scores without classes",
-                "the classes in the order of the scores",
-                "for example classes: [ham, spam]",
+                "scores without classes", "the classes in the order of the scores", mend, at=("classes",)
             )
-        if len(set(self.classes)) < len(self.classes):
-            twice = next(name for name in self.classes if self.classes.count(name) > 1)
-            raise wrong(f"the class {quoted(twice)} stands here twice", "each class once")
-        if self.positive is not None and self.value:
-            raise wrong("positive beside value", "no positive: a plain value has no classes")
-        if self.positive is not None and self.classes and self.positive not in self.classes:
-            raise wrong(
-                f"positive is {quoted(self.positive)}, which is not among the classes",
-                listed(self.classes),
-                did_you_mean(self.positive, self.classes),
-            )
+        for index, name in enumerate(self.classes):
+            if name in self.classes[:index]:
+                raise wrong(
+                    f"the class {quoted(name)} stands here twice", "each class once", at=("classes", index)
+                )
+        if self.positive is not None:
+            if self.value:
+                raise wrong("positive beside value", "no positive: a value has no classes", at=("positive",))
+            if not self.classes:
+                mend = "for example classes: [ham, spam]"
+                raise wrong("positive without classes", "the classes beside it", mend, at=("positive",))
+            if self.positive not in self.classes:
+                raise wrong(
+                    f"{quoted(self.positive)} is not among the classes",
+                    listed(self.classes),
+                    did_you_mean(self.positive, self.classes),
+                    at=("positive",),
+                )
         return self
 
 
@@ -166,12 +168,22 @@ class Check(Block):
     )
 
 
+MEASURES = ("max_probability", "margin", "entropy")
+
+
+def _measure(value: str) -> str:
+    if value not in MEASURES and not (value.startswith("output:") and len(value) > 7):
+        wanted = "max_probability, margin, entropy or output:<name>"
+        raise wrong(f"there is no measure {quoted(value)}", wanted, did_you_mean(value, MEASURES))
+    return value
+
+
 class Confidence(Block):
     """When a prediction is sure enough to be given to the caller."""
 
     usual: ClassVar[str] = "{floor: 0.8}"
 
-    measure: Text = Field(
+    measure: Annotated[Text, AfterValidator(_measure)] = Field(
         "max_probability",
         description="max_probability, margin, entropy (normalised, higher is surer), or output:<name>",
     )
@@ -182,23 +194,16 @@ class Confidence(Block):
     )
 
     @model_validator(mode="after")
-    def _measure(self) -> Confidence:
-        known = ("max_probability", "margin", "entropy")
-        if self.measure not in known and not (self.measure.startswith("output:") and len(self.measure) > 7):
-            raise wrong(
-                f"measure is {quoted(self.measure)}",
-                "max_probability, margin, entropy or output:<name>",
-                did_you_mean(self.measure, known),
-            )
-        if not self.measure.startswith("output:"):
-            floors = {"floor": self.floor, **self.per_label, **self.per_segment}
-            for name, floor in floors.items():
-                if floor is not None and not 0 <= floor <= 1:
-                    raise wrong(
-                        f"the floor {name if name != 'floor' else ''} is {floor:g}".replace("  ", " "),
-                        f"0 to 1, which is where {self.measure} lies",
-                        f"write {floor / 100:g} for {floor:g} %" if 1 < floor <= 100 else "",
-                    )
+    def _within(self) -> Confidence:
+        if self.measure.startswith("output:"):
+            return self
+        floors: list[tuple[tuple[str, ...], float | None]] = [(("floor",), self.floor)]
+        floors += [(("per_label", name), floor) for name, floor in self.per_label.items()]
+        floors += [(("per_segment", name), floor) for name, floor in self.per_segment.items()]
+        for at, floor in floors:
+            if floor is not None and not 0 <= floor <= 1:
+                mend = f"write {floor / 100:g} for {floor:g} %" if 1 < floor <= 100 else ""
+                raise wrong(f"found {floor:g}", f"0 to 1, which is where {self.measure} lies", mend, at=at)
         return self
 
 
@@ -244,6 +249,7 @@ class Then(Block):
                 f"{quoted(self.reject)} is no gRPC status that refuses",
                 "a status such as INVALID_ARGUMENT",
                 did_you_mean(self.reject, STATUSES),
+                at=("reject",),
             )
         if self.message and self.reject is None:
             raise wrong(
@@ -275,7 +281,7 @@ class Holdout(Block):
     usual: ClassVar[str] = "{share: 0.02, answer: ham}"
 
     share: Share = Field(description="of units")
-    answer: Text = Field(description="backend that answers them; not a model of this route")
+    answer: Text = Field(description="static answer that they get")
 
 
 class Mirror(Block):
@@ -325,10 +331,13 @@ class Review(Block):
 
     @model_validator(mode="after")
     def _redact(self) -> Review:
-        for name in self.redact:
+        for index, name in enumerate(self.redact):
             if not name.startswith("inputs.") or len(name) < 8:
                 raise wrong(
-                    f"{quoted(name)}", "inputs.<name of an input>", f"write inputs.{name}" if name else ""
+                    f"{quoted(name)}",
+                    "inputs.<name of an input>",
+                    f"write inputs.{name}" if name else "",
+                    at=("redact", index),
                 )
         if self.redact and not self.capture:
             raise wrong(
@@ -368,9 +377,9 @@ class Route(Block):
     match: Match = Field(
         default_factory=Match, description="which calls; the model of the route's name if absent"
     )
-    chain: Annotated[tuple[Text, ...], BeforeValidator(as_list)] = Field(
-        min_length=1, max_length=16, description="backends in order, within one deadline"
-    )
+    chain: Annotated[
+        tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
+    ] = Field(min_length=1, max_length=16, description="backends in order, within one deadline")
     deadline_ms: Milliseconds | None = Field(
         None, description="for the whole chain; never longer than the caller's"
     )

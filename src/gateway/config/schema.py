@@ -13,7 +13,7 @@ from gateway.config.faults import Path
 from gateway.config.fields import Block
 from gateway.config.settings import Settings
 
-__all__ = ["block_at", "blocks_with", "field_at", "json_schema"]
+__all__ = ["block_at", "blocks_with", "every_block", "field_at", "json_schema"]
 
 
 def block_at(path: Path) -> type[Block] | None:
@@ -32,7 +32,7 @@ def field_at(path: Path) -> FieldInfo | None:
 
 def blocks_with(name: str) -> Iterator[str]:
     """Where else a setting of that name may stand, as `routes.<name>.confidence`."""
-    for path, block in _every_block(Settings, ()):
+    for path, block in every_block(Settings, ()):
         if name in block.model_fields:
             yield ".".join(path)
 
@@ -77,7 +77,8 @@ def _inner(kind: Any) -> Any:
             return kind
 
 
-def _every_block(block: type[Block], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[Block]]]:
+def every_block(block: type[Block], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[Block]]]:
+    """The block and all inside it, with their paths; `<name>` stands for a name of the user's."""
     yield path, block
     for name, info in block.model_fields.items():
         kind = _inner(info.annotation)
@@ -87,4 +88,4 @@ def _every_block(block: type[Block], path: tuple[str, ...]) -> Iterator[tuple[tu
         elif get_origin(kind) is tuple:
             kind = _inner(get_args(kind)[0])
         if isinstance(kind, type) and issubclass(kind, Block):
-            yield from _every_block(kind, here)
+            yield from every_block(kind, here)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,6 +22,7 @@ from gateway.config.fields import (
     Share,
     Text,
     as_list,
+    endpoint_fault,
     wrong,
 )
 from gateway.config.routes import Route
@@ -106,24 +108,24 @@ class Identity(Block):
     )
 
 
-def _secret(value: Any) -> Any:
+def _secret(value: Any, at: tuple[int, ...] = ()) -> Any:
     """An empty one counts as absent (`${GATEWAY_SALT:-}`); the fault never shows it."""
     value = getattr(value, "text", value)
     if isinstance(value, str) and 0 < len(value) < 16:
-        raise wrong(
-            f"a secret of {len(value)} characters",
-            "at least 16 characters",
-            "python -c 'import secrets; print(secrets.token_hex())' makes one",
-        )
+        mend = "python -c 'import secrets; print(secrets.token_hex())' makes one"
+        raise wrong(f"a secret of {len(value)} characters", "at least 16 characters", mend, at=at)
     return value or None
 
 
+def _salt(value: Any) -> Any:
+    return _secret(value)
+
+
 def _keys(value: Any) -> Any:
-    return (
-        [key for key in map(_secret, value) if key is not None]
-        if isinstance(value, list)
-        else as_list(_secret(value)) or ()
-    )
+    if not isinstance(value, list):
+        return as_list(_secret(value)) or ()
+    keys = [_secret(key, (index,)) for index, key in enumerate(value)]
+    return [key for key in keys if key is not None]
 
 
 class Secrets(Block):
@@ -131,7 +133,7 @@ class Secrets(Block):
 
     usual: ClassVar[str] = '{salt: "${GATEWAY_SALT}", receipt_keys: ["file:/run/keys/receipt"]}'
 
-    salt: Annotated[SecretStr | None, BeforeValidator(_secret)] = Field(
+    salt: Annotated[SecretStr | None, BeforeValidator(_salt)] = Field(
         None, description="16 characters or more, or file:<path>; replicas must share it"
     )
     receipt_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_keys)] = Field(
@@ -231,13 +233,21 @@ class Receipts(Block):
     )
 
 
+def _otlp(value: str) -> str:
+    if not re.match(r"https?://[^/\s]+(/\S*)?\Z", value):
+        mend = f"write http://{value}" if endpoint_fault(value) is None else ""
+        wanted = '"http://HOST:PORT" of its gRPC port, usually 4317'
+        raise wrong(f"{quoted(value)} is no address of an OTLP receiver", wanted, mend)
+    return value
+
+
 class Telemetry(Block):
     """What leaves for observers."""
 
     usual: ClassVar[str] = '{otlp: "http://127.0.0.1:4317", trace_share: 0.01}'
 
-    otlp: Text | None = Field(
-        None, pattern=r"^https?://[^/\s]+(/\S*)?$", description="OTLP receiver over gRPC; none if absent"
+    otlp: Annotated[Text, AfterValidator(_otlp)] | None = Field(
+        None, description="OTLP receiver over gRPC, http://HOST:PORT; none if absent"
     )
     trace_share: Share = Field(
         0.01, description="of calls that get spans, besides those whose caller asks for it"
@@ -286,8 +296,12 @@ class Settings(Block):
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
     telemetry: Telemetry = Field(default_factory=Telemetry)
-    backends: Mapping[Name, Backend] = Field(default_factory=dict, max_length=4096)
-    routes: Mapping[Name, Route] = Field(default_factory=dict, max_length=4096)
+    backends: Mapping[Name, Backend] = Field(
+        default_factory=dict, max_length=4096, description="what can answer, by name"
+    )
+    routes: Mapping[Name, Route] = Field(
+        default_factory=dict, max_length=4096, description="what is done with which calls, by name"
+    )
 
     @property
     def worker_count(self) -> int:

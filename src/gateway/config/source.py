@@ -64,6 +64,13 @@ class Source:
     places: dict[Path, Place] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
+    def block(self, *path: str) -> dict[str, Any]:
+        """The block at a path as it stands in the file; empty if there is none."""
+        tree = self.tree
+        for part in path:
+            tree = tree.get(part) if isinstance(tree, dict) else None
+        return tree if isinstance(tree, dict) else {}
+
     def place(self, path: Path) -> Place:
         """The place of a path, or of the nearest thing around it that stands in the file."""
         for length in range(len(path), -1, -1):
@@ -180,15 +187,15 @@ class _Builder:
         if self.nodes > MOST_NODES:
             if self.nodes == MOST_NODES + 1:
                 self._note(path, f"aliases make this more than {MOST_NODES} values", "write fewer of them")
-            return None
+            return UNREADABLE
         self.source.places[path] = self._place(node, key)
         if id(node) in self.open:
             self._note(path, f"the alias *{node.anchor} holds itself", "write the value out")
-            return None
+            return UNREADABLE
         kind = type(node).__name__
         if not str(node.tag).startswith(_STANDARD):
             self._note(path, f"a tag {quoted(str(node.tag))}", "take it out: settings have no tags")
-            return None
+            return UNREADABLE
         if kind == "ScalarNode":
             return self._scalar(node, path)
         self.open.add(id(node))
@@ -266,6 +273,9 @@ class _Builder:
         if self.fixed is not None:
             return self.fixed
         start, end = node.start_mark, node.end_mark
+        if start.index == end.index and key is not None:
+            # nothing behind the colon: the composer puts it where the next thing starts
+            start = end = key.start_mark
         style = getattr(node, "style", None)
         text = str(node.value) if isinstance(node.value, str) else ""
         return Place(

@@ -7,6 +7,8 @@ run. Nobody gets those incomplete settings: they serve the checks only.
 from __future__ import annotations
 
 import copy
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -60,6 +62,7 @@ def validate(source: Source) -> Checked:
         return checked
     tree = copy.copy(tree) if not source.faults else _copied(tree)
     seen: set[tuple[Path, str]] = set()
+    touched: set[Path] = set()
     for round_ in range(_ROUNDS):
         try:
             checked.settings = Settings.model_validate(tree)
@@ -67,17 +70,31 @@ def validate(source: Source) -> Checked:
             details = error.errors(include_url=False)
             if round_ == 0:
                 tree = _copied(tree)
-                for detail in details:
-                    made = _fault(source, detail)
-                    if made is not None and (made.path, made.found) not in seen:
-                        seen.add((made.path, made.found))
-                        checked.faults.append(made)
-            gone = {_removable(tree, checked, detail) for detail in details}
+            for detail in details if round_ == 0 else _further(details, source, touched):
+                made = _fault(source, detail)
+                if made is not None and (made.path, made.found) not in seen:
+                    seen.add((made.path, made.found))
+                    checked.faults.append(made)
+            touched |= {_clean(detail["loc"]) for detail in details if detail["type"] != "extra_forbidden"}
+            gone = {_removable(tree, detail) for detail in details if not _mended(tree, detail)}
             for path in sorted(gone, key=lambda path: tuple(map(_order, path)), reverse=True):
                 _remove(tree, checked, path)
         else:
             break
     return checked
+
+
+def _further(details: list[ErrorDetails], source: Source, touched: set[Path]) -> Iterator[ErrorDetails]:
+    """Faults that show only now, since a block is looked at as a whole when it has no unknown settings any more.
+
+    What could follow from values that were left out is not among them.
+    """
+    for detail in details:
+        path = detail["loc"]
+        inside = (*path, *detail["ctx"]["at"]) if detail["type"] == "wrong" else ()
+        precise = len(inside) > len(path) and inside in source.places
+        if precise and not any(other[: len(path)] == path for other in touched):
+            yield detail
 
 
 def _order(part: str | int) -> tuple[int, str]:
@@ -107,7 +124,18 @@ def _clean(path: tuple[Any, ...]) -> Path:
     return path[:-1] if path and path[-1] == "[key]" else path
 
 
-def _removable(tree: Any, checked: Checked, detail: ErrorDetails) -> Path:
+def _mended(tree: Any, detail: ErrorDetails) -> bool:
+    """A number out of bounds is put on the bound, so that the block around it can still be looked at."""
+    name = {"less_than_equal": "le", "greater_than_equal": "ge"}.get(detail["type"])
+    path = detail["loc"]
+    around = _at(tree, path[:-1])
+    if name is None or not isinstance(around, dict) or path[-1] not in around:
+        return False
+    around[path[-1]] = detail["ctx"][name]
+    return True
+
+
+def _removable(tree: Any, detail: ErrorDetails) -> Path:
     """The deepest part of an error's path that the tree has: that is left out."""
     path = _clean(detail["loc"])
     if detail["type"] == "missing":
@@ -180,7 +208,10 @@ def _fault(source: Source, detail: ErrorDetails) -> Fault | None:
     at = source.existing(path)
     key = detail["loc"][-1:] == ("[key]",)
     if kind == "wrong":
-        return source.fault(at, context["found"], context["wanted"], context["mend"], key=key)
+        inside = source.existing((*path, *context["at"]))
+        return source.fault(
+            max(at, inside, key=len), context["found"], context["wanted"], context["mend"], key=key
+        )
     wanted, mend = _wanted(kind, path, value, context)
     return source.fault(at, f"found {_shown(value)}", wanted, mend, key=key)
 
@@ -195,7 +226,10 @@ def _wanted(kind: str, path: Path, value: Any, context: dict[str, Any]) -> tuple
         return "a whole number", ""
     if stem in _KINDS:
         mend = ""
-        if stem == "string" and isinstance(value, bool):
+        percent = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", value) if isinstance(value, str) else None
+        if stem == "float" and percent:
+            mend = f"write {float(percent[1]) / 100:g}"
+        elif stem == "string" and isinstance(value, bool):
             mend = "put it in quotes"
         elif stem in ("tuple", "list") and isinstance(value, dict):
             mend = "put it in brackets, [{...}], or start each item with a dash"
@@ -257,9 +291,7 @@ def _unknown(source: Source, path: Path) -> Fault:
     names = list(block.model_fields)
     guess = nearest(name, names)
     if guess:
-        return source.fault(
-            path, f"there is no setting {name} here", listed(names), f"did you mean {guess}?", key=True
-        )
+        return source.fault(path, f"there is no setting {name} here", mend=f"did you mean {guess}?", key=True)
     elsewhere = [place or "the top of the file" for place in blocks_with(name)]
     mend = f"{name} belongs into {listed(elsewhere)}" if elsewhere else ""
     return source.fault(path, f"there is no setting {name} here", listed(names, 20), mend, key=True)

@@ -155,9 +155,10 @@ def _notes(numbers: Quality, review: ReviewProgress) -> tuple[str, ...]:
             f"{numbers.unreachable:,} of {numbers.predictions:,} predictions ({part:.1%}) "
             "could not be reviewed (probability 0); the numbers leave them out"
         )
-    if review.open and numbers.labels:
+    unlabelled = review.sampled - review.done
+    if unlabelled and numbers.labels:
         notes.append(
-            f"{review.open:,} of {review.sampled:,} sampled predictions have no label yet; "
+            f"{unlabelled:,} of {review.sampled:,} sampled predictions have no label yet; "
             "within a stratum they are taken to be like those that have one (missing at random)"
         )
     return tuple(notes)

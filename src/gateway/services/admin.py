@@ -70,6 +70,7 @@ class AdminServer:
         self._http = _Quiet(
             uvicorn.Config(
                 self._app,
+                interface="asgi3",  # not guessed: for a bound method uvicorn guesses wrong
                 uds=http_socket,
                 http="h11",
                 ws="none",

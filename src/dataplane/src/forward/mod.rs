@@ -1,1 +1,90 @@
-//! A call's life: attempts within one deadline, fallback, answer.
+//! A call's life: whom it goes to, attempts within one deadline, fallback, answer.
+//!
+//! In: an HTTP/2 stream that the listener accepted. Out: bytes to backends and back, the answer with its trailers, a row
+//! for the records. Never: Python, a lock across an await, memory without a limit, or bytes read that no route needs.
+
+mod append;
+mod caller;
+mod deadline;
+mod exchange;
+mod journal;
+mod metadata;
+mod plain;
+mod status;
+mod through;
+mod trace;
+pub mod transport;
+mod upload;
+mod upstream;
+mod worker;
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use http::{Method, StatusCode, header};
+
+pub use caller::{Arrival, Caller, Incoming};
+pub use worker::{Gauges, Shared, Snapshot, Worker};
+
+use caller::Gone;
+use exchange::Outbound;
+use status::{INVALID_ARGUMENT, Status};
+use trace::Trace;
+
+/// Services that the control plane answers, by the beginning of their paths.
+const CONTROL: [&str; 3] = ["/gateway.v1.", "/grpc.health.v1.Health/", "/grpc.reflection."];
+
+/// Counts a call while it is under way.
+struct Under<'a>(&'a Gauges);
+
+impl Drop for Under<'_> {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Serves one call to its end.
+pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
+    worker.gauges.calls.fetch_add(1, Relaxed);
+    let under = Under(&worker.gauges);
+    if let Err(Gone) = dispatch(&worker, incoming).await {
+        worker.count(crate::records::Counter::Cancelled);
+    }
+    drop(under);
+}
+
+async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
+    let Incoming { head, body, mut caller, arrival } = incoming;
+    if head.method != Method::POST {
+        return caller.refuse(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    if !kind.starts_with(b"application/grpc") {
+        return caller.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    let until = match head.headers.get(deadline::GRPC_TIMEOUT).map(deadline::parse) {
+        None => None,
+        Some(Ok(timeout)) => Some(arrival.at + timeout),
+        Some(Err(words)) => return caller.fail(&Status::new(INVALID_ARGUMENT, words), http::HeaderMap::new()),
+    };
+    let plan = worker.plan();
+    let trace = Trace::of(&head.headers, plan.policy().trace_share());
+    let mut headers = head.headers;
+    metadata::admit(&mut headers);
+    let outbound = Outbound { uri: head.uri, headers, trace };
+    let call = plain::Plain { worker, plan, outbound, arrival, until };
+    let path = call.outbound.uri.path();
+    if CONTROL.iter().any(|prefix| path.starts_with(prefix)) {
+        return call.control(&mut caller, body).await;
+    }
+    call.untouched(&mut caller, body).await
+}
+
+/// The earlier of two points in time, where there are any.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

@@ -1,1 +1,73 @@
 //! Copies that never delay a call.
+//!
+//! In: what a shadow's calls may take, and two answers to the same request. Out: a place or a refusal, and the difference
+//! row by row. Never: waiting, or a copy cut short. Sending is `forward`'s; whoever holds no [`Ticket`] sends nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What one shadow of one route has under way, on all workers.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    calls: AtomicUsize,
+    bytes: AtomicU64,
+}
+
+/// Why a copy is not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// As many calls are under way as may be.
+    InFlight,
+    /// Its bytes would pass the cap.
+    Bytes,
+}
+
+/// A copy's place; given back when dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    gauge: Arc<Gauge>,
+    bytes: u64,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.gauge.calls.fetch_sub(1, Relaxed);
+        self.gauge.bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+impl Gauge {
+    /// A place for a copy of `bytes`.
+    ///
+    /// # Errors
+    /// Which cap it would pass.
+    pub fn admit(self: &Arc<Self>, bytes: u64, max_in_flight: u32, max_bytes: u64) -> Result<Ticket, Full> {
+        let ticket = Ticket { gauge: Arc::clone(self), bytes };
+        let calls = self.calls.fetch_add(1, Relaxed) + 1;
+        let held = self.bytes.fetch_add(bytes, Relaxed) + bytes;
+        // The ticket's drop takes both back.
+        if calls > max_in_flight as usize {
+            return Err(Full::InFlight);
+        }
+        if held > max_bytes {
+            return Err(Full::Bytes);
+        }
+        Ok(ticket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_refused_by_the_cap_it_would_pass_and_given_back() {
+        let gauge = Arc::new(Gauge::default());
+        let first = gauge.admit(60, 2, 100).unwrap();
+        assert_eq!(gauge.admit(60, 2, 100).unwrap_err(), Full::Bytes);
+        let second = gauge.admit(40, 2, 100).unwrap();
+        assert_eq!(gauge.admit(0, 2, 100).unwrap_err(), Full::InFlight);
+        drop((first, second));
+        assert!(gauge.admit(100, 2, 100).is_ok());
+    }
+}

@@ -1,5 +1,7 @@
-//! The seam to Python.
+//! The seam to Python: what comes in is checked and copied once, what goes out leaves as columns.
 
+mod plane;
+mod policy;
 pub mod receipt;
 
 use pyo3::prelude::*;
@@ -7,5 +9,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _dataplane(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_class::<plane::Dataplane>()?;
+    policy::register(m)?;
     receipt::register(m)
 }

@@ -1,0 +1,179 @@
+//! One call as it stands on the caller's side: the narrow seam between an HTTP/2 connection and a call.
+
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
+
+use super::status::Status;
+
+/// The caller has reset the stream or its connection is gone: nobody waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone;
+
+/// When a call came in, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// For durations.
+    pub at: Instant,
+    /// For records: microseconds since 1970.
+    pub unix_us: i64,
+}
+
+impl Arrival {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { at: Instant::now(), unix_us: i64::try_from(unix.as_micros()).unwrap_or(i64::MAX) }
+    }
+
+    /// The wall clock's time of a later instant.
+    #[must_use]
+    pub fn unix_us_at(&self, later: Instant) -> i64 {
+        let passed = later.saturating_duration_since(self.at).as_micros();
+        self.unix_us.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
+}
+
+/// A call as the listener hands it over.
+pub struct Incoming {
+    /// Method, path, metadata.
+    pub head: request::Parts,
+    /// The caller's messages.
+    pub body: RecvStream,
+    /// The way back.
+    pub caller: Caller,
+    /// When its headers came.
+    pub arrival: Arrival,
+}
+
+enum Side {
+    Waiting(SendResponse<Bytes>),
+    Answering(SendStream<Bytes>),
+}
+
+/// The way back to the caller.
+pub struct Caller(Side);
+
+/// An HTTP/2 answer that opens a gRPC one.
+#[must_use]
+pub fn grpc_head(headers: HeaderMap) -> Response<()> {
+    let mut head = Response::new(());
+    *head.headers_mut() = headers;
+    head
+}
+
+impl Caller {
+    /// Wraps the stream's sending half.
+    #[must_use]
+    pub fn new(respond: SendResponse<Bytes>) -> Self {
+        Self(Side::Waiting(respond))
+    }
+
+    /// Ready when nobody waits any more.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        let polled = match &mut self.0 {
+            Side::Waiting(respond) => respond.poll_reset(cx),
+            Side::Answering(stream) => stream.poll_reset(cx),
+        };
+        polled.map(|_| Gone)
+    }
+
+    /// Sends the answer's head.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn open(&mut self, head: Response<()>, end: bool) -> Result<(), Gone> {
+        if let Side::Waiting(respond) = &mut self.0 {
+            self.0 = Side::Answering(respond.send_response(head, end).map_err(|_| Gone)?);
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self) -> Result<&mut SendStream<Bytes>, Gone> {
+        match &mut self.0 {
+            Side::Answering(stream) => Ok(stream),
+            Side::Waiting(_) => Err(Gone),
+        }
+    }
+
+    /// Hands bytes over without asking for room: for what is bounded anyway.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn data(&mut self, data: Bytes, end: bool) -> Result<(), Gone> {
+        self.stream()?.send_data(data, end).map_err(|_| Gone)
+    }
+
+    /// Room for up to `wanted` bytes.
+    pub fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Gone>> {
+        match self.stream() {
+            Ok(stream) => poll_room(stream, cx, wanted).map_err(|_| Gone),
+            Err(gone) => Poll::Ready(Err(gone)),
+        }
+    }
+
+    /// Ends the answer.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
+        self.stream()?.send_trailers(trailers).map_err(|_| Gone)
+    }
+
+    /// Ends the call with a status of the gateway's own: trailers-only while nothing was answered, else as trailers.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn fail(&mut self, status: &Status, mut extra: HeaderMap) -> Result<(), Gone> {
+        status.write(&mut extra);
+        match &self.0 {
+            Side::Waiting(_) => {
+                extra.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                self.open(grpc_head(extra), true)
+            }
+            Side::Answering(_) => self.trailers(extra),
+        }
+    }
+
+    /// Ends the call with an HTTP status: what came is not gRPC.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub fn refuse(&mut self, status: StatusCode) -> Result<(), Gone> {
+        let mut head = Response::new(());
+        *head.status_mut() = status;
+        self.open(head, true)
+    }
+
+    /// Resets the stream.
+    pub fn reset(&mut self, reason: Reason) {
+        match &mut self.0 {
+            Side::Waiting(respond) => respond.send_reset(reason),
+            Side::Answering(stream) => stream.send_reset(reason),
+        }
+    }
+}
+
+/// No more can be sent on this stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendClosed;
+
+/// Room for up to `wanted` bytes on a stream, by its window and its send buffer.
+pub fn poll_room(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, SendClosed>> {
+    stream.reserve_capacity(wanted);
+    loop {
+        let room = stream.capacity();
+        if room > 0 {
+            return Poll::Ready(Ok(room.min(wanted)));
+        }
+        match std::task::ready!(stream.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(Err(SendClosed)),
+        }
+    }
+}

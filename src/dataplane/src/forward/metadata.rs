@@ -1,0 +1,101 @@
+//! Metadata on its way through: what is the connection's own stays here, all else goes on as it came.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::policy;
+
+/// Metadata of this prefix is the gateway's own.
+const OWN: &str = "gateway-";
+/// Names whom sticky choices follow.
+pub const UNIT: HeaderName = HeaderName::from_static("gateway-unit");
+/// Asks for the steps in words.
+pub const EXPLAIN: HeaderName = HeaderName::from_static("gateway-explain");
+/// Asks not to be put before people.
+pub const NO_REVIEW: HeaderName = HeaderName::from_static("gateway-no-review");
+/// Marks a copy.
+pub const SHADOW: HeaderName = HeaderName::from_static("gateway-shadow");
+
+/// What HTTP/1 proxies keep to themselves, and HTTP/2 forbids.
+const HOP_BY_HOP: [HeaderName; 5] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+fn strip(headers: &mut HeaderMap, own: impl Fn(&HeaderName) -> bool) {
+    let mut any = false;
+    for name in headers.keys() {
+        any |= own(name);
+    }
+    if any {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| own(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// A request's, as it came in: what others say in the gateway's name is dropped, but for what a caller may ask.
+pub fn admit(headers: &mut HeaderMap) {
+    strip(headers, |name| {
+        name.as_str().starts_with(OWN) && *name != UNIT && *name != EXPLAIN && *name != NO_REVIEW
+    });
+    // `content-length` is of the body as it came; what is appended would make it a lie.
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+}
+
+/// An answer's headers or trailers, as a backend sent them.
+pub fn answer(headers: &mut HeaderMap) {
+    strip(headers, |name| name.as_str().starts_with(OWN));
+    headers.remove(header::CONTENT_LENGTH);
+}
+
+/// Metadata as a decision sees it.
+pub struct Seen<'a>(pub &'a HeaderMap);
+
+impl policy::Metadata for Seen<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.to_str().ok()
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &str)) {
+        for (name, value) in self.0 {
+            if let (false, Ok(value)) = (name.as_str().ends_with("-bin"), value.to_str()) {
+                visit(name.as_str(), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_connections_own_stays_and_the_rest_keeps_its_order() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("x-a", "1"),
+            ("connection", "close"),
+            ("gateway-outcome", "model"),
+            ("gateway-unit", "u"),
+            ("x-a", "2"),
+            ("x-b-bin", "AAE"),
+        ] {
+            headers.append(name, value.parse().unwrap());
+        }
+        admit(&mut headers);
+        let all: Vec<_> = headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
+        let mut sorted = all.clone();
+        sorted.sort();
+        assert_eq!(sorted, ["gateway-unit=u", "te=trailers", "x-a=1", "x-a=2", "x-b-bin=AAE"]);
+        let mine: Vec<_> = all.iter().filter(|pair| pair.starts_with("x-a")).collect();
+        assert_eq!(mine, ["x-a=1", "x-a=2"]);
+    }
+}

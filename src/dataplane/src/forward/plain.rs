@@ -1,0 +1,122 @@
+//! Calls that no route decides: to the control plane, or untouched to the default backend.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+
+use super::caller::{Arrival, Caller, Gone};
+use super::exchange::{Alarm, Body, Outbound, open};
+use super::journal::Journal;
+use super::status::{RESOURCE_EXHAUSTED, Status, UNIMPLEMENTED};
+use super::through::{Ended, relay, status_of};
+use super::upload::Upload;
+use super::upstream::Upstream;
+use super::worker::{Plan, Worker};
+use crate::policy::{BackendIx, Reason};
+use crate::records::NONE_U16;
+
+/// What an untouched call keeps, in case the backend hands it back.
+const REPLAY_BYTES: usize = 64 * 1024;
+
+/// A call with all that it is made of, but the caller's two streams.
+pub struct Plain<'a> {
+    /// Where it runs.
+    pub worker: &'a Worker,
+    /// Under which policy.
+    pub plan: Rc<Plan>,
+    /// What backends are told.
+    pub outbound: Outbound,
+    /// When it came.
+    pub arrival: Arrival,
+    /// When its caller gives up.
+    pub until: Option<Instant>,
+}
+
+impl Plain<'_> {
+    /// Hands the call to the control plane. It is no model's call, so there is no record of it.
+    pub async fn control(self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
+        let Some(control) = &self.worker.control else {
+            let status = Status::new(UNIMPLEMENTED, "no control plane runs beside this gateway");
+            return caller.fail(&status, HeaderMap::new());
+        };
+        let mut upload = Upload::new(body, REPLAY_BYTES);
+        let span = self.outbound.trace.span;
+        self.pass(caller, &mut upload, control, span, None, None).await.map(|_| ())
+    }
+
+    /// Passes the call to the default backend, or refuses it.
+    pub async fn untouched(self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
+        let Some(backend) = self.plan.policy().default_backend() else {
+            let words = format!("no route for {} and no default_backend", self.outbound.uri.path());
+            let mut journal = self.journal();
+            caller.fail(&Status::new(UNIMPLEMENTED, words), HeaderMap::new())?;
+            journal.write_plain(self.worker, &self.plan, NONE_U16, None, UNIMPLEMENTED);
+            return Ok(());
+        };
+        let upload = Upload::new(body, REPLAY_BYTES);
+        self.to(caller, upload, NONE_U16, backend, None, None).await
+    }
+
+    /// The call's book.
+    #[must_use]
+    pub fn journal(&self) -> Journal {
+        Journal::new(self.arrival, self.outbound.trace, self.outbound.uri.clone())
+    }
+
+    /// Passes the call to one backend and records it. `up` and `down` are appended to each message.
+    pub async fn to(
+        self,
+        caller: &mut Caller,
+        mut upload: Upload,
+        route: u16,
+        backend: BackendIx,
+        up: Option<Bytes>,
+        down: Option<Bytes>,
+    ) -> Result<(), Gone> {
+        let mut journal = self.journal();
+        let (Some(upstream), Some(_place)) = (self.plan.upstream(backend), self.worker.occupy(&self.plan, backend)) else {
+            let name = &self.plan.policy().backend(backend).name;
+            let status = Status::new(RESOURCE_EXHAUSTED, format!("{name} has all the calls under way that it may have"));
+            let started = journal.start();
+            journal.end(&started, backend, Reason::Overload, status.code);
+            caller.fail(&status, HeaderMap::new())?;
+            journal.write_plain(self.worker, &self.plan, route, Some(backend), status.code);
+            return Ok(());
+        };
+        let started = journal.start();
+        let ended = self.pass(caller, &mut upload, upstream, started.span, up, down).await;
+        let status = ended.map_or(1, |ended| ended.status);
+        let reason = if status == 0 { Reason::Ok } else { Reason::BackendError };
+        journal.end(&started, backend, reason, status);
+        journal.request_bytes = upload.bytes();
+        journal.answer_bytes = ended.map_or(0, |ended| ended.answer_bytes);
+        journal.write_plain(self.worker, &self.plan, route, Some(backend), status);
+        ended.map(|_| ())
+    }
+
+    async fn pass(
+        &self,
+        caller: &mut Caller,
+        upload: &mut Upload,
+        upstream: &Upstream,
+        span: u64,
+        up: Option<Bytes>,
+        down: Option<Bytes>,
+    ) -> Result<Ended, Gone> {
+        let mut alarm = Alarm::new(self.until);
+        let head = |left| self.outbound.head(left, span);
+        let opened = open(self.worker, upstream, caller, &mut alarm, head, Body::Stream(upload, up)).await;
+        match opened {
+            Ok(opened) => relay(caller, &mut alarm, upload, opened, down, HeaderMap::new()).await,
+            Err(super::exchange::Fault::Gone) => Err(Gone),
+            Err(fault) => {
+                let status = status_of(&fault);
+                caller.fail(&status, HeaderMap::new())?;
+                Ok(Ended { status: status.code, answer_bytes: 0 })
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Bytes from one side to the other: every RPC kind, message by message, with what each side says of itself.
+//!
+//! A chunk is taken from one side's window only when the other side has taken it, so what lies here is bounded by two
+//! windows a call, however slow either side is.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::{HeaderMap, StatusCode, header};
+
+use super::append::Append;
+use super::caller::{Caller, Gone, grpc_head};
+use super::exchange::{Alarm, Fault, Opened, watched};
+use super::metadata;
+use super::status::{
+    self, CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, INTERNAL, RESOURCE_EXHAUSTED, Status, UNAVAILABLE,
+};
+use super::upload::{Stopped, Upload};
+
+/// How a call that was passed through ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// gRPC code that the caller saw.
+    pub status: u8,
+    /// The answer's bytes.
+    pub answer_bytes: u64,
+}
+
+/// The status that a fault becomes.
+///
+/// Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, HTTP2 Transport Mapping.
+#[must_use]
+pub fn status_of(fault: &Fault) -> Status {
+    let code = match fault {
+        Fault::Gone => CANCELLED,
+        Fault::Deadline => DEADLINE_EXCEEDED,
+        Fault::Unreachable(_) => UNAVAILABLE,
+        Fault::TooLong => RESOURCE_EXHAUSTED,
+        Fault::Broken(error) => match error.reason() {
+            _ if error.is_go_away() || error.is_io() => UNAVAILABLE,
+            Some(h2::Reason::REFUSED_STREAM) | None => UNAVAILABLE,
+            Some(h2::Reason::CANCEL) => CANCELLED,
+            Some(h2::Reason::ENHANCE_YOUR_CALM) => RESOURCE_EXHAUSTED,
+            Some(h2::Reason::INADEQUATE_SECURITY) => 7,
+            Some(_) => INTERNAL,
+        },
+    };
+    Status::new(code, fault.words())
+}
+
+/// What is wrong with an answer's head, if it is not gRPC's.
+#[must_use]
+pub fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status> {
+    if headers.contains_key(GRPC_STATUS) {
+        return None;
+    }
+    if status != StatusCode::OK {
+        return Some(Status::from_http(status));
+    }
+    let kind = headers.get(header::CONTENT_TYPE)?;
+    (!kind.as_bytes().starts_with(b"application/grpc"))
+        .then(|| Status::new(status::UNKNOWN, "the backend's answer has another content-type than application/grpc"))
+}
+
+/// The trailers of a stream that ended without a `grpc-status`.
+#[must_use]
+pub fn missing_status() -> Status {
+    Status::new(INTERNAL, "the backend's stream ended without a grpc-status")
+}
+
+struct Download {
+    from: RecvStream,
+    append: Option<Append>,
+    out: VecDeque<Bytes>,
+    unreleased: usize,
+    bytes: u64,
+}
+
+impl Download {
+    /// Ready with the trailers when all was handed to the caller.
+    fn poll(&mut self, caller: &mut Caller, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, Fault>> {
+        loop {
+            if let Some(piece) = self.out.front_mut() {
+                let room = ready!(caller.poll_room(cx, piece.len()))?;
+                let part = piece.split_to(room);
+                if piece.is_empty() {
+                    self.out.pop_front();
+                }
+                caller.data(part, false)?;
+            } else {
+                let _ = self.from.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
+                match ready!(self.from.poll_data(cx)) {
+                    Some(Ok(chunk)) => {
+                        self.unreleased = chunk.len();
+                        self.bytes += chunk.len() as u64;
+                        match &mut self.append {
+                            Some(append) => append.feed(chunk, &mut self.out),
+                            None if chunk.is_empty() => {}
+                            None => self.out.push_back(chunk),
+                        }
+                    }
+                    Some(Err(error)) => return Poll::Ready(Err(Fault::Broken(error))),
+                    None => return self.from.poll_trailers(cx).map_err(Fault::Broken),
+                }
+            }
+        }
+    }
+}
+
+/// Passes an answer on, and what is left of the upload, until both have ended. `extra` joins the trailers.
+///
+/// # Errors
+/// Nobody waits any more. All else is told to the caller here, and stands in [`Ended`].
+pub async fn relay(
+    caller: &mut Caller,
+    alarm: &mut Alarm,
+    upload: &mut Upload,
+    opened: Opened,
+    append: Option<Bytes>,
+    extra: HeaderMap,
+) -> Result<Ended, Gone> {
+    let Opened { lease, mut sender, answer } = opened;
+    let (mut head, from) = answer.into_parts();
+    metadata::answer(&mut head.headers);
+    if let Some(status) = not_grpc(head.status, &head.headers) {
+        caller.fail(&status, extra)?;
+        return Ok(Ended { status: status.code, answer_bytes: 0 });
+    }
+    if from.is_end_stream() {
+        let mut headers = head.headers;
+        let code = status::read_code(&headers).unwrap_or_else(|| {
+            missing_status().write(&mut headers);
+            INTERNAL
+        });
+        headers.extend(extra);
+        caller.open(grpc_head(headers), true)?;
+        return Ok(Ended { status: code, answer_bytes: 0 });
+    }
+    caller.open(grpc_head(head.headers), false)?;
+    let mut down =
+        Download { from, append: append.map(Append::new), out: VecDeque::new(), unreleased: 0, bytes: 0 };
+    let ended = watched(caller, alarm, |caller, cx| {
+        if !sender.is_done()
+            && let Poll::Ready(Err(Stopped::Gone)) = upload.poll_send(cx, &mut sender)
+        {
+            return Poll::Ready(Err(Fault::Gone));
+        }
+        down.poll(caller, cx)
+    })
+    .await;
+    let answer_bytes = down.bytes;
+    match ended.and_then(|ended| ended) {
+        Ok(Some(mut trailers)) => {
+            metadata::answer(&mut trailers);
+            let code = status::read_code(&trailers).unwrap_or_else(|| {
+                missing_status().write(&mut trailers);
+                INTERNAL
+            });
+            trailers.extend(extra);
+            caller.trailers(trailers)?;
+            Ok(Ended { status: code, answer_bytes })
+        }
+        Ok(None) => {
+            caller.fail(&missing_status(), extra)?;
+            Ok(Ended { status: INTERNAL, answer_bytes })
+        }
+        Err(Fault::Gone) => Err(Gone),
+        Err(fault) => {
+            if matches!(fault, Fault::Deadline) {
+                lease.timed_out();
+            }
+            let status = status_of(&fault);
+            caller.fail(&status, extra)?;
+            Ok(Ended { status: status.code, answer_bytes })
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What a call finds around it: the policy, the connections of its worker, and where its record goes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::transport::Address;
+use super::upstream::Upstream;
+use crate::mirror;
+use crate::policy::{BackendIx, Policy};
+use crate::records::{Bell, Counter, Counters, Sink};
+use crate::wire::receipt::Signer;
+
+/// How long the control plane, on this very machine, may take to accept a connection.
+const CONTROL_CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// A policy with what belongs to it but outlives it: calls under way are counted on.
+pub struct Snapshot {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// Signs receipts with this policy's first key; `None` without keys.
+    pub signer: Option<Signer>,
+    /// Calls under way by backend, of all workers.
+    pub in_flight: Vec<Arc<AtomicU32>>,
+    /// Caps of the routes' shadows, by route and position.
+    pub shadows: Vec<Vec<Arc<mirror::Gauge>>>,
+}
+
+impl Snapshot {
+    /// Prepares a policy; counts of backends and shadows of the same name go on.
+    #[must_use]
+    pub fn new(policy: Arc<Policy>, before: Option<&Snapshot>) -> Self {
+        let known: HashMap<&str, &Arc<AtomicU32>> = before
+            .map(|before| before.policy.backends().iter().map(|known| &*known.name).zip(&before.in_flight).collect())
+            .unwrap_or_default();
+        let in_flight = policy.backends().iter().map(|backend| known.get(&*backend.name).map_or_else(Arc::default, |&count| Arc::clone(count)));
+        let in_flight = in_flight.collect();
+        let gauge = |route: &str, to: &str| {
+            let before = before?;
+            let at = before.policy.routes().iter().position(|known| &*known.name == route)?;
+            let mirrors = &before.policy.routes()[at].mirror;
+            let position = mirrors.iter().position(|known| &*before.policy.backend(known.to).name == to)?;
+            Some(Arc::clone(&before.shadows[at][position]))
+        };
+        let shadows = policy.routes().iter().map(|route| {
+            let of = |mirror: &crate::policy::Mirror| gauge(&route.name, &policy.backend(mirror.to).name).unwrap_or_default();
+            route.mirror.iter().map(of).collect()
+        });
+        let shadows = shadows.collect();
+        let keys = policy.receipt_keys();
+        let signer = (!keys.is_empty()).then(|| Signer::new(keys));
+        Self { policy, signer, in_flight, shadows }
+    }
+}
+
+/// What all workers share.
+pub struct Shared {
+    /// The policy that new calls see.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Wakes who drains.
+    pub bell: Bell,
+    /// Whether new calls are welcome: `ServerReady` says so where no backend answers it.
+    pub serving: AtomicBool,
+    /// Where the control plane listens.
+    pub control: Option<Address>,
+}
+
+/// What one worker's counts are known by outside its thread.
+#[derive(Default)]
+pub struct Gauges {
+    /// Connections open.
+    pub connections: AtomicUsize,
+    /// Calls under way.
+    pub calls: AtomicUsize,
+    /// Counts.
+    pub counters: Counters,
+}
+
+/// The connections that a policy's backends need, on one worker.
+pub struct Plan {
+    /// The policy they belong to.
+    pub snapshot: Arc<Snapshot>,
+    upstreams: Vec<Option<Rc<Upstream>>>,
+    shadows: Vec<Option<Rc<Upstream>>>,
+}
+
+impl Plan {
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.snapshot.policy
+    }
+
+    /// Connections of a backend; `None` for what is no model server.
+    #[must_use]
+    pub fn upstream(&self, backend: BackendIx) -> Option<&Rc<Upstream>> {
+        self.upstreams.get(usize::from(backend))?.as_ref()
+    }
+
+    /// Connections of a shadow: its own, so that it cannot take a call's place.
+    #[must_use]
+    pub fn shadow(&self, backend: BackendIx) -> Option<&Rc<Upstream>> {
+        self.shadows.get(usize::from(backend))?.as_ref()
+    }
+}
+
+type Pools = HashMap<(Vec<Address>, Duration, bool), Rc<Upstream>>;
+
+/// One thread's world. Nothing in it is shared with another thread but by counts.
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// This worker's counts.
+    pub gauges: Arc<Gauges>,
+    /// This worker's records.
+    pub sink: Arc<Sink>,
+    /// Connections to the control plane.
+    pub control: Option<Rc<Upstream>>,
+    plan: RefCell<Option<Rc<Plan>>>,
+    /// Buffers for predictions that calls take turns with.
+    pub predictions: RefCell<Vec<crate::policy::prediction::Predictions>>,
+}
+
+impl Worker {
+    /// A worker without connections.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, gauges: Arc<Gauges>, sink: Arc<Sink>) -> Rc<Self> {
+        let control = shared.control.clone().map(|address| Rc::new(Upstream::new(vec![address], CONTROL_CONNECT_TIMEOUT)));
+        Rc::new(Self {
+            shared,
+            gauges,
+            sink,
+            control,
+            plan: RefCell::default(),
+            predictions: RefCell::default(),
+        })
+    }
+
+    /// The policy of a call that begins now. Connections that the next policy needs as well are kept.
+    #[must_use]
+    pub fn plan(&self) -> Rc<Plan> {
+        let snapshot = self.shared.snapshot.load();
+        if let Some(plan) = &*self.plan.borrow()
+            && Arc::ptr_eq(&plan.snapshot, &snapshot)
+        {
+            return Rc::clone(plan);
+        }
+        let plan = Rc::new(self.build(Arc::clone(&snapshot)));
+        *self.plan.borrow_mut() = Some(Rc::clone(&plan));
+        plan
+    }
+
+    fn build(&self, snapshot: Arc<Snapshot>) -> Plan {
+        let before = self.plan.borrow();
+        let mut pools = Pools::new();
+        if let Some(before) = &*before {
+            for (backend, (upstream, shadow)) in
+                before.policy().backends().iter().zip(before.upstreams.iter().zip(&before.shadows))
+            {
+                let Some(key) = backend.as_model().map(key) else { continue };
+                for (pool, is_shadow) in [(upstream, false), (shadow, true)] {
+                    if let Some(pool) = pool {
+                        pools.insert((key.0.clone(), key.1, is_shadow), Rc::clone(pool));
+                    }
+                }
+            }
+        }
+        let mut of = |backend: &crate::policy::Backend, is_shadow: bool| {
+            let (addresses, timeout) = key(backend.as_model()?);
+            let pool = pools.entry((addresses.clone(), timeout, is_shadow));
+            Some(Rc::clone(pool.or_insert_with(|| Rc::new(Upstream::new(addresses, timeout)))))
+        };
+        let backends = snapshot.policy.backends();
+        let upstreams = backends.iter().map(|backend| of(backend, false)).collect();
+        let shadows = backends.iter().map(|backend| of(backend, true)).collect();
+        drop(before);
+        Plan { snapshot, upstreams, shadows }
+    }
+
+    /// One more of something.
+    pub fn count(&self, counter: Counter) {
+        self.gauges.counters.add(counter);
+    }
+
+    /// A place among the calls under way at a backend, or `None` at its limit.
+    pub fn occupy(&self, plan: &Plan, backend: BackendIx) -> Option<Occupied> {
+        let limit = plan.policy().backend(backend).as_model().map_or(u32::MAX, |model| model.max_in_flight);
+        let count = plan.snapshot.in_flight.get(usize::from(backend))?;
+        if count.fetch_add(1, Relaxed) >= limit {
+            count.fetch_sub(1, Relaxed);
+            self.count(Counter::OverloadBackend);
+            return None;
+        }
+        Some(Occupied(Arc::clone(count)))
+    }
+
+    /// A decision id, RFC 9562's version 7: milliseconds, then what no other call of this millisecond has.
+    #[must_use]
+    pub fn decision_id(unix_us: i64) -> [u8; 16] {
+        let millis = u64::try_from(unix_us / 1000).unwrap_or(0);
+        let random = fastrand::u128(..).to_le_bytes();
+        let mut bytes = [0; 10];
+        bytes.copy_from_slice(&random[..10]);
+        uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().into_bytes()
+    }
+}
+
+fn key(model: &crate::policy::ModelBackend) -> (Vec<Address>, Duration) {
+    (model.endpoints.iter().map(Address::from).collect(), model.connect_timeout)
+}
+
+/// A place at a backend, given back when dropped.
+pub struct Occupied(Arc<AtomicU32>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

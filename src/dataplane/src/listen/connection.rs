@@ -1,0 +1,46 @@
+//! One HTTP/2 connection of a caller, from its preface to its end.
+
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::forward::transport::{Socket, cork, limits};
+use crate::forward::{Arrival, Caller, Incoming, Worker, serve};
+
+/// How long a peer may take to say that it speaks HTTP/2.
+const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Serves a connection. Once `drain` is called off it takes no new calls, and ends with the last one under way.
+pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
+    let (cork, corked) = cork::cork(socket);
+    let server = limits::server();
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, cork.run(server.handshake::<_, bytes::Bytes>(corked)));
+    let Ok(Ok(Ok(mut connection))) = handshake.await else { return };
+    let mut draining = std::pin::pin!(drain.cancelled());
+    let (mut going, mut ended) = (true, false);
+    std::future::poll_fn(|cx| {
+        if going && draining.as_mut().poll(cx).is_ready() {
+            going = false;
+            connection.graceful_shutdown();
+        }
+        while !ended {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let (head, body) = request.into_parts();
+                    let incoming = Incoming { head, body, caller: Caller::new(respond), arrival: Arrival::now() };
+                    tokio::task::spawn_local(serve(Rc::clone(&worker), incoming));
+                }
+                // Closed, or a peer that broke the protocol; its GOAWAY is in the cork already.
+                Poll::Ready(Some(Err(_)) | None) => ended = true,
+                Poll::Pending => break,
+            }
+        }
+        match cork.poll_drain(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) if ended => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+}

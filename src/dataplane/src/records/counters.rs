@@ -1,0 +1,65 @@
+//! Counts that a worker keeps for itself; they are summed only when someone asks.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// What is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $($(#[$doc])* $name),* }
+
+        /// The names that Python sees, by counter.
+        const NAMES: &[&str] = &[$($text),*];
+    };
+}
+
+counters! {
+    /// Calls whose record found no room.
+    RecordsFull = "dropped.records.full",
+    /// Captures for review that found no room.
+    CapturesFull = "dropped.capture.full",
+    /// Captures of a request that was longer than what is kept.
+    CapturesTooLong = "dropped.capture.too_long",
+    /// Copies not sent: the shadow has its fill of calls.
+    MirrorInFlight = "dropped.mirror.in_flight",
+    /// Copies not sent: their bytes would pass the cap.
+    MirrorBytes = "dropped.mirror.bytes",
+    /// Copies not sent: the request was longer than what is kept.
+    MirrorReplay = "dropped.mirror.replay",
+    /// Copies whose answer did not come in time.
+    MirrorTimeout = "dropped.mirror.timeout",
+    /// Copies that failed otherwise.
+    MirrorError = "dropped.mirror.error",
+    /// Fallbacks not taken: the request was longer than what is kept.
+    FallbackReplay = "dropped.fallback.replay",
+    /// Calls that a backend's in-flight limit turned away.
+    OverloadBackend = "overload.backend",
+    /// Connections turned away at the worker's limit.
+    OverloadConnections = "overload.connections",
+    /// Calls retried on another connection, as the first had not taken them up.
+    RetriedUnprocessed = "retried.unprocessed",
+    /// Calls that the caller gave up.
+    Cancelled = "cancelled",
+}
+
+/// One worker's counts.
+#[derive(Debug)]
+pub struct Counters([AtomicU64; NAMES.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Counters {
+    /// One more.
+    pub fn add(&self, counter: Counter) {
+        self.0[counter as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Names and counts.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        NAMES.iter().zip(&self.0).map(|(&name, count)| (name, count.load(Relaxed)))
+    }
+}

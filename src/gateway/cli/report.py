@@ -1,0 +1,85 @@
+"""`gateway report`: what each route did, how right it was, and how sure that is; reads beside a running gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.check import JsonOption, SetOption
+
+if TYPE_CHECKING:
+    from gateway.ledger.report import Report
+
+__all__ = ["report"]
+
+WEEK_H = 168.0
+
+
+def report(
+    where: Annotated[
+        Path,
+        typer.Argument(metavar="FILE_OR_STATE_DIR", help="The settings file, or the folder of the state."),
+    ] = Path("gateway.yaml"),
+    overrides: SetOption = [],  # noqa: B006  typer copies it
+    json: JsonOption = False,
+    route: Annotated[str | None, typer.Option("--route", metavar="NAME", help="One route only.")] = None,
+    hours: Annotated[
+        float,
+        typer.Option("--hours", metavar="H", help="How far to look back, in hours; 0 looks at everything."),
+    ] = WEEK_H,
+) -> None:
+    """Show calls by outcome and reason, the time added, precision and recall, shadows, reviews and feedback.
+
+    Precision and recall are weighted estimates from reviewed predictions, with 95 % intervals; where there is
+    no number, the reason stands in its place.
+    """
+    import time
+
+    from gateway.cli.printing import print_json, wrong_use
+
+    if not 0 <= hours < 1e6:
+        raise wrong_use(f"--hours: found {hours:g}, wanted a number of hours, such as 24")
+    now_us = time.time_ns() // 1000
+    since_us = now_us - round(hours * 3.6e9) if hours else None
+    made = _read(where, overrides, route, since_us)
+    if json:
+        print_json(made.as_dict())
+        return
+    from rich.console import Console
+
+    from gateway.cli.report_text import render
+
+    # Wide terminals do not make sentences easier to read.
+    out = Console(highlight=False, markup=False, emoji=False)
+    out.width = min(out.width, 100)
+    render(out, made, now_us)
+
+
+def _read(where: Path, overrides: list[str], route: str | None, since_us: int | None) -> Report:
+    from gateway.cli.printing import wrong_use
+    from gateway.errors import LedgerError
+    from gateway.ledger import Reader, Window
+    from gateway.ledger.report import make_report
+
+    known: tuple[str, ...] = ()
+    if where.is_dir():
+        url = f"sqlite:///{where.absolute() / 'ledger.db'}"
+    else:
+        from gateway.config import load
+
+        settings = load(where, overrides)
+        url, known = settings.ledger_url, tuple(settings.routes)
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:") and not file.exists():
+        # opening would make an empty one
+        raise LedgerError(f"there is no ledger at {file}; `gateway serve` makes it when it starts")
+    reader = Reader.open(url)
+    try:
+        if route is not None and route not in known and route not in (seen := reader.routes()):
+            names = ", ".join(sorted({*known, *seen})) or "none yet"
+            raise wrong_use(f"--route: found {route!r}, wanted one of the routes ({names})")
+        return make_report(reader, Window(since_us, None, route), known)
+    finally:
+        reader.close()

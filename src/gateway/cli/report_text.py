@@ -1,0 +1,297 @@
+"""The report for people: every number with a sentence that says what it means, or why it is missing.
+
+Plain columns and sentences, at most 100 wide; colour only on a terminal, so that a report may be mailed as it
+is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from gateway.cli.printing import count
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gateway.ledger.quality import Feedback
+    from gateway.ledger.report import CallCounts, Report, RouteReport, ShadowReport
+    from gateway.quality import Estimate
+
+__all__ = ["render"]
+
+BAR = 24
+OUTCOME_STYLES = {
+    "model": "green",
+    "fallback": "yellow",
+    "static": "yellow",
+    "rejected": "magenta",
+    "error": "red",
+}
+OUTCOME_WORDS = {
+    "model": "answered by the first model",
+    "fallback": "answered by a later model",
+    "static": "answered by a fixed answer",
+    "human": "answered by people",
+    "holdout": "kept from the model, to compare with",
+    "rejected": "refused by a rule",
+    "error": "not answered",
+}
+REASON_WORDS = {
+    "ok": "nothing was amiss",
+    "low_confidence": "the model was not sure enough",
+    "invalid_output": "the answer failed a check",
+    "backend_error": "the model returned an error",
+    "deadline": "the model took too long",
+    "overload": "the model had too many calls",
+    "circuit_open": "the model had failed too often",
+    "kill_switch": "models are switched off",
+    "loop_guard": "the unit kept meeting fallbacks",
+    "holdout": "the unit is in the control group",
+    "explore": "another model is being tried",
+}
+
+
+def render(out: Console, report: Report, now_us: int) -> None:
+    """Print a report. `now_us`: for the age of what waits, microseconds since 1970."""
+    since = "the first call" if report.since_us is None else _time(report.since_us)
+    out.print(
+        Text.assemble(
+            ("Predictions from ", "dim"),
+            since,
+            (" to ", "dim"),
+            _time(report.until_us or now_us),
+            (" UTC", "dim"),
+        )
+    )
+    for route in report.routes:
+        out.print()
+        _route(out, route, now_us)
+    if not report.routes:
+        out.print()
+        out.print("No route has had a call in this window.")
+    if report.unmatched.total:
+        out.print()
+        out.print(Rule(Text("no route", "bold"), align="left", style="dim"))
+        _calls(out, report.unmatched)
+        _say(out, "These calls matched no route and were passed on untouched.")
+
+
+def _route(out: Console, route: RouteReport, now_us: int) -> None:
+    out.print(Rule(Text(route.route, "bold"), align="left", style="dim"))
+    if not route.calls.total and not route.quality.numbers.labels and not route.quality.feedback:
+        _say(out, "No call in this window.")
+        return
+    _calls(out, route.calls)
+    _overhead(out, route)
+    _quality(out, route)
+    _review(out, route, now_us)
+    _shadows(out, route.shadows)
+    _feedback(out, route.quality.feedback)
+
+
+def _heading(out: Console, words: str) -> None:
+    out.print()
+    out.print(Text(words, "bold cyan"))
+
+
+def _say(out: Console, sentence: str, style: str = "dim") -> None:
+    out.print(Padding(Text(sentence, style), (0, 0, 0, 2), expand=False))
+
+
+def _calls(out: Console, calls: CallCounts) -> None:
+    _heading(out, count(calls.total, "call") if calls.total < 1000 else f"{calls.total:,} calls")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, min_width=16)
+    grid.add_column(justify="right")
+    grid.add_column(justify="right")
+    grid.add_column(no_wrap=True)
+    for outcome, number in calls.by_outcome.items():
+        style = OUTCOME_STYLES.get(outcome, "")
+        grid.add_row(
+            Text(outcome, style),
+            f"{number:,}",
+            _percent(number / calls.total),
+            Text(OUTCOME_WORDS.get(outcome, ""), "dim"),
+        )
+    others = {reason: number for reason, number in calls.by_reason.items() if reason != "ok"}
+    if others:
+        grid.add_row("")
+        grid.add_row(Text("because of", "dim"))
+    for reason, number in others.items():
+        words = "a rule decided" if reason.startswith("rule:") else REASON_WORDS.get(reason, "")
+        grid.add_row(reason, f"{number:,}", _percent(number / calls.total), Text(words, "dim"))
+    out.print(Padding(grid, (0, 0, 0, 2), expand=False))
+
+
+def _overhead(out: Console, route: RouteReport) -> None:
+    if route.overhead_p50_us is None or route.overhead_p99_us is None:
+        return
+    median, high = _micros(route.overhead_p50_us), _micros(route.overhead_p99_us)
+    _heading(out, "Time added")
+    out.print(Text.assemble("  p50 ", (median, "bold"), "   p99 ", (high, "bold")))
+    _say(
+        out,
+        f"The gateway itself adds {median} or less to half of the calls, more than {high} to one in a hundred.",
+    )
+
+
+def _quality(out: Console, route: RouteReport) -> None:
+    numbers = route.quality.numbers
+    _heading(out, "Quality")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, min_width=9)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for name, estimate in (("precision", numbers.precision), ("recall", numbers.recall), ("F1", numbers.f1)):
+        grid.add_row(name, *_estimate(estimate))
+    out.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    precision, recall = numbers.precision, numbers.recall
+    if precision.value is not None:
+        value, interval = _of_100(precision)
+        _say(out, f"Of 100 flagged predictions, about {value} are right {interval}.")
+    else:
+        _say(out, f"No precision: {precision.reason}.", "yellow")
+    if recall.value is not None:
+        value, interval = _of_100(recall)
+        _say(out, f"Of 100 positives, about {value} are found {interval}. F1 is their harmonic mean.")
+    elif recall.reason != precision.reason:
+        _say(out, f"No recall: {recall.reason}.", "yellow")
+    for estimate in (precision, recall):
+        if estimate.note:
+            _say(out, f"There was {estimate.note}.")
+    if recall.value is None and recall.missing:
+        _say(out, f"About {recall.missing:,} more labels of such predictions would give one.")
+    if numbers.labels:
+        _say(
+            out,
+            f"From {_labels(numbers.labels)} of {numbers.predictions:,} predictions ({numbers.flagged:,} flagged), "
+            "each weighted by 1/probability of having been reviewed.",
+        )
+    for note in route.quality.notes:
+        _say(out, f"{note[0].upper()}{note[1:]}.")
+
+
+def _estimate(estimate: Estimate) -> tuple[Text, Text, Text]:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return Text("-", "yellow"), Text("no number", "yellow"), Text(_labels(estimate.labels), "dim")
+    interval = f"{_percent(estimate.low)} to {_percent(estimate.high)}"
+    return Text(_percent(estimate.value), "bold"), Text(interval), Text(_labels(estimate.labels), "dim")
+
+
+def _of_100(estimate: Estimate) -> tuple[str, str]:
+    """The number out of a hundred, and its interval in brackets."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return "?", ""
+    value, low, high = (_hundredths(rate) for rate in (estimate.value, estimate.low, estimate.high))
+    return value, f"(95 % interval: {low} to {high})"
+
+
+def _hundredths(rate: float) -> str:
+    """Whole ones, but near the ends, where 99.6 and 100 are not the same."""
+    near_an_end = 0.0 < rate < 0.01 or 0.99 < rate < 1.0
+    return f"{100 * rate:.1f}" if near_an_end else f"{100 * rate:.0f}"
+
+
+def _review(out: Console, route: RouteReport, now_us: int) -> None:
+    review = route.quality.review
+    if not review.sampled:
+        return
+    _heading(out, "Review")
+    share = review.done / review.sampled
+    full = round(BAR * share)
+    out.print(
+        Text.assemble(
+            "  ",
+            ("=" * full, "green"),
+            ("." * (BAR - full), "dim"),
+            f"  {review.done:,} of {review.sampled:,} answered ({_percent(share)})",
+        )
+    )
+    if review.oldest_open_us is not None:
+        age = _age((now_us - review.oldest_open_us) / 1e6)
+        _say(
+            out,
+            f"{count(review.open, 'prediction waits', 'predictions wait')} for a reviewer, the oldest for {age}.",
+        )
+    else:
+        _say(out, "Nothing waits for a reviewer.")
+
+
+def _shadows(out: Console, shadows: Iterable[ShadowReport]) -> None:
+    for shadow in shadows:
+        _heading(out, f"Shadow {shadow.shadow}")
+        agreement = shadow.agreement
+        if agreement.value is None:
+            _say(out, f"No agreement: {agreement.reason}.", "yellow")
+        else:
+            value, interval, _ = _estimate(agreement)
+            out.print(
+                Text.assemble(
+                    "  agreement  ", value, "  ", interval, (f"  {agreement.labels:,} compared", "dim")
+                )
+            )
+            _say(out, "How often its label was the same as that of the answer that the caller got.")
+        if shadow.mean_difference is not None and shadow.mean_absolute_difference is not None:
+            _say(
+                out,
+                f"Its scores differ by {shadow.mean_difference:+.3f} on average, "
+                f"by {shadow.mean_absolute_difference:.3f} regardless of sign.",
+            )
+        if shadow.failed:
+            _say(
+                out,
+                f"It gave no usable answer to {shadow.failed:,} of {shadow.failed + shadow.compared:,}.",
+                "yellow",
+            )
+
+
+def _feedback(out: Console, feedback: Iterable[Feedback]) -> None:
+    sources = list(feedback)
+    if not sources:
+        return
+    _heading(out, "Feedback")
+    for one in sources:
+        words = [f"{one.source}: {_labels(one.labels)}"]
+        if one.confirmed.value is not None:
+            words.append(f"confirms {_percent(one.confirmed.value)} of {one.confirmed.labels:,} flagged")
+        if one.missed.value is not None:
+            words.append(f"calls {_percent(one.missed.value)} of {one.missed.labels:,} unflagged missed")
+        out.print(Padding(Text(", ".join(words)), (0, 0, 0, 2), expand=False))
+    _say(out, "An early warning, not a measurement: nobody knows who answers. Not part of the numbers above.")
+
+
+def _labels(number: int) -> str:
+    return f"{number:,} label" + ("" if number == 1 else "s")
+
+
+def _percent(share: float) -> str:
+    """One digit after the point, and never 100 or 0 % unless it is so."""
+    text = f"{100 * share:.1f}"
+    if text == "100.0":
+        return "100 %" if share == 1.0 else ">99.9 %"
+    if text == "0.0":
+        return "0 %" if share == 0.0 else "<0.1 %"
+    return f"{text} %"
+
+
+def _micros(us: float) -> str:
+    return f"{us:.0f} us" if us < 10_000 else f"{us / 1000:.0f} ms"
+
+
+def _age(seconds: float) -> str:
+    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size:
+            return count(int(seconds // size), word)
+    return "less than a minute"
+
+
+def _time(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M")

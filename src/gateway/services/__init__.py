@@ -1,0 +1,12 @@
+"""The control plane's gRPC services, on the unix socket that the data plane hands `gateway.v1.*` to.
+
+In: feedback from callers, reviewers' work. Out: labels in the ledger; what is answered OK is on disk. Never: touches a
+call to a model, tells a caller the text of an unexpected error, or takes a receipt that was not verified.
+"""
+
+from gateway.ledger import RouteClasses
+from gateway.services.control import Control
+from gateway.services.feedback import FeedbackService
+from gateway.services.review import ReviewService
+
+__all__ = ["Control", "FeedbackService", "ReviewService", "RouteClasses"]

@@ -1,0 +1,103 @@
+"""The control plane's gRPC server: feedback, review, health and reflection on a unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gateway.errors import LedgerError
+from gateway.ledger import Ledger
+from gateway.services.errors import ErrorInterceptor
+from gateway.services.feedback import Classes, FeedbackService, Verify
+from gateway.services.review import ReviewService
+from gateway.v1 import feedback_pb2, feedback_pb2_grpc, review_pb2, review_pb2_grpc
+
+__all__ = ["Control"]
+
+MAX_CALLS: Final = 1_024
+"""Calls at once, health watchers included; beyond, RESOURCE_EXHAUSTED."""
+
+SERVICES: Final = (
+    feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name,
+    review_pb2.DESCRIPTOR.services_by_name["ReviewService"].full_name,
+)
+
+
+class Control:
+    """Serves from `start` to `stop`, on the event loop that runs them.
+
+    Args:
+        socket: path of the unix socket; only this user may connect.
+        ledger: opened.
+        verify: a receipt -> its fields; raises ReceiptError.
+        classes: a route -> its classes, None for one that is not served.
+        receipt_max_age_h: older receipts are refused.
+        clock_us: the time, microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        socket: str,
+        *,
+        ledger: Ledger,
+        verify: Verify,
+        classes: Classes,
+        receipt_max_age_h: float,
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._socket = socket
+        self._feedback = FeedbackService(ledger, verify, classes, receipt_max_age_h, clock_us)
+        self._review = ReviewService(ledger, classes, clock_us)
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
+        self._server: grpc.aio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen. Health says NOT_SERVING until `set_serving(True)`.
+
+        Raises: LedgerError when the socket cannot be made.
+        """
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()], maximum_concurrent_rpcs=MAX_CALLS)
+        feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(self._feedback, server)
+        review_pb2_grpc.add_ReviewServiceServicer_to_server(self._review, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        await self._set_status(health_pb2.HealthCheckResponse.NOT_SERVING)
+        try:
+            server.add_insecure_port(f"unix:{self._socket}")
+        except RuntimeError as error:
+            raise LedgerError(f"the control socket {self._socket} cannot be made: {error}") from None
+        await server.start()
+        os.chmod(self._socket, 0o600)
+        self._server = server
+
+    def set_serving(self, serving: bool) -> None:
+        """What health says from now on; from the event loop's thread."""
+        words = health_pb2.HealthCheckResponse
+        task = asyncio.get_running_loop().create_task(
+            self._set_status(words.SERVING if serving else words.NOT_SERVING)
+        )
+        self._tasks.add(task)  # else it may be collected before it ran
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self, grace_s: float) -> None:
+        """Let calls under way end, for at most `grace_s`; new ones are refused."""
+        if self._server is None:
+            return
+        await self._set_status(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.stop(grace_s)
+        self._server = None
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._socket)
+
+    async def _set_status(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)

@@ -1,0 +1,73 @@
+"""Exceptions become statuses in one place, so that no service can leak what it did not expect."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+
+from gateway.errors import GatewayError
+
+__all__ = ["ERROR_TRAILER", "ErrorInterceptor", "error_word"]
+
+log = logging.getLogger(__name__)
+
+ERROR_TRAILER: Final = "gateway-error"
+"""The trailer with the error's stable word."""
+
+_STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+Behaviour = Callable[[Any, "grpc.aio.ServicerContext[Any, Any]"], Awaitable[Any]]
+
+
+def error_word(error: GatewayError) -> str:
+    """What programs match on: the kind where an error has one, else its code."""
+    return str(getattr(error, "kind", error.code))
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """A GatewayError ends the call with its own status and text; anything else with INTERNAL and a number for the log.
+
+    Only calls with one answer are watched: the streams here are gRPC's own health and reflection.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        return grpc.unary_unary_rpc_method_handler(
+            _guarded(handler.unary_unary, handler_call_details.method),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _guarded(behaviour: Any, method: str) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await behaviour(request, context)
+        except GatewayError as error:
+            await context.abort(
+                _STATUS[error.grpc_status],
+                str(error),
+                trailing_metadata=((ERROR_TRAILER, error_word(error)),),
+            )
+        except grpc.aio.AbortError:
+            raise
+        except Exception:
+            number = secrets.token_hex(4)
+            log.exception("unexpected error in %s, number %s", method, number)
+            await context.abort(
+                grpc.StatusCode.INTERNAL,
+                f"an unexpected error; the gateway's log has it under number {number}",
+                trailing_metadata=((ERROR_TRAILER, "internal"),),
+            )
+
+    return call
