@@ -59,7 +59,7 @@ def main() -> int:
         with threadpool_limits(1):  # matrices this small gain nothing from threads that wait for each other
             models = train(images, directory, generator)
         calls = draw_calls(images, arguments.calls + TIMED_CALLS, generator)
-        bar.phase("starting three model servers and the gateway")
+        bar.phase("starting two model servers and the gateway")
         with World(directory, models) as world:
             found = run(world, calls, generator, bar, started)
             bar.stop()

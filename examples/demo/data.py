@@ -32,8 +32,8 @@ USERS = 400
 DEVICES = ("phone", "scanner")
 KNOWN_SENDERS = ("archive@example.org", "bank@example.org")
 SHARE_OF_KNOWN_SENDERS = 0.04
-BATCH_EVERY = 25
-BATCH_ROWS = 8
+BATCH_EVERY = 40
+BATCH_ROWS = 4
 TOO_MANY_EVERY = 1000
 TOO_MANY_ROWS = 100
 
@@ -102,8 +102,8 @@ def train(images: Images, directory: Path, generator: np.random.Generator) -> Ma
     The next version has seen noisier images, so it should be the better one on what callers send.
     """
     plans: dict[str, tuple[Classifier, int, float, str]] = {
-        "eight": (MLPClassifier((64,), max_iter=40, random_state=0), 6000, 0.15, "1"),
-        "eight_small": (LogisticRegression(max_iter=300), 6000, 0.15, "1"),
+        "eight": (MLPClassifier((64,), max_iter=40, random_state=0), 6000, 0.25, "1"),
+        "eight_small": (LogisticRegression(max_iter=300), 6000, 0.30, "1"),
         "eight_next": (MLPClassifier((64,), max_iter=25, random_state=1), 9000, 0.30, "2"),
     }
     files = {}

@@ -151,7 +151,7 @@ def _estimates(found: Findings) -> Table:
     table.add_column("estimate", justify="right")
     table.add_column("95 % interval", justify="right")
     table.add_column("truth", justify="right")
-    table.add_column("in it")
+    table.add_column("inside")
     for name, truth in (("precision", found.with_net.precision), ("recall", found.with_net.recall)):
         estimate = found.report[name]
         if estimate["value"] is None or truth is None:

@@ -37,8 +37,8 @@ class Quality:
 
 def _counts(exchange: Exchange) -> bool:
     """Whether the model was meant to answer: holdout and refused calls say nothing about it."""
-    outcome = exchange.gateway.said.get("outcome", "")
-    return outcome not in ("holdout", "rejected") and exchange.gateway.error != "INVALID_ARGUMENT"
+    outcomes = exchange.gateway.by_row("outcome")
+    return not {"holdout", "rejected"} & set(outcomes) and exchange.gateway.error != "INVALID_ARGUMENT"
 
 
 def quality(exchanges: Iterable[Exchange], *, net: bool) -> Quality:

@@ -1,4 +1,4 @@
-"""Everything that runs: three model servers and the gateway, each a process of its own, on free ports of loopback."""
+"""Everything that runs: two model servers and the gateway, each a process of its own, on free ports of loopback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["World"]
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "gateway.cli")
 TEMPLATE = Path(__file__).with_name("gateway.yaml")
-READY_S = 30.0
+READY_S = 90.0
 
 
 def _free_ports(count: int) -> list[int]:
@@ -43,32 +43,25 @@ class World:
         self.directory = directory
         self.settings = directory / "gateway.yaml"
         self._log = directory / "gateway.log"
-        names = {"primary": "eight", "fallback": "eight_small", "shadow": "eight_next"}
-        self.servers = {
-            role: ServerProcess({name: models[name]}, directory / f"{role}.log")
-            for role, name in names.items()
-        }
-        inference, admin = _free_ports(2)
+        # All ports are known beforehand, so that everything can start at the same time.
+        inference, admin, primary, others = _free_ports(4)
+        self.primary = ServerProcess({"eight": models["eight"]}, directory / "primary.log", primary)
+        rest = {name: models[name] for name in ("eight_small", "eight_next")}
+        self._others = ServerProcess(rest, directory / "others.log", others)
         self.address = f"127.0.0.1:{inference}"
         self.admin = f"127.0.0.1:{admin}"
         self._gateway: subprocess.Popen[bytes] | None = None
-
-    @property
-    def primary(self) -> ServerProcess:
-        return self.servers["primary"]
 
     def start(self) -> None:
         """Start all, and return when the gateway is ready.
 
         Raises: RuntimeError, with the log of what did not start.
         """
-        with ThreadPoolExecutor(len(self.servers)) as pool:
-            for started in [pool.submit(server.start) for server in self.servers.values()]:
-                started.result()
         text = string.Template(TEMPLATE.read_text()).substitute(
-            {role: server.address for role, server in self.servers.items()},
             inference=self.address,
             admin=self.admin,
+            primary=self.primary.address,
+            others=self._others.address,
         )
         self.settings.write_text(text)
         with self._log.open("ab") as log:
@@ -80,6 +73,9 @@ class World:
                 cwd=ROOT,
                 env=_environment(),
             )
+        with ThreadPoolExecutor(2) as pool:
+            for started in [pool.submit(server.start) for server in (self.primary, self._others)]:
+                started.result()
         deadline = time.monotonic() + READY_S
         while not self._ready():
             if self._gateway.poll() is not None or time.monotonic() > deadline:
@@ -121,8 +117,8 @@ class World:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for server in self.servers.values():
-            server.stop()
+        self.primary.stop()
+        self._others.stop()
 
     def __enter__(self) -> World:
         try:

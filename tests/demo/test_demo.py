@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,10 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One short run, as JSON."""
     folder = tmp_path_factory.mktemp("demo") / "work"
     command = [sys.executable, "-m", "examples.demo", "--calls", "900", "--dir", str(folder), "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300)
+    environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=300, env=environ
+    )
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     found: dict[str, Any] = json.loads(result.stdout)
     return found
@@ -86,7 +90,7 @@ def test_calls_are_the_same_for_the_same_seed() -> None:
     drawn = [draw_calls(Images(seed=1), 200, np.random.default_rng(5)) for _ in range(2)]
     assert [call.metadata for call in drawn[0]] == [call.metadata for call in drawn[1]]
     assert np.array_equal(drawn[0][-1].features, drawn[1][-1].features)
-    assert {len(call.samples) for call in drawn[0]} == {1, 8}
+    assert {len(call.samples) for call in drawn[0]} == {1, 4}
     known = [call for call in drawn[0] if call.sender.endswith("@example.org")]
     assert known
     assert not any(sample.is_eight for call in known for sample in call.samples)
@@ -108,6 +112,13 @@ def exchange(truth: bool, through: bool | None, alone: bool | None, outcome: str
     said = {"outcome": outcome, "reason": "ok"}
     error = None if alone is not None else "UNAVAILABLE"
     return Exchange("p", call, Answer((through,), 0.1, None, said), Answer((alone,), 0.1, error, {}))
+
+
+def test_holdout_batch_says_nothing_of_the_model() -> None:
+    """The gateway names an outcome for each row of a batch; none of a holdout's counts."""
+    call = Call((Sample(np.zeros(FEATURES, np.float32), True),) * 2, "u", "phone", "s")
+    held = Answer((False, False), 0.1, None, {"outcome": "holdout,holdout", "reason": "holdout,holdout"})
+    assert quality([Exchange("p", call, held, Answer((True, True), 0.1, None, {}))], net=True).images == 0
 
 
 def test_eight_without_an_answer_counts_as_missed() -> None:

@@ -13,6 +13,7 @@ import pytest
 import tritonclient.grpc as triton
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.utils import InferenceServerException
 
@@ -24,7 +25,9 @@ CLASSES = ("setosa", "versicolor", "virginica")
 
 @pytest.fixture(scope="module")
 def model() -> ServedModel:
-    return ServedModel(LogisticRegression(max_iter=500).fit(ROWS, KINDS), CLASSES, features=4, version="3")
+    with threadpool_limits(1):
+        fitted = LogisticRegression(max_iter=500).fit(ROWS, KINDS)
+    return ServedModel(fitted, CLASSES, features=4, version="3")
 
 
 @pytest.fixture(scope="module")

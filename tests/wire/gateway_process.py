@@ -23,7 +23,7 @@ __all__ = ["GatewayProcess", "free_ports", "run_gateway", "until"]
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "gateway.cli")
 Found = TypeVar("Found")
-START_S = 30.0
+START_S = 60.0
 STOP_S = 15.0
 
 

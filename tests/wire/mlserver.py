@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -111,7 +112,10 @@ class MLServerProcess:
         """
         programs = environment()
         model = self._directory / "model.joblib"
-        subprocess.run([str(programs / "python"), "-c", TRAIN, str(model)], check=True, timeout=60)
+        environ = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        subprocess.run(
+            [str(programs / "python"), "-c", TRAIN, str(model)], check=True, timeout=120, env=environ
+        )
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(programs / "mlserver"), "start", str(self._directory)],
@@ -119,6 +123,7 @@ class MLServerProcess:
                 stdout=log,
                 stderr=log,
                 cwd=self._directory,
+                env=environ,
             )
         deadline = time.monotonic() + START_S
         with grpc.insecure_channel(self.address, options=[("grpc.max_reconnect_backoff_ms", 250)]) as channel:

@@ -1,6 +1,6 @@
 """The messages that the data plane's scanner is tested against are what protobuf encodes today."""
 
-from protobuf_cases import CASES, document
+from tests.wire_format.protobuf_cases import CASES, document
 
 
 def test_committed_cases_are_what_protobuf_encodes() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,11 +46,9 @@ def explain(
     json: JsonOption = False,
 ) -> None:
     """Walk through the steps of a call and say what would happen and why. Nothing is sent anywhere."""
-    from gateway._dataplane import Policy
     from gateway.cli.printing import FAULTY, print_faults, print_json
     from gateway.runtime.check import check as check_file
-    from gateway.runtime.document import document
-    from gateway.runtime.secrets import kept_secrets
+    from gateway.runtime.explain import explain_call
 
     every = _general(score, scores, label, confidence, value, error, timeout)
     single = dict(_one_backend(text) for text in answer)
@@ -72,9 +69,7 @@ def explain(
         print_faults(loaded.faults, to_stderr=True)
         raise typer.Exit(FAULTY)
     _known_backends(single, list(settings.backends))
-    kept = kept_secrets(settings, make=False)
-    policy = document(settings, version=1, salt_hex=kept.salt_hex, receipt_keys=kept.receipt_keys)
-    explained = json_module.loads(Policy(json_module.dumps(policy)).explain(json_module.dumps(call)))
+    explained = explain_call(settings, call)
     if json:
         print_json(explained)
     else:

@@ -208,8 +208,6 @@ class Process:
     async def _watch_file(self) -> None:
         from watchfiles import awatch
 
-        # It logs every change in the folder, so a log file beside the settings would grow by itself.
-        logging.getLogger("watchfiles").setLevel(logging.WARNING)
         # The folder is watched, not the file: editors and ConfigMaps put a new file in its place.
         before = self._file.read_bytes()
         async for _ in awatch(self._file.parent, recursive=False, stop_event=self._stop):

@@ -4,7 +4,8 @@ In: one YAML file, `--set` values, the environment. Out: a frozen tree of blocks
 it at once, each with its line, what was wanted and the mend. Never: half of a faulty file, a setting that is read and
 not obeyed, or a look beyond the file, what it refers to and the environment.
 
-    settings, routes, fields     what may stand in the file, and every default
+    settings, routes,            what may stand in the file, and every default
+    predictions, fields
     source, expand, overrides    text -> plain data with the place of each value
     files                        what `file:` refers to
     validate, schema, faults     plain data -> settings or faults in a user's words

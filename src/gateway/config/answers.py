@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gateway.config.faults import Path, did_you_mean, listed, quoted
-from gateway.config.routes import Prediction, Route
+from gateway.config.predictions import Prediction
+from gateway.config.routes import Route
 from gateway.config.settings import Answer, Settings
 
 __all__ = ["check_answers"]

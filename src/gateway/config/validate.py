@@ -199,6 +199,10 @@ def _fault(source: Source, detail: ErrorDetails) -> Fault | None:
     context = detail.get("ctx") or {}
     if _at(source.tree, path) is UNREADABLE or value is UNREADABLE:
         return None
+    if len(path) > 1 and path[0] in ("routes", "backends") and _is_setting_of(path):
+        what = str(path[0]).removesuffix("s")
+        found = f"{path[1]} stands where the name of a {what} is wanted"
+        return source.fault(path[:2], found, mend=f"indent it under its {what}", key=True)
     if kind == "missing":
         info = field_at(path)
         wanted = (info.description or "") if info else ""
@@ -214,6 +218,12 @@ def _fault(source: Source, detail: ErrorDetails) -> Fault | None:
         )
     wanted, mend = _wanted(kind, path, value, context)
     return source.fault(at, f"found {_shown(value)}", wanted, mend, key=key)
+
+
+def _is_setting_of(path: Path) -> bool:
+    """Whether a setting of a route or backend stands one level too far to the left."""
+    block = block_at(path[:2])
+    return block is not None and path[1] in block.model_fields
 
 
 def _wanted(kind: str, path: Path, value: Any, context: dict[str, Any]) -> tuple[str, str]:

@@ -1,6 +1,4 @@
-"""Engines for the databases that a ledger may live in; all that differs between SQLite and PostgreSQL stands
-here.
-"""
+"""Engines for the databases that a ledger may live in; all that differs between them stands here."""
 
 from __future__ import annotations
 
@@ -107,11 +105,17 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 def failure_reason(error: BaseException) -> str:
-    """One word for counters and logs, from a closed list."""
-    name = str(getattr(getattr(error, "orig", None), "sqlite_errorname", ""))
-    for start, reason in _REASONS.items():
-        if name.startswith(start):
-            return reason
+    """One word for counters and logs, from a closed list.
+
+    The cause may stand further back: after SQLITE_FULL the transaction is gone, so undoing its savepoint fails too.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        name = str(getattr(getattr(link, "orig", link), "sqlite_errorname", ""))
+        for start, reason in _REASONS.items():
+            if name.startswith(start):
+                return reason
+        link = link.__context__
     return "unavailable" if is_unavailable(error) else "fault"
 
 

@@ -21,6 +21,9 @@ __all__ = ["REVIEW", "Facts", "Kept", "LabelRow", "RouteClasses", "Truth", "keep
 REVIEW: Final = "review"
 """The source of reviewers' answers: chosen with a known probability, so it alone may be weighted."""
 
+MAX_LABEL: Final = 128
+"""Characters of a label, where a route does not name its classes."""
+
 _AT_ONCE = 500  # ids in one IN (...): far below SQLite's 32,766 and PostgreSQL's 65,535 variables
 
 Key = tuple[bytes, int, str, str]
@@ -108,11 +111,16 @@ def truth_of(
         if known is None:
             raise LabelError(
                 "unknown_route",
-                f"route {route!r} is not served now, so {label!r} means nothing; say positive",
+                f"route {route!r} is not served now, so its labels are not known; say positive",
             )
-        if not label or (known.classes and label not in known.classes):
-            wanted = ", ".join(known.classes) or "a name"
-            raise LabelError("unknown_label", f"label {label!r} is none of route {route!r}; it has: {wanted}")
+        names = (
+            label in known.classes if known.classes else 1 <= len(label) <= MAX_LABEL and "\0" not in label
+        )
+        if not names:
+            wanted = ", ".join(known.classes) or f"a name of 1 to {MAX_LABEL} characters"
+            raise LabelError(
+                "unknown_label", f"label {label[:MAX_LABEL]!r} is none of route {route!r}, wanted: {wanted}"
+            )
         return Truth(label=label, positive=None if known.positive is None else label == known.positive)
     if positive is None:
         raise LabelError("no_truth", "neither label nor positive nor value is set; set one")

@@ -57,14 +57,15 @@ class Ledger:
 
         Raises: LedgerError when the schema is newer than this gateway; LedgerUnavailable when it cannot be opened.
         """
-        if self._engine.url.get_backend_name() == "sqlite" and self._engine.url.database:
-            Path(self._engine.url.database).parent.mkdir(parents=True, exist_ok=True)
         try:
+            if self._engine.url.get_backend_name() == "sqlite":
+                file = Path(str(self._engine.url.database))
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
             migrations.upgrade(self._engine)
-        except sa.exc.DBAPIError as error:
-            raise LedgerUnavailable(
-                f"the ledger {self._engine.url!r} cannot be opened: {error.orig}"
-            ) from error
+        except (sa.exc.DBAPIError, OSError) as error:
+            why = getattr(error, "orig", error)
+            raise LedgerUnavailable(f"the ledger {self._engine.url!r} cannot be opened: {why}") from error
         self._writer.start()
 
     def close(self, timeout_s: float = 10.0) -> None:

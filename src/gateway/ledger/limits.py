@@ -15,9 +15,9 @@ class Limits:
     (`queue_full`). `queued_jobs`: labels, leases and the like that wait; beyond, LedgerUnavailable. `group_records`:
     records stored in one transaction. `group_jobs`: jobs committed together. `linger_s`: how long records may wait
     for company. `retry_s`: how long a group of records is tried again while the database is full, locked or away,
-    before it is dropped. `open_tasks`: open review tasks a queue; beyond, tasks are dropped (`queue_full`). `task_bytes`: payload
-    of one captured call; larger ones are dropped whole (`too_large`). `segments`: distinct segments a route; further
-    ones are counted as "(other)".
+    before it is dropped. `open_tasks`: open review tasks a queue; beyond, tasks are dropped (`queue_full`).
+    `task_bytes`: payload of one captured call; larger ones are dropped whole (`too_large`). `segments`: distinct
+    segments a route; further ones are counted as "(other)".
     """
 
     queued_records: int = 200_000

@@ -1,5 +1,4 @@
-"""Precision and recall of routes, from what the ledger holds: its columns brought to `gateway.quality`, and
-back with words.
+"""Precision and recall of routes: the ledger's columns brought to `gateway.quality`, and back with words.
 
 One function for whoever needs these numbers (report, metrics, gates), so that they can never disagree.
 """
@@ -22,8 +21,7 @@ __all__ = ["Feedback", "RouteQuality", "route_qualities", "route_quality"]
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What one source of feedback says: an early warning, never precision or recall, as nobody knows who
-    answers.
+    """What one source of feedback says: an early warning, as nobody knows who answers; never precision or recall.
 
     `confirmed`: of the flagged predictions it speaks of, the share it calls positive. `missed`: of the
     unflagged ones, the share it calls positive.
@@ -57,8 +55,8 @@ def route_quality(
     """One route's quality; a route without predictions has reasons instead of numbers.
 
     Args:
-        since_us, until_us: the predictions' time, microseconds since 1970, widened to whole hours; None is
-        open. seed: of the Monte Carlo intervals, so that the same ledger gives the same numbers.
+        since_us, until_us: the predictions' time, microseconds since 1970, widened to whole hours; None is open.
+        seed: of the Monte Carlo intervals, so that the same ledger gives the same numbers.
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
     return route_qualities(reader, Window(since_us, until_us, route), seed)[route]

@@ -77,9 +77,7 @@ class Overhead:
         return int(self.counts.sum())
 
     def quantile_us(self, q: float) -> float | None:
-        """The q-quantile in microseconds (log-linear within its bucket, so right to 4.4 %); None without
-        calls.
-        """
+        """The q-quantile in microseconds, log-linear within its bucket, so right to 4.4 %; None without calls."""
         total = self.total
         if total == 0:
             return None
@@ -98,11 +96,9 @@ class Overhead:
 class Shadows:
     """Comparisons with shadows; columns of shape (n,), summed over the window.
 
-    One row per (route, policy, backend, shadow).
-
-    `compared` rows had both answers, `failed` ones had none from the shadow (an error, a time-out). Of
-    `judged` (both gave a label or a flag) `agreed` agree. Of `differences` (both gave a score) the sums of
-    (shadow's - primary's) score.
+    One row per (route, policy, backend, shadow). `compared` rows had both answers, `failed` ones had
+    none from the shadow (an error, a time-out). Of `judged` (both gave a label or a flag) `agreed` agree. Of
+    `differences` (both gave a score) the sums of (shadow's - primary's) score.
     """
 
     route: Text
@@ -121,9 +117,9 @@ class Shadows:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Predictions with their truth; columns of shape (n,), one row per (prediction, source), the last
-    revision of each.
+    """Predictions with their truth; columns of shape (n,).
 
+    One row per (prediction, source), the last revision of each.
     Only labels from which yes or no is known (outcome values are not among them). `source` is "review" for
     reviewers' answers; only these were chosen with probability `pi` and may be weighted by 1/pi. All other
     sources are feedback: `pi` is then the probability with which the prediction *would* have been reviewed,
@@ -149,8 +145,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """How many predictions there were, labelled or not; columns of shape (n,), summed over the window's
-    hours.
+    """How many predictions there were, labelled or not; columns of shape (n,), summed over the window.
 
     One row per distinct (route, policy, backend, segment, outcome, flagged, score_bin, pi); `rows` counts
     predictions. `flagged` 1, 0 or -1 (unknown); `score_bin` by the fixed grid of `gateway.ledger.grid`

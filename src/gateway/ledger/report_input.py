@@ -28,10 +28,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelCounts:
-    """Labels by what they say about what; columns of shape (n,), one row per distinct key, the last revision
-    of each label.
+    """Labels by what they say about what; columns of shape (n,).
 
-    Keys as in `gateway.ledger.reading.Labelled`, with the score as its bin (-1 without one). `count`: labels.
+    One row per distinct key, of the last revision of each label. Keys as in `gateway.ledger.reading.Labelled`, with
+    the score as its bin (-1 without one). `count`: labels.
     """
 
     route: Text

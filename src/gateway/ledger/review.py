@@ -1,8 +1,8 @@
 """The review queue: who has which task, until when, and what was answered.
 
-A lease has a token that grows with every lease of its task: an answer is taken only under the last one, so of two
-people who both believe they hold a task one is refused, whatever their clocks say. A lease that ran out while nobody else took
-the task is still the last one: work that was done is not thrown away.
+A lease has a token that grows with every lease of its task: an answer is taken only under the last one, so of
+two people who both believe they hold a task one is refused, whatever their clocks say. A lease that ran out
+while nobody else took the task is still the last one: work that was done is not thrown away.
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ def submit(
         truth: makes of the task's route what was said; may raise LabelError.
     Raises: NotFound, no such task. LeaseLost, somebody else has it.
     """
+    _possible(task)
     row = connection.execute(
         sa.select(_task, _decision)
         .join(_decision, sa.and_(_decision.c.decision == _task.c.decision, _decision.c.row == _task.c.row))
@@ -148,6 +149,7 @@ def skip(connection: sa.Connection, task: int, token: int, reviewer: str, reason
 
     Raises: NotFound, no such task. LeaseLost, somebody else has it or it is answered.
     """
+    _possible(task)
     before = sa.select(_skip.c.task).where(_skip.c.task == task, _skip.c.reviewer == reviewer)
     if connection.execute(before).first() is not None:
         return
@@ -202,6 +204,12 @@ def facts_of(row: sa.Row[*tuple[object, ...]]) -> Facts:
     found = row._mapping
     names = "time_us policy route backend segment outcome score flagged review_pi sampled"
     return Facts(**{name: found[_decision.c[name]] for name in names.split()})
+
+
+def _possible(task: int) -> None:
+    """Numbers come from the wire without a sign; no task's is so large that it needs the last bit."""
+    if not 0 <= task < 2**63:
+        raise NotFound(f"there is no review task {task}")
 
 
 def _held(

@@ -1,20 +1,20 @@
 """The ledger's tables, as SQLAlchemy Core sees them.
 
     policies        what was in force: one row a version
-    decisions       predictions sampled for review or captured, one row each
-    labels          the truth about predictions; append-only, a correction is a further revision, the last one
-    counts captures        payloads of captured calls, redacted before they got here review_tasks    one per
-    sampled prediction, with the state of its lease review_skips    who did not want which task, and why
+    decisions       predictions sampled for review, one row each
+    labels          the truth about predictions; append-only, a correction is a further revision, the last one counts
+    captures        payloads of captured calls, redacted before they got here
+    review_tasks    one per sampled prediction, with the state of its lease
+    review_skips    who did not want which task, and why
     tally_calls     additive: calls and rows by hour, route, policy, backend, segment, outcome, reason
-    tally_scores    additive: rows by hour, ..., flagged, score bin, inclusion probability tally_overhead
-    additive: calls by hour, route, bucket of the gateway's own time tally_shadow    additive: comparisons
-    with shadows
+    tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
+    tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
+    tally_shadow    additive: comparisons with shadows
 
-A label carries the facts of its prediction (route, score, flagged, probability...), as the receipt does: it
-is counted without a look-up, and whether or not the decision was ever kept. Times are microseconds since
-1970, UTC; an hour is whole hours since 1970. Outcomes are the numbers of `gateway.types.Outcome`. What is not
-known is NULL in rows that stand alone, and -1 or "" in the keys of tallies, as NULLs do not collide in a
-unique key.
+A label carries the facts of its prediction (route, score, flagged, probability...), as the receipt does: it is counted
+without a look-up, and whether or not the decision was ever kept. Times are microseconds since 1970, UTC; an hour is
+whole hours since 1970. Outcomes are the numbers of `gateway.types.Outcome`. What is not known is NULL in rows that
+stand alone, and -1 or "" in the keys of tallies, as NULLs do not collide in a unique key.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ __all__ = [
 ]
 
 KNOWN: Final = ("0001",)
-"""The schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next.
-"""
+"""Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
 

@@ -10,6 +10,7 @@ import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -86,8 +87,13 @@ class Delta:
     def merge(self, other: Delta) -> None:
         """Add another delta to this one."""
         for table, rows in other.sums.items():
+            mine = self.sums[table]
+            if not mine:
+                mine.update(rows)
+                continue
             for key, sums in rows.items():
-                self.add(table, key, sums)
+                if mine.setdefault(key, sums) is not sums:
+                    self.add(table, key, sums)
         self.decisions += other.decisions
         self.captures += other.captures
         self.tasks += other.tasks
@@ -98,7 +104,7 @@ class Delta:
         """Raise the sums under a key; the order is that of the table's columns."""
         rows = self.sums[table]
         there = rows.get(key)
-        rows[key] = list(sums) if there is None else [a + b for a, b in zip(there, sums, strict=True)]
+        rows[key] = list(sums) if there is None else list(map(add, there, sums))
 
 
 def reduce_batch(batch: Batch, delta: Delta, segments: Segments, limits: Limits) -> None:

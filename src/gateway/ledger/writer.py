@@ -1,9 +1,10 @@
 """The one thread that writes.
 
-Two kinds of work come to it. *Jobs* (labels, leases, policies) are waited for: they are committed together, as many
-as came while the last commit was on its way to the disk, and their futures are resolved after the commit. *Batches* are
-not waited for: they are added up until company or time is enough, tried again while the database cannot take them, and in
-the end dropped and counted. While batches wait for another try, jobs are served on.
+Two kinds of work come to it. *Jobs* (labels, leases, policies) are waited for: they are committed together,
+as many as came while the last commit was on its way to the disk, and their futures are resolved after the
+commit. *Batches* are not waited for: they are added up until company or time is enough, tried again while the
+database cannot take them, and in the end dropped and counted. While batches wait for another try, jobs are
+served on.
 """
 
 from __future__ import annotations
@@ -64,10 +65,14 @@ class Writer:
         self._came = self._settled = 0
         self._hurry = 0
         self._closing = False
+        self._started = False
         self._counters: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     def start(self) -> None:
+        """Begin to write; until then jobs are refused."""
+        with self._wake:
+            self._started = True
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
@@ -130,8 +135,9 @@ class Writer:
 
     def _enqueue(self, job: Job[Any] | LabelJob) -> None:
         with self._wake:
-            if self._closing or len(self._jobs) >= self._limits.queued_jobs:
-                why = "it is closing" if self._closing else f"{len(self._jobs)} requests wait for it"
+            is_open = self._started and not self._closing
+            if not is_open or len(self._jobs) >= self._limits.queued_jobs:
+                why = f"{len(self._jobs)} requests wait for it" if is_open else "it is not open"
                 job.future.set_exception(LedgerUnavailable(f"the ledger takes nothing now: {why}; try again"))
                 return
             self._jobs.append(job)
@@ -140,7 +146,8 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(self._ready, self._patience())
+                while not self._ready():
+                    self._wake.wait(self._patience())  # anew each time: a batch that comes sets the time
                 over = self._closing and not self._jobs and not self._batches
                 batches_due = self._batches_due()
             if over:
@@ -219,7 +226,7 @@ class Writer:
             )
         except Exception as error:
             reason = failure_reason(error)
-            log.error("records were not kept: %s", reason, exc_info=not is_unavailable(error))  # noqa: TRY400
+            log.error("records were not kept: %s", reason, exc_info=not is_unavailable(error))
             self._count("dropped.records." + reason, delta.records)
             self._count("dropped.review_tasks." + reason, len(delta.tasks))
         else:
@@ -236,7 +243,7 @@ class Writer:
     def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_unavailable),
-            wait=tenacity.wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+            wait=tenacity.wait_exponential(multiplier=0.05, max=1.0) + tenacity.wait_random(0, 0.05),
             stop=self._give_up,
             sleep=self._serve_meanwhile,
             reraise=True,

@@ -11,9 +11,13 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     wilson_interval, clopper_pearson_interval                           (intervals)
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
 
-The methods and their measured coverage: `tests/quality/test_coverage.py` repeats the simulations that chose
-them. The delta method and the bootstrap are not here on purpose: with no false negative in the sample both
-say that recall is 1, width 0. Needs numpy; scipy is imported by the one function that calls it, as the
+Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
+precision 95.0-95.5 %, recall 94.3-98.1 %, F1 94.1-97.4 % over the five populations of
+`tests/quality/populations.py`; recall falls to 92.2 % where probabilities differ threefold within a window. The delta
+method and the bootstrap are not here on purpose: with no false negative in the sample both say that recall is 1,
+width 0.
+
+Needs numpy; scipy is imported by the one function that calls it, as the
 serving process has no room for it.
 """
 

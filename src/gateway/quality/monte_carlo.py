@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,12 @@ DRAWS = 4000
 """The 2.5 % point of 4,000 draws is within 0.5 % of its rank, for 2 ms."""
 
 Floats = NDArray[np.float64]
+
+
+class Rates(Protocol):
+    """Draws of a side's rates, shape (draws, h); `upper`: for a bound that large rates move."""
+
+    def __call__(self, side: Strata, rng: np.random.Generator, draws: int, *, upper: bool) -> Floats: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +58,12 @@ def shared_jeffreys(
     sharing one Jeffreys prior (one each would add half a false negative per stratum, times its weight); then
     the positives among its unlabelled predictions ~ Binomial(unseen, rate). With unequal weights, effective
     counts stand for x and n.
+
+    Beyond labels that all agree the limit is drawn from Beta(1/k, n), or Beta(n, 1/k): with the plain prior an
+    interval holds the truth in only 88 % of windows where 2.5 missed positives are to be expected in the sample
+    (computed for n = 100), and often none comes.
     """
-    drawn = _draw(strata, rng, draws, lambda side: _jeffreys(side, rng, draws))
-    return _bounds(drawn, drawn, level)
+    return _both(_jeffreys, strata, rng, level, draws)
 
 
 def cp_monte_carlo(
@@ -64,8 +74,13 @@ def cp_monte_carlo(
     The lower bounds draw flagged rates from Beta(x, n - x + 1) and unflagged ones from Beta(x + 1, n - x),
     the two distributions that Clopper and Pearson's limits are quantiles of; the upper bounds swap them.
     """
-    low = _draw(strata, rng, draws, lambda side: _clopper(side, rng, draws, upper=not side.flagged[0]))
-    high = _draw(strata, rng, draws, lambda side: _clopper(side, rng, draws, upper=bool(side.flagged[0])))
+    return _both(_clopper, strata, rng, level, draws)
+
+
+def _both(rates: Rates, strata: Strata, rng: np.random.Generator, level: float, draws: int) -> Bounds:
+    """Every ratio grows with the flagged rates and falls with the unflagged ones."""
+    low = _draw(strata, rng, draws, lambda side: rates(side, rng, draws, upper=not side.flagged[0]))
+    high = _draw(strata, rng, draws, lambda side: rates(side, rng, draws, upper=bool(side.flagged[0])))
     return _bounds(low, high, level)
 
 
@@ -80,10 +95,18 @@ def _draw(strata: Strata, rng: np.random.Generator, draws: int, rates: Callable[
     return _Draws(sides[0], sides[1], int(strata.population[strata.flagged].sum()))
 
 
-def _jeffreys(side: Strata, rng: np.random.Generator, draws: int) -> Floats:
-    prior = 0.5 / len(side.rate)
+def _jeffreys(side: Strata, rng: np.random.Generator, draws: int, *, upper: bool) -> Floats:
+    strata = len(side.rate)
     events = side.effective * side.rate
-    return rng.beta(events + prior, side.effective - events + prior, (draws, len(side.rate)))
+    others = side.effective - events
+    yes = no = 0.5 / strata
+    # Brown, Cai and DasGupta 2001, 4.1.1: the limit beyond labels that all agree is Clopper and Pearson's,
+    # 3.7 events per n labels instead of 2.5.
+    if upper and side.positive.sum() == 0:
+        yes, no = 1.0 / strata, 0.0
+    elif not upper and side.positive.sum() == side.labelled.sum():
+        yes, no = 0.0, 1.0 / strata
+    return rng.beta(events + yes, others + no, (draws, strata))
 
 
 def _clopper(side: Strata, rng: np.random.Generator, draws: int, *, upper: bool) -> Floats:

@@ -158,7 +158,6 @@ def _state_faults(settings: Settings, source: Source) -> Iterator[Fault]:
                 path,
                 f"the folder {there} cannot be written",
                 "a folder that the gateway may write",
-                "set state_dir: to one",
             )
             return
     except OSError as error:

@@ -59,7 +59,7 @@ def _kept(file: Path, make: bool) -> str:
         held = file.read_text("ascii").strip()
         if len(held) >= 16:
             return held
-        # cut short by a full disk: nobody can have been given a receipt under it, since it is read back below
+        # not ours, or emptied by hand: a secret is linked into place when it is whole
         if not make:
             return random.token_hex(32)
         file.unlink(missing_ok=True)
@@ -67,8 +67,8 @@ def _kept(file: Path, make: bool) -> str:
     if not make:
         return made
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = file.with_name(f".{file.name}.{random.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
             stream.write(made + "\n")

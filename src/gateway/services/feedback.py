@@ -175,8 +175,8 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
             )
         if facts is None:
             raise _Unknown(
-                f"decision {uuid.UUID(bytes=prediction.decision)} row {prediction.row} is not in the ledger, which keeps "
-                "those sampled for review; send the receipt"
+                f"decision {uuid.UUID(bytes=prediction.decision)} row {prediction.row} is not in the ledger, "
+                "which keeps those sampled for review; send the receipt"
             )
         said = item.WhichOneof("truth")
         return LabelRow(

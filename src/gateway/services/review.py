@@ -151,5 +151,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
 
 
 def _named(field: str, text: str, longest: int) -> None:
-    if not 1 <= len(text) <= longest:
-        raise LabelError(f"bad_{field}", f"{field} has {len(text)} characters, wanted 1 to {longest}")
+    if not 1 <= len(text) <= longest or "\0" in text:
+        raise LabelError(
+            f"bad_{field}", f"{field} has {len(text)} characters, wanted 1 to {longest}, none of them NUL"
+        )

@@ -30,6 +30,8 @@ _COLOURS: Mapping[int, str] = {
     logging.CRITICAL: "\x1b[1;31m",
 }
 _RESET = "\x1b[0m"
+_CHATTY = ("alembic", "uvicorn", "watchfiles", "opentelemetry")
+"""Libraries whose INFO is about themselves; their warnings are wanted."""
 
 
 def configure_logs(level: str | int = "INFO", stream: TextIO | None = None) -> None:
@@ -46,6 +48,8 @@ def configure_logs(level: str | int = "INFO", stream: TextIO | None = None) -> N
     handler._gateway = True  # type: ignore[attr-defined]  # marks what a later call may replace
     root.addHandler(handler)
     root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
 
 
 class JsonLines(logging.Formatter):

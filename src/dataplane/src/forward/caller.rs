@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
 
 use super::status::Status;
@@ -52,6 +52,7 @@ pub struct Incoming {
 }
 
 enum Side {
+    Nobody,
     Waiting(SendResponse<Bytes>),
     Answering(SendStream<Bytes>),
 }
@@ -74,9 +75,16 @@ impl Caller {
         Self(Side::Waiting(respond))
     }
 
+    /// No caller: for what is done on nobody's behalf.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self(Side::Nobody)
+    }
+
     /// Ready when nobody waits any more.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         let polled = match &mut self.0 {
+            Side::Nobody => return Poll::Pending,
             Side::Waiting(respond) => respond.poll_reset(cx),
             Side::Answering(stream) => stream.poll_reset(cx),
         };
@@ -97,7 +105,7 @@ impl Caller {
     fn stream(&mut self) -> Result<&mut SendStream<Bytes>, Gone> {
         match &mut self.0 {
             Side::Answering(stream) => Ok(stream),
-            Side::Waiting(_) => Err(Gone),
+            Side::Waiting(_) | Side::Nobody => Err(Gone),
         }
     }
 
@@ -137,6 +145,7 @@ impl Caller {
                 self.open(grpc_head(extra), true)
             }
             Side::Answering(_) => self.trailers(extra),
+            Side::Nobody => Err(Gone),
         }
     }
 
@@ -148,14 +157,6 @@ impl Caller {
         let mut head = Response::new(());
         *head.status_mut() = status;
         self.open(head, true)
-    }
-
-    /// Resets the stream.
-    pub fn reset(&mut self, reason: Reason) {
-        match &mut self.0 {
-            Side::Waiting(respond) => respond.send_reset(reason),
-            Side::Answering(stream) => stream.send_reset(reason),
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use tokio::time::Sleep;
 
 use super::caller::{Caller, Gone};
@@ -129,14 +129,6 @@ impl Outbound {
         *head.version_mut() = Version::HTTP_2;
         *head.uri_mut() = self.uri.clone();
         *head.headers_mut() = headers;
-        head
-    }
-
-    /// Adds what one attempt alone shall say.
-    #[must_use]
-    pub fn marked(head: Request<()>, name: http::HeaderName, value: &'static str) -> Request<()> {
-        let mut head = head;
-        head.headers_mut().insert(name, HeaderValue::from_static(value));
         head
     }
 }

@@ -48,9 +48,9 @@ pub struct Started {
 }
 
 impl Journal {
-    /// Opens the book.
+    /// Opens the book of a call that has `waited` for its caller's message.
     #[must_use]
-    pub fn new(arrival: Arrival, trace: Trace, method: Uri) -> Self {
+    pub fn new(arrival: Arrival, trace: Trace, method: Uri, waited: Duration) -> Self {
         let id = Worker::decision_id(arrival.unix_us);
         Self {
             id,
@@ -59,7 +59,7 @@ impl Journal {
             method,
             request_bytes: 0,
             answer_bytes: 0,
-            waited: Duration::ZERO,
+            waited,
             attempts: SmallVec::new(),
         }
     }

@@ -3,13 +3,22 @@
 //! In: an HTTP/2 stream that the listener accepted. Out: bytes to backends and back, the answer with its trailers, a row
 //! for the records. Never: Python, a lock across an await, memory without a limit, or bytes read that no route needs.
 
+mod answer;
 mod append;
+mod attempt;
 mod caller;
 mod deadline;
+mod decide;
 mod exchange;
+mod infer;
 mod journal;
+mod marks;
+mod message;
 mod metadata;
+mod model;
 mod plain;
+mod routed;
+mod shadow;
 mod status;
 mod through;
 mod trace;
@@ -18,6 +27,7 @@ mod upload;
 mod upstream;
 mod worker;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -31,6 +41,8 @@ use caller::Gone;
 use exchange::Outbound;
 use status::{INVALID_ARGUMENT, Status};
 use trace::Trace;
+
+use crate::wire::oip::method;
 
 /// Services that the control plane answers, by the beginning of their paths.
 const CONTROL: [&str; 3] = ["/gateway.v1.", "/grpc.health.v1.Health/", "/grpc.reflection."];
@@ -73,12 +85,27 @@ async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
     let mut headers = head.headers;
     metadata::admit(&mut headers);
     let outbound = Outbound { uri: head.uri, headers, trace };
-    let call = plain::Plain { worker, plan, outbound, arrival, until };
+    let call = plain::Plain { worker, plan, outbound, arrival, until, waited: Cell::default() };
     let path = call.outbound.uri.path();
     if CONTROL.iter().any(|prefix| path.starts_with(prefix)) {
         return call.control(&mut caller, body).await;
     }
-    call.untouched(&mut caller, body).await
+    if path == method::MODEL_INFER {
+        return call.infer(&mut caller, body).await;
+    }
+    if let Some(method) = model::oip_method(path) {
+        if model::names_model(method) {
+            return call.about_model(&mut caller, body, method).await;
+        }
+        if model::asks_server(method) {
+            return call.about_server(&mut caller, body, method).await;
+        }
+    }
+    let route = call.plan.policy().route(path, None, &metadata::Seen(&call.outbound.headers));
+    match route {
+        Some(route) => call.routed(&mut caller, body, route).await,
+        None => call.untouched(&mut caller, body).await,
+    }
 }
 
 /// The earlier of two points in time, where there are any.

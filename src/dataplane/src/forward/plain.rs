@@ -1,14 +1,15 @@
 //! Calls that no route decides: to the control plane, or untouched to the default backend.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 
 use super::caller::{Arrival, Caller, Gone};
-use super::exchange::{Alarm, Body, Outbound, open};
+use super::exchange::{Alarm, Body, Fault, Outbound, open};
 use super::journal::Journal;
 use super::status::{RESOURCE_EXHAUSTED, Status, UNIMPLEMENTED};
 use super::through::{Ended, relay, status_of};
@@ -33,11 +34,13 @@ pub struct Plain<'a> {
     pub arrival: Arrival,
     /// When its caller gives up.
     pub until: Option<Instant>,
+    /// How long the caller let us wait for its message: no time of the gateway's own.
+    pub waited: Cell<Duration>,
 }
 
 impl Plain<'_> {
     /// Hands the call to the control plane. It is no model's call, so there is no record of it.
-    pub async fn control(self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
+    pub async fn control(&self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
         let Some(control) = &self.worker.control else {
             let status = Status::new(UNIMPLEMENTED, "no control plane runs beside this gateway");
             return caller.fail(&status, HeaderMap::new());
@@ -48,10 +51,10 @@ impl Plain<'_> {
     }
 
     /// Passes the call to the default backend, or refuses it.
-    pub async fn untouched(self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
+    pub async fn untouched(&self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
         let Some(backend) = self.plan.policy().default_backend() else {
             let words = format!("no route for {} and no default_backend", self.outbound.uri.path());
-            let mut journal = self.journal();
+            let journal = self.journal();
             caller.fail(&Status::new(UNIMPLEMENTED, words), HeaderMap::new())?;
             journal.write_plain(self.worker, &self.plan, NONE_U16, None, UNIMPLEMENTED);
             return Ok(());
@@ -63,12 +66,12 @@ impl Plain<'_> {
     /// The call's book.
     #[must_use]
     pub fn journal(&self) -> Journal {
-        Journal::new(self.arrival, self.outbound.trace, self.outbound.uri.clone())
+        Journal::new(self.arrival, self.outbound.trace, self.outbound.uri.clone(), self.waited.get())
     }
 
     /// Passes the call to one backend and records it. `up` and `down` are appended to each message.
     pub async fn to(
-        self,
+        &self,
         caller: &mut Caller,
         mut upload: Upload,
         route: u16,
@@ -110,8 +113,8 @@ impl Plain<'_> {
         let head = |left| self.outbound.head(left, span);
         let opened = open(self.worker, upstream, caller, &mut alarm, head, Body::Stream(upload, up)).await;
         match opened {
-            Ok(opened) => relay(caller, &mut alarm, upload, opened, down, HeaderMap::new()).await,
-            Err(super::exchange::Fault::Gone) => Err(Gone),
+            Ok(opened) => relay(caller, &mut alarm, upload, opened, down, |_| HeaderMap::new()).await,
+            Err(Fault::Gone) => Err(Gone),
             Err(fault) => {
                 let status = status_of(&fault);
                 caller.fail(&status, HeaderMap::new())?;

@@ -109,7 +109,8 @@ impl Download {
     }
 }
 
-/// Passes an answer on, and what is left of the upload, until both have ended. `extra` joins the trailers.
+/// Passes an answer on, and what is left of the upload, until both have ended. What `extra` makes of the status
+/// joins the trailers.
 ///
 /// # Errors
 /// Nobody waits any more. All else is told to the caller here, and stands in [`Ended`].
@@ -119,13 +120,13 @@ pub async fn relay(
     upload: &mut Upload,
     opened: Opened,
     append: Option<Bytes>,
-    extra: HeaderMap,
+    extra: impl FnOnce(u8) -> HeaderMap,
 ) -> Result<Ended, Gone> {
     let Opened { lease, mut sender, answer } = opened;
     let (mut head, from) = answer.into_parts();
     metadata::answer(&mut head.headers);
     if let Some(status) = not_grpc(head.status, &head.headers) {
-        caller.fail(&status, extra)?;
+        caller.fail(&status, extra(status.code))?;
         return Ok(Ended { status: status.code, answer_bytes: 0 });
     }
     if from.is_end_stream() {
@@ -134,7 +135,7 @@ pub async fn relay(
             missing_status().write(&mut headers);
             INTERNAL
         });
-        headers.extend(extra);
+        headers.extend(extra(code));
         caller.open(grpc_head(headers), true)?;
         return Ok(Ended { status: code, answer_bytes: 0 });
     }
@@ -158,12 +159,12 @@ pub async fn relay(
                 missing_status().write(&mut trailers);
                 INTERNAL
             });
-            trailers.extend(extra);
+            trailers.extend(extra(code));
             caller.trailers(trailers)?;
             Ok(Ended { status: code, answer_bytes })
         }
         Ok(None) => {
-            caller.fail(&missing_status(), extra)?;
+            caller.fail(&missing_status(), extra(INTERNAL))?;
             Ok(Ended { status: INTERNAL, answer_bytes })
         }
         Err(Fault::Gone) => Err(Gone),
@@ -172,7 +173,7 @@ pub async fn relay(
                 lease.timed_out();
             }
             let status = status_of(&fault);
-            caller.fail(&status, extra)?;
+            caller.fail(&status, extra(status.code))?;
             Ok(Ended { status: status.code, answer_bytes })
         }
     }

@@ -12,6 +12,7 @@ use h2::{RecvStream, SendStream};
 
 use super::append::Append;
 use super::caller::{Gone, poll_room};
+use crate::wire::frame::{self, HEAD_BYTES};
 
 /// The caller's half of a call.
 pub struct Upload {
@@ -139,6 +140,30 @@ impl Upload {
             self.release(self.first + self.kept.len());
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Reads ahead until the first message is here whole, the caller has ended, or `bytes` are here.
+    pub fn poll_first(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Gone>> {
+        while !self.ended && self.kept_bytes < bytes && !self.has_first() {
+            ready!(self.poll_chunk(cx))?;
+            self.release(self.first + self.kept.len());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn has_first(&self) -> bool {
+        let mut head = [0; HEAD_BYTES];
+        let mut have = 0;
+        for byte in self.kept.iter().flatten().take(HEAD_BYTES) {
+            head[have] = *byte;
+            have += 1;
+        }
+        match frame::read_head(&head[..have], u32::MAX) {
+            Ok(Some(read)) => self.kept_bytes >= HEAD_BYTES + read.len as usize,
+            Ok(None) => false,
+            // Whoever reads it will say what is wrong.
+            Err(_) => true,
+        }
     }
 
     fn release(&mut self, through: usize) {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use super::transport::Address;
 use super::upstream::Upstream;
 use crate::mirror;
-use crate::policy::{BackendIx, Policy};
+use crate::policy::{BackendIx, Policy, Predictions};
 use crate::records::{Bell, Counter, Counters, Sink};
 use crate::wire::receipt::Signer;
 
@@ -122,8 +122,9 @@ pub struct Worker {
     /// Connections to the control plane.
     pub control: Option<Rc<Upstream>>,
     plan: RefCell<Option<Rc<Plan>>>,
-    /// Buffers for predictions that calls take turns with.
-    pub predictions: RefCell<Vec<crate::policy::prediction::Predictions>>,
+    /// The buffer that predictions are read into. Calls take turns with it, never across an await.
+    pub predictions: RefCell<Predictions>,
+    this: Weak<Worker>,
 }
 
 impl Worker {
@@ -131,7 +132,8 @@ impl Worker {
     #[must_use]
     pub fn new(shared: Arc<Shared>, gauges: Arc<Gauges>, sink: Arc<Sink>) -> Rc<Self> {
         let control = shared.control.clone().map(|address| Rc::new(Upstream::new(vec![address], CONTROL_CONNECT_TIMEOUT)));
-        Rc::new(Self {
+        Rc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             shared,
             gauges,
             sink,
@@ -180,6 +182,12 @@ impl Worker {
         let shadows = backends.iter().map(|backend| of(backend, true)).collect();
         drop(before);
         Plan { snapshot, upstreams, shadows }
+    }
+
+    /// The worker itself, for what outlives a call.
+    #[must_use]
+    pub fn handle(&self) -> Option<Rc<Self>> {
+        self.this.upgrade()
     }
 
     /// One more of something.

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::policy::Label;
+
 /// What one shadow of one route has under way, on all workers.
 #[derive(Debug, Default)]
 pub struct Gauge {
@@ -56,6 +58,25 @@ impl Gauge {
     }
 }
 
+/// One row of two answers, side by side.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared {
+    /// Whether both say the same label: 0, 1, 255 where one of them says none.
+    pub agree: u8,
+    /// The shadow's score less the answer's; NaN where one has none.
+    pub difference: f64,
+}
+
+/// Compares what the caller got with what the shadow said, by label and score.
+#[must_use]
+pub fn compare(got: (Option<&Label>, f64), shadow: (Option<&Label>, f64)) -> Compared {
+    let agree = match (got.0, shadow.0) {
+        (Some(got), Some(shadow)) => u8::from(got == shadow),
+        _ => 255,
+    };
+    Compared { agree, difference: shadow.1 - got.1 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +90,16 @@ mod tests {
         assert_eq!(gauge.admit(0, 2, 100).unwrap_err(), Full::InFlight);
         drop((first, second));
         assert!(gauge.admit(100, 2, 100).is_ok());
+    }
+
+    #[test]
+    fn a_row_without_a_label_or_score_is_not_compared_by_it() {
+        let class = Label::Class(1);
+        let compared = compare((Some(&class), 0.25), (Some(&class), 0.75));
+        assert_eq!((compared.agree, compared.difference), (1, 0.5));
+        assert_eq!(compare((Some(&class), 0.0), (Some(&Label::Class(0)), 0.0)).agree, 0);
+        let compared = compare((None, f64::NAN), (Some(&class), 0.75));
+        assert_eq!(compared.agree, 255);
+        assert!(compared.difference.is_nan());
     }
 }

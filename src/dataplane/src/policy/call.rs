@@ -16,16 +16,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::xxh3_64;
 
+use super::choice::salted;
 use super::compiled::{BackendIx, NO_INDEX, Policy, Route, RouteIx};
 use super::decision::Attempt;
-use super::prediction::{InvalidOutput, Predictions};
-use super::reading::{self, Reading};
+use super::notes::{Note, share};
+use super::prediction::InvalidOutput;
+use super::reading::Reading;
 use super::request::Request;
 use super::segment::{Segment, with_value};
 use super::words::{Reason, status};
-use super::choice::salted;
 
 /// Metadata by which a caller names the unit.
 pub const UNIT_METADATA: &str = "gateway-unit";
@@ -92,8 +92,8 @@ pub struct Call {
     pub(super) no_review: bool,
     pub(super) held_out: bool,
     /// Next position in the chain.
-    position: usize,
-    current: Option<BackendIx>,
+    pub(super) position: usize,
+    pub(super) current: Option<BackendIx>,
     pub(super) wish: Option<Wish>,
     pub(super) attempts: SmallVec<[Attempt; 4]>,
     /// The first miss: why the caller did not get the first choice.
@@ -108,13 +108,30 @@ pub struct Call {
     pub(super) mirrors: SmallVec<[u16; 2]>,
     pub(super) failed_rules: SmallVec<[u16; 2]>,
     /// What was wrong with the last invalid output, for `explain`.
-    invalid: Option<InvalidOutput>,
+    pub(super) invalid: Option<InvalidOutput>,
+    /// The steps in words, where somebody asked for them.
+    pub(super) notes: Option<Vec<Note>>,
     pub(super) end: Option<End>,
 }
 
 impl Call {
     /// Begins a call of `route`, an index that `policy` gave. `id` is the decision's.
     pub fn begin(policy: Arc<Policy>, route: RouteIx, request: &Request, id: [u8; 16]) -> Call {
+        Call::start(policy, route, request, id, None)
+    }
+
+    /// Begins a call that keeps its steps in words: `take_notes` has them.
+    pub fn begin_explained(policy: Arc<Policy>, route: RouteIx, request: &Request, id: [u8; 16]) -> Call {
+        Call::start(policy, route, request, id, Some(Vec::new()))
+    }
+
+    fn start(
+        policy: Arc<Policy>,
+        route: RouteIx,
+        request: &Request,
+        id: [u8; 16],
+        notes: Option<Vec<Note>>,
+    ) -> Call {
         let segment = policy.segments.of(request);
         let mut call = Call {
             route,
@@ -136,10 +153,19 @@ impl Call {
             mirrors: SmallVec::new(),
             failed_rules: SmallVec::new(),
             invalid: None,
+            notes,
             end: None,
             policy,
         };
         call.assign(request);
+        if call.route().has_request_rules {
+            call.request_rules(request);
+        }
+        // Who is held out never touches a model; the kill switch stops them all; nothing is compared without a model.
+        if call.held_out || call.route().kill_switch || matches!(call.wish, Some(Wish::Answer(_) | Wish::Reject { .. })) {
+            call.mirrors.clear();
+        }
+        call.note_mirrors();
         call
     }
 
@@ -149,23 +175,19 @@ impl Call {
         let route = policy.route_at(self.route);
         let id = self.id;
         with_unit(&policy, request, &id, |unit| {
-            self.unit = if policy.salt.is_empty() { xxh3_64(unit) } else { salted(&policy.salt, unit) };
+            self.unit = salted(&policy.salt, unit);
+            self.note("unit", || format!("the unit is {:?}", String::from_utf8_lossy(unit)));
             if let Some(holdout) = &route.holdout
                 && holdout.choice.chosen(unit)
             {
                 self.held_out = true;
+                self.note("holdout", || format!("the unit is in the holdout ({}): it never meets the model", share(holdout.choice.share)));
                 self.first = Some((Reason::Holdout, NO_INDEX));
                 self.wish = Some(Wish::Answer(holdout.answer));
             }
-            // Who is held out never touches a model, and the kill switch stops them all.
-            if !self.held_out && !route.kill_switch {
-                let chosen = (0u16..).zip(&route.mirror).filter(|(_, mirror)| mirror.choice.chosen(unit));
-                self.mirrors = chosen.map(|(position, _)| position).collect();
-            }
+            let chosen = (0u16..).zip(&route.mirror).filter(|(_, mirror)| mirror.choice.chosen(unit));
+            self.mirrors = chosen.map(|(position, _)| position).collect();
         });
-        if self.wish.is_some() {
-            self.mirrors.clear();
-        }
     }
 
     pub fn policy(&self) -> &Arc<Policy> {
@@ -213,6 +235,7 @@ impl Call {
     }
 
     /// Whom to ask next. Once the call has ended it says how, again.
+    #[allow(clippy::should_implement_trait)] // not an iterator: each step depends on what became of the last
     pub fn next(&mut self) -> Step {
         if let Some(end) = &self.end {
             return match end {
@@ -262,6 +285,7 @@ impl Call {
                 return None;
             }
             self.current = Some(backend);
+            self.note_backend("attempt", backend, "is asked");
             return Some(Step::Attempt(backend));
         }
         // A static answer is as long as the request claims to be: it must not be made to grow beyond the limit.
@@ -270,12 +294,18 @@ impl Call {
             return None;
         }
         self.attempts.push(Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: 0, made: false });
+        self.note_backend("answer", backend, "answers: it is a static answer");
         self.end = Some(End::Static(backend));
         Some(Step::Static(backend))
     }
 
     /// Notes a backend that was not asked, and why.
     fn pass_over(&mut self, backend: BackendIx, reason: Reason) {
+        let step = if reason == Reason::KillSwitch { "kill_switch" } else { "attempt" };
+        self.note_backend(step, backend, match reason {
+            Reason::KillSwitch => "is passed over: the kill switch is on",
+            _ => "is passed over: the request claims more rows than `limits.max_rows`",
+        });
         self.first.get_or_insert((reason, NO_INDEX));
         self.attempts.push(Attempt { backend, reason, rule: NO_INDEX, status: 0, made: false });
     }
@@ -283,6 +313,7 @@ impl Call {
     /// The attempt under way failed: `backend_error`, `deadline` or `overload`, with the gRPC status it failed by (0
     /// where there was none).
     pub fn miss(&mut self, reason: Reason, status: u8) {
+        self.note_failure(reason, status);
         self.end_attempt((reason, NO_INDEX), status);
     }
 
@@ -297,6 +328,7 @@ impl Call {
     /// passed on as it is.
     pub fn pass_on(&mut self, status: u8) {
         if let Some(backend) = self.current {
+            self.note_failure(Reason::BackendError, status);
             self.end_attempt((Reason::BackendError, NO_INDEX), status);
             self.end = Some(End::PassedOn { backend, status });
         }
@@ -311,84 +343,10 @@ impl Call {
     /// The attempt under way answered, and the route reads no prediction.
     pub fn accept(&mut self) {
         if let Some(backend) = self.current.take() {
+            self.note_backend("answer", backend, "answers");
             self.attempts.push(Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: status::OK, made: true });
             self.end = Some(End::Answered(backend));
         }
-    }
-
-    /// Judges the answer of the attempt under way: checks, prediction rules, confidence.
-    pub fn judge(&mut self, request: &Request, predictions: Result<&Predictions, &InvalidOutput>) -> Judgement {
-        let policy = Arc::clone(&self.policy);
-        let route = policy.route_at(self.route);
-        let Some(spec) = &route.prediction else {
-            self.accept();
-            return Judgement::Accept;
-        };
-        self.readings.clear();
-        self.marked.clear();
-        let read = predictions.map_err(Clone::clone).and_then(|predictions| {
-            reading::shape(spec, predictions, self.asked_rows)?;
-            Ok(predictions)
-        });
-        let predictions = match read {
-            Ok(predictions) => predictions,
-            Err(invalid) => return self.invalid_output(invalid),
-        };
-        let first_answer = self.first.is_none();
-        let mut invalid = None;
-        let mut own: SmallVec<[Option<Why>; 1]> = SmallVec::new();
-        for row in 0..predictions.rows {
-            match reading::check_row(spec, &route.check, predictions, row) {
-                Ok(()) => own.push(None),
-                Err(words) => {
-                    own.push(Some((Reason::InvalidOutput, NO_INDEX)));
-                    invalid.get_or_insert(words);
-                }
-            }
-        }
-        if let Some(invalid) = invalid {
-            if first_answer {
-                self.own = own;
-            }
-            return self.invalid_output(invalid);
-        }
-        let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
-        let rows = 0..predictions.rows;
-        self.readings.extend(rows.map(|row| Reading::of_row(spec, measure, false, predictions, row)));
-        let _ = request;
-        let unsure = self.low_confidence(route, &mut own);
-        let Some(why) = unsure else {
-            self.accept();
-            return Judgement::Accept;
-        };
-        if first_answer {
-            self.own = own;
-        }
-        self.end_attempt(why, status::OK);
-        Judgement::Miss(why.0)
-    }
-
-    fn invalid_output(&mut self, words: InvalidOutput) -> Judgement {
-        self.invalid = Some(words);
-        self.end_attempt((Reason::InvalidOutput, NO_INDEX), status::OK);
-        Judgement::Miss(Reason::InvalidOutput)
-    }
-
-    /// Marks rows under their floor; what the call then misses by.
-    fn low_confidence(&self, route: &Route, own: &mut [Option<Why>]) -> Option<Why> {
-        let confidence = route.confidence.as_ref()?;
-        let mut missed = None;
-        for (reading, own) in self.readings.iter().zip(own) {
-            let floor = reading::floor_of(confidence, reading.label.as_ref(), &self.segment);
-            // Written so that what cannot be compared is not sure.
-            let sure = floor.is_none_or(|floor| reading.confidence >= floor);
-            if !sure && own.is_none() {
-                let why = (Reason::LowConfidence, NO_INDEX);
-                *own = Some(why);
-                missed = Some(why);
-            }
-        }
-        missed
     }
 
     /// How long the attempt under way may take, of the time that is left (`None`: no deadline).

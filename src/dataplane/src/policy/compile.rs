@@ -12,7 +12,7 @@ use super::compiled::{
 use super::compile_route::RouteCompiler;
 use super::document::{Faults, Node};
 use super::matching::Table;
-use super::rule::Lists;
+use super::rule::{List, Lists};
 use super::segment::{SEGMENT_BYTES, Segments};
 use super::spec::StaticAnswer;
 use crate::error::Fault;
@@ -65,10 +65,7 @@ fn compile(root: &Node) -> Option<Policy> {
     if !root.object(&FIELDS) {
         return None;
     }
-    let version = root.field("version").whole(u64::from(u32::MAX)).unwrap_or_else(|| {
-        root.field("version").need_count(u64::from(u32::MAX));
-        0
-    });
+    let version = root.field("version").need_whole(u64::from(u32::MAX));
     let salt = hex(&root.field("salt"));
     let receipt_keys = root.field("receipt_keys").items().iter().map(hex).collect();
     let (unit, segments) = identity(&root.field("identity"));
@@ -184,7 +181,7 @@ fn source(node: &Node) -> Option<Source> {
 }
 
 fn lists(node: &Node) -> Lists {
-    node.entries().into_iter().map(|(name, items)| (name.into(), items.texts().into_iter().collect())).collect()
+    node.entries().into_iter().map(|(name, items)| (name.into(), Arc::new(List::new(&items.texts())))).collect()
 }
 
 fn limits(node: &Node) -> Limits {

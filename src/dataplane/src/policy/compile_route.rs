@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
 use super::compile_prediction as prediction;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
 use super::matching::{Match, Method};
+use super::reading::Reading;
+use super::request::Request;
 use super::rule::{Action, Lists, Rule, Stage};
 use super::segment::Segments;
 use super::spec::PredictionSpec;
@@ -79,6 +82,7 @@ impl<'a> RouteCompiler<'a> {
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
+            wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy),
             rules,
             prediction: spec.cloned(),
         };
@@ -161,14 +165,14 @@ impl<'a> RouteCompiler<'a> {
         chain
     }
 
-    fn rules(&self, node: &Node, _route: &str, spec: Option<&PredictionSpec>) -> Vec<Rule> {
+    fn rules(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Vec<Rule> {
         let items = node.items();
         if items.len() > MOST_RULES {
             node.fault(format!("found {} rules, at most {MOST_RULES} are possible", items.len()));
         }
         let mut rules: Vec<Rule> = Vec::new();
         for item in items.iter().take(MOST_RULES) {
-            let Some(rule) = self.rule(item, spec) else { continue };
+            let Some(rule) = self.rule(item, route, spec) else { continue };
             if rules.iter().any(|known| known.name == rule.name) {
                 item.field("name").fault(format!("there are two rules {:?}", rule.name));
             }
@@ -177,7 +181,7 @@ impl<'a> RouteCompiler<'a> {
         rules
     }
 
-    fn rule(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<Rule> {
+    fn rule(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Rule> {
         if !node.object(&["name", "on", "when", "then"]) {
             return None;
         }
@@ -194,8 +198,39 @@ impl<'a> RouteCompiler<'a> {
         if on == Stage::Prediction && spec.is_none() {
             field.fault("the route reads no prediction; give it a `prediction`");
         }
-        let then = self.action(&node.field("then"), spec)?;
-        Some(Rule { name: name.into(), on, then })
+        let then = self.action(&node.field("then"), spec);
+        let when = self.condition(&node.field("when"), on, route, spec);
+        Some(Rule { name: name.into(), on, when: when?, then: then? })
+    }
+
+    /// Compiles the condition of a rule against a sample of what it will see.
+    fn condition(&self, node: &Node, on: Stage, route: &str, spec: Option<&PredictionSpec>) -> Option<Condition> {
+        let metadata = vec![("sample", "sample")];
+        let request = Request {
+            method: "/sample.Service/Method",
+            model: "sample",
+            id: "sample",
+            rows: 1,
+            params: &[],
+            inputs: &[],
+            metadata: &metadata,
+        };
+        let segment = self.segments.of(&request);
+        let reading = spec.map(Reading::sample);
+        let predicted = spec
+            .zip(reading.as_ref())
+            .filter(|_| on == Stage::Prediction)
+            .map(|(spec, reading)| Predicted { reading, spec, backend: "sample" });
+        let sample = Scope { request: &request, segment: &segment, route, lists: self.lists, predicted };
+        match Condition::compile(node.need_text(), &sample, self.segments) {
+            Ok(condition) => Some(condition),
+            Err(faults) => {
+                for CelFault { message, at } in faults {
+                    node.fault_at(message, at);
+                }
+                None
+            }
+        }
     }
 
     fn action(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<Action> {

@@ -161,6 +161,8 @@ pub struct Route {
     /// Whether any rule is judged before / after a backend has answered.
     pub(super) has_request_rules: bool,
     pub(super) has_prediction_rules: bool,
+    /// Whether a rule asks for the entropy, which costs logarithms.
+    pub(super) wants_entropy: bool,
 }
 
 impl Route {

@@ -170,16 +170,13 @@ impl<'a> Node<'a> {
         share
     }
 
-    /// A whole number up to `most`.
-    pub fn whole(&self, most: u64) -> Option<u64> {
-        if self.is_null() {
-            return None;
-        }
+    /// A whole number from 0 to `most`.
+    pub fn need_whole(&self, most: u64) -> u64 {
         let number = self.value.as_u64().filter(|number| *number <= most);
         if number.is_none() {
             self.wanted(&format!("a whole number from 0 to {most}"));
         }
-        number
+        number.unwrap_or(0)
     }
 
     /// A whole number from 1 to `most`.

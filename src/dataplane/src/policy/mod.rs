@@ -7,6 +7,7 @@
 //! walks it: `begin`, then `next` / `miss` / `judge` until somebody has answered or nobody is left, then `finish`.
 
 mod call;
+mod cel;
 mod choice;
 mod compile;
 mod compile_prediction;
@@ -15,13 +16,17 @@ mod compiled;
 mod decision;
 mod document;
 mod finish;
+mod judging;
 mod matching;
+mod notes;
 pub mod prediction;
 mod reading;
 mod request;
 mod rule;
 mod segment;
 pub mod spec;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step, UNIT_METADATA};
@@ -31,6 +36,7 @@ pub use compiled::{
     NO_INDEX, Policy, Review, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
+pub use notes::Note;
 pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
 pub use request::{Metadata, Request};

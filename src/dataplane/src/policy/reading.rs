@@ -134,6 +134,34 @@ impl Reading {
         self.label = Some(label);
     }
 
+    /// A number by the name that rules know it by; NaN where there is none.
+    pub(super) fn number(&self, name: &str) -> Option<f64> {
+        match name {
+            "score" => Some(self.score),
+            "confidence" => Some(self.confidence),
+            "margin" => Some(self.margin),
+            "entropy" => Some(self.entropy),
+            "value" => Some(self.value),
+            _ => None,
+        }
+    }
+
+    /// What a prediction of this form has, for rules to be tried on.
+    pub(super) fn sample(spec: &PredictionSpec) -> Reading {
+        let there = |known: bool| if known { 0.5 } else { f64::NAN };
+        let scores = spec.scores.is_some();
+        let label = if spec.classes.is_empty() { Label::Text("sample".into()) } else { Label::Class(0) };
+        Reading {
+            label: (scores || spec.label.is_some()).then_some(label),
+            score: there(scores && spec.positive.is_some()),
+            confidence: there(scores || spec.confidence.is_some()),
+            margin: there(scores),
+            entropy: there(scores),
+            value: there(spec.value.is_some()),
+            flagged: None,
+        }
+    }
+
     /// The text of the label.
     pub fn label_text<'a>(&'a self, spec: &'a PredictionSpec) -> Option<&'a str> {
         self.label.as_ref().map(|label| label_text(label, spec))

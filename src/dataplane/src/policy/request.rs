@@ -11,7 +11,7 @@ pub trait Metadata: Sync {
 }
 
 /// A list of pairs is metadata: for tests, `explain` and benchmarks.
-impl<N: AsRef<str> + Sync, V: AsRef<str> + Sync> Metadata for [(N, V)] {
+impl<N: AsRef<str> + Sync, V: AsRef<str> + Sync> Metadata for Vec<(N, V)> {
     fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.iter().find(|(known, _)| known.as_ref() == name)?;
         Some(value.as_ref())

@@ -3,10 +3,35 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use cel::common::types::CelString;
+
+use super::cel::Condition;
 use super::compiled::BackendIx;
 
-/// Named lists of the settings, as sets: `x in lists.name` is one look-up however long the list is.
-pub type Lists = HashMap<Box<str>, HashSet<Box<str>>>;
+/// Named lists of the settings.
+pub type Lists = HashMap<Box<str>, Arc<List>>;
+
+/// A list of texts: a set, so that `x in lists.name` is one look-up however long it is, and the items in their order.
+#[derive(Debug)]
+pub struct List {
+    set: HashSet<Box<str>>,
+    items: Vec<CelString<'static>>,
+}
+
+impl List {
+    pub fn new(texts: &[Box<str>]) -> Self {
+        let items = texts.iter().map(|text| CelString::from(text.to_string())).collect();
+        List { set: texts.iter().cloned().collect(), items }
+    }
+
+    pub fn contains(&self, text: &str) -> bool {
+        self.set.contains(text)
+    }
+
+    pub(super) fn items(&self) -> &[CelString<'static>] {
+        &self.items
+    }
+}
 
 /// When a rule is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,5 +61,6 @@ pub enum Action {
 pub struct Rule {
     pub name: Box<str>,
     pub on: Stage,
+    pub(super) when: Condition,
     pub then: Action,
 }

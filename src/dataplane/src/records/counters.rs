@@ -20,6 +20,8 @@ counters! {
     CapturesFull = "dropped.capture.full",
     /// Captures of a request that was longer than what is kept.
     CapturesTooLong = "dropped.capture.too_long",
+    /// Captures of a request that could not be redacted.
+    CapturesUnreadable = "dropped.capture.unreadable",
     /// Copies not sent: the shadow has its fill of calls.
     MirrorInFlight = "dropped.mirror.in_flight",
     /// Copies not sent: their bytes would pass the cap.

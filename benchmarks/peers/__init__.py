@@ -1,0 +1,1 @@
+"""The byte path beside other proxies."""

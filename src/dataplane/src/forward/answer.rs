@@ -1,0 +1,191 @@
+//! The end of a decided call: its answer with marks, then, off the caller's path, record, capture and shadows.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+
+use super::attempt::Answer;
+use super::caller::{Caller, Gone, grpc_head};
+use super::decide::Decide;
+use super::exchange::{Alarm, watched};
+use super::marks::{Marks, explain};
+use super::message::{Frames, Message, frames};
+use super::metadata::EXPLAIN;
+use super::shadow;
+use super::status::{GRPC_STATUS, INTERNAL, OK, Status, code_value};
+use crate::policy::{BackendIx, Decision};
+use crate::records::{Capture, Counter};
+use crate::wire::oip;
+
+/// Up to here an answer is handed over whole; above, as its caller takes it.
+const AT_ONCE_BYTES: usize = 64 * 1024;
+
+/// What the caller gets.
+pub enum Final {
+    /// A backend's answer.
+    Answered {
+        /// Whose.
+        backend: BackendIx,
+        /// As it came.
+        answer: Answer,
+        /// What it says.
+        message: Message,
+    },
+    /// A static answer.
+    Static {
+        /// `ModelInferResponse`.
+        plain: Bytes,
+    },
+    /// A status; which one stands in the decision.
+    Failed,
+}
+
+impl Decide<'_, '_, '_> {
+    /// Answers, then writes down.
+    pub async fn conclude(mut self, caller: &mut Caller, walked: Result<Final, Gone>, decision: Decision) -> Result<(), Gone> {
+        self.journal.request_bytes = self.upload.bytes();
+        let answered = match &walked {
+            Ok(end) => self.answer(caller, end, &decision).await,
+            Err(Gone) => Err(Gone),
+        };
+        let (worker, plan) = (self.call.worker, &self.call.plan);
+        self.journal.write_decision(worker, plan, &decision);
+        let plain = match &walked {
+            Ok(Final::Answered { message, .. }) => Some(&message.plain),
+            Ok(Final::Static { plain }) => Some(plain),
+            Ok(Final::Failed) | Err(Gone) => None,
+        };
+        if let Some(plain) = plain {
+            if decision.rows.iter().any(|row| row.sampled) {
+                self.capture(&decision, plain);
+            }
+            for &position in &decision.mirrors {
+                shadow::send(&self, &decision, usize::from(position));
+            }
+        }
+        answered
+    }
+
+    async fn answer(&mut self, caller: &mut Caller, end: &Final, decision: &Decision) -> Result<(), Gone> {
+        let snapshot = &self.call.plan.snapshot;
+        let marks = Marks::of(snapshot, &self.journal.id, decision);
+        let mut trailers = HeaderMap::new();
+        let (headers, frames) = match end {
+            Final::Answered { backend, answer, message } => {
+                trailers.clone_from(&answer.trailers);
+                (answer.headers.clone(), self.marked(*backend, message, &marks))
+            }
+            Final::Static { plain } => {
+                let mut suffix = Vec::new();
+                marks.params(&mut suffix);
+                trailers.insert(GRPC_STATUS, code_value(OK));
+                let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                (HeaderMap::from_iter([kind]), frames(plain, &suffix))
+            }
+            Final::Failed => {
+                let status = self.status(decision, &mut trailers);
+                self.mark(&marks, decision, &mut trailers);
+                return caller.fail(&status, trailers);
+            }
+        };
+        self.mark(&marks, decision, &mut trailers);
+        caller.open(grpc_head(headers), false)?;
+        let bytes = frames.iter().map(Bytes::len).sum::<usize>();
+        self.journal.answer_bytes = bytes as u64;
+        if bytes <= AT_ONCE_BYTES {
+            for frame in frames {
+                caller.data(frame, false)?;
+            }
+        } else {
+            self.hand_over(caller, frames).await?;
+        }
+        caller.trailers(trailers)
+    }
+
+    fn mark(&self, marks: &Marks, decision: &Decision, trailers: &mut HeaderMap) {
+        marks.trailers(trailers);
+        if self.call.outbound.headers.get(EXPLAIN).is_some_and(|value| value == "1") {
+            trailers.insert(EXPLAIN, explain(self.call.plan.policy(), decision));
+        }
+    }
+
+    /// The status of a call that nobody answered: the policy's words, else the backend's own with what stood beside it.
+    fn status(&mut self, decision: &Decision, trailers: &mut HeaderMap) -> Status {
+        let failure = self.failure.take();
+        match (&decision.message, failure) {
+            (Some(message), _) => Status::new(decision.status, Cow::Owned(message.to_string())),
+            (None, Some(failure)) => {
+                *trailers = failure.trailers;
+                failure.status
+            }
+            (None, None) => Status::new(if decision.status == OK { INTERNAL } else { decision.status }, ""),
+        }
+    }
+
+    /// The answer's frames, under the name that the caller asked for and with the marks; compressed as it came without.
+    fn marked(&self, backend: BackendIx, message: &Message, marks: &Marks) -> Frames {
+        if message.compressed {
+            return smallvec::smallvec![message.framed.clone()];
+        }
+        let mut suffix = Vec::with_capacity(512);
+        let model = self.call.plan.policy().backend(backend).as_model();
+        if model.and_then(|model| model.model.as_deref()).is_some_and(|name| name != self.head.model) {
+            oip::append_model(self.head.model, None, &mut suffix);
+        }
+        marks.params(&mut suffix);
+        frames(&message.plain, &suffix)
+    }
+
+    /// Hands a long answer over as fast as its caller takes it.
+    async fn hand_over(&self, caller: &mut Caller, frames: Frames) -> Result<(), Gone> {
+        let mut alarm = Alarm::new(None);
+        for mut frame in frames {
+            while !frame.is_empty() {
+                let room = watched(caller, &mut alarm, |caller, cx| caller.poll_room(cx, frame.len())).await;
+                let room = room.map_err(|_| Gone)??;
+                caller.data(frame.split_to(room), false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The request as the settings let it leave the call, for people to look at.
+    fn capture(&self, decision: &Decision, answer: &Bytes) {
+        let (worker, route) = (self.call.worker, self.route);
+        let Some(review) = &route.review else { return };
+        let mut request = Vec::new();
+        if review.capture.iter().any(|what| &**what == "inputs") {
+            let Some(whole) = self.whole_request() else { return worker.count(Counter::CapturesTooLong) };
+            // What cannot be redacted does not leave.
+            if oip::redact(&whole, &review.redact, &mut request).is_err() {
+                return worker.count(Counter::CapturesUnreadable);
+            }
+        }
+        let sampled = decision.rows.iter().zip(0_u32..).filter(|(row, _)| row.sampled);
+        let capture = Capture {
+            id: self.journal.id,
+            rows: sampled.map(|(_, at)| at).collect(),
+            route: route.name.to_string(),
+            queue: review.queue.to_string(),
+            request,
+            answer: answer.to_vec(),
+            policy: self.call.plan.policy().version(),
+            time_us: self.journal.arrival.unix_us,
+        };
+        let limits = worker.sink.limits;
+        if !worker.sink.write(&worker.shared.bell, |batch| batch.capture(limits, capture)) {
+            worker.count(Counter::CapturesFull);
+        }
+    }
+
+    /// The request's message, if all of it was kept.
+    #[must_use]
+    pub fn whole_request(&self) -> Option<Bytes> {
+        if self.message.whole {
+            return Some(self.message.plain.clone());
+        }
+        let whole = self.upload.is_ended() && self.upload.is_replayable();
+        whole.then(|| self.upload.joined().slice(crate::wire::frame::HEAD_BYTES..))
+    }
+}

@@ -1,0 +1,246 @@
+//! A decided call: attempts along the chain within one deadline, until somebody's answer is good enough.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::answer::Final;
+use super::attempt::{Answer, AskBody, ask};
+use super::caller::{Caller, Gone};
+use super::exchange::{Alarm, Fault};
+use super::journal::{Journal, Started};
+use super::message::{GRPC_ENCODING, Message, address};
+use super::plain::Plain;
+use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
+use super::through::status_of;
+use super::upload::Upload;
+use crate::policy::{self, BackendIx, InvalidOutput, Judgement, Reason, Request, Route, Step};
+use crate::records::Counter;
+use crate::wire::oip::{self, Head};
+
+/// A call of a route, with all that deciding needs.
+pub struct Decide<'a, 'm, 'w> {
+    /// The call itself.
+    pub call: &'a Plain<'w>,
+    /// Its route.
+    pub route: &'a Route,
+    /// The request, as far as it is here.
+    pub message: &'a Message,
+    /// What was read of it.
+    pub head: &'a Head<'m>,
+    /// The same, as decisions see it.
+    pub request: &'a Request<'a>,
+    /// When it is too late: the caller's deadline, or the route's.
+    pub until: Option<Instant>,
+    /// The policy's state machine.
+    pub state: policy::Call,
+    /// The request's bytes.
+    pub upload: Upload,
+    /// The call's book.
+    pub journal: Journal,
+    /// How the last attempt failed, in the backend's own words.
+    pub failure: Option<Failure>,
+    /// Whether a backend has been sent anything.
+    pub asked: bool,
+}
+
+/// A status with what else the backend said beside it.
+pub struct Failure {
+    /// Code and words.
+    pub status: Status,
+    /// Other trailers.
+    pub trailers: HeaderMap,
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self { status, trailers: HeaderMap::new() }
+    }
+}
+
+impl Decide<'_, '_, '_> {
+    /// Decides and answers.
+    pub async fn run(mut self, caller: &mut Caller) -> Result<(), Gone> {
+        let answered = self.walk(caller).await;
+        let decision = self.state.finish();
+        self.conclude(caller, answered, decision).await
+    }
+
+    /// Goes along the chain.
+    async fn walk(&mut self, caller: &mut Caller) -> Result<Final, Gone> {
+        loop {
+            match self.state.next() {
+                Step::Attempt(backend) => {
+                    if let Some(answer) = self.attempt(caller, backend).await? {
+                        return Ok(answer);
+                    }
+                }
+                Step::Static(backend) => return Ok(self.static_answer(backend)),
+                Step::Reject { .. } | Step::Exhausted => return Ok(Final::Failed),
+            }
+        }
+    }
+
+    fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// One attempt; `None` sends the call on along its chain.
+    async fn attempt(&mut self, caller: &mut Caller, backend: BackendIx) -> Result<Option<Final>, Gone> {
+        let started = self.journal.start();
+        let plan = &self.call.plan;
+        let (Some(upstream), Some(model)) = (plan.upstream(backend), plan.policy().backend(backend).as_model()) else {
+            return Ok(self.miss(&started, backend, Reason::BackendError, Status::new(INTERNAL, "no model server")));
+        };
+        if self.left() == Some(Duration::ZERO) {
+            return Ok(self.out_of_time(&started, backend));
+        }
+        let name = &plan.policy().backend(backend).name;
+        if self.asked && !self.message.whole && !self.upload.is_replayable() {
+            self.call.worker.count(Counter::FallbackReplay);
+            let words = format!("the request was longer than what is kept for {name}");
+            return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
+        }
+        let Some(_place) = self.call.worker.occupy(plan, backend) else {
+            let words = format!("{name} has all the calls under way that it may have");
+            return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
+        };
+        self.asked = true;
+        let budget = self.state.budget(self.left());
+        let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
+        let suffix = address(model, self.head.model, self.head.version);
+        let (frames, inflated) = if self.message.whole { self.message.with(&suffix) } else { Default::default() };
+        let outbound = &self.call.outbound;
+        let head = |left| {
+            let mut head = outbound.head(left, started.span);
+            if inflated {
+                head.headers_mut().remove(GRPC_ENCODING);
+            }
+            head
+        };
+        let body = if self.message.whole {
+            AskBody::Whole(&frames)
+        } else {
+            AskBody::Stream(&mut self.upload, (!suffix.is_empty()).then(|| Bytes::from(suffix)))
+        };
+        let max_bytes = plan.policy().limits().answer_bytes;
+        let asked = ask(self.call.worker, upstream, caller, &mut alarm, head, body, max_bytes).await;
+        match asked {
+            Ok(answer) if answer.status.code == OK => {
+                self.journal.end(&started, backend, Reason::Ok, OK);
+                Ok(self.judge(backend, answer))
+            }
+            Ok(answer) => Ok(self.failed(&started, backend, answer)),
+            Err(Fault::Gone) => {
+                self.journal.end(&started, backend, Reason::Deadline, CANCELLED);
+                self.state.abort(Reason::Deadline, CANCELLED);
+                Err(Gone)
+            }
+            Err(Fault::Deadline) => Ok(self.out_of_time(&started, backend)),
+            Err(Fault::TooLong) => {
+                self.journal.end(&started, backend, Reason::InvalidOutput, OK);
+                let words = format!("the answer is longer than {max_bytes} bytes");
+                self.failure = Some(Status::new(RESOURCE_EXHAUSTED, words.clone()).into());
+                if self.route.prediction.is_none() {
+                    self.state.miss(Reason::InvalidOutput, RESOURCE_EXHAUSTED);
+                } else {
+                    self.state.judge(self.request, Err(&InvalidOutput(words.into())));
+                }
+                Ok(None)
+            }
+            Err(fault) => Ok(self.miss(&started, backend, Reason::BackendError, status_of(&fault))),
+        }
+    }
+
+    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) -> Option<Final> {
+        self.journal.end(started, backend, reason, status.code);
+        self.state.miss(reason, status.code);
+        self.failure = Some(status.into());
+        None
+    }
+
+    /// The attempt's time is up; the call's too, unless something was kept back for the others.
+    fn out_of_time(&mut self, started: &Started, backend: BackendIx) -> Option<Final> {
+        let name = &self.call.plan.policy().backend(backend).name;
+        let status = Status::new(DEADLINE_EXCEEDED, format!("{name} did not answer in time"));
+        if self.left() == Some(Duration::ZERO) {
+            self.journal.end(started, backend, Reason::Deadline, DEADLINE_EXCEEDED);
+            self.state.abort(Reason::Deadline, DEADLINE_EXCEEDED);
+            self.failure = Some(status.into());
+            return None;
+        }
+        self.miss(started, backend, Reason::Deadline, status)
+    }
+
+    /// A backend's failing status: a miss, or the caller's own affair.
+    fn failed(&mut self, started: &Started, backend: BackendIx, answer: Answer) -> Option<Final> {
+        let code = answer.status.code;
+        let reason = if code == DEADLINE_EXCEEDED { Reason::Deadline } else { Reason::BackendError };
+        self.journal.end(started, backend, reason, code);
+        self.failure = Some(Failure { status: answer.status, trailers: answer.trailers });
+        if policy::status::is_miss(code) {
+            self.state.miss(reason, code);
+            return None;
+        }
+        self.state.pass_on(code);
+        Some(Final::Failed)
+    }
+
+    /// Reads the prediction and asks the policy whether it is good enough.
+    fn judge(&mut self, backend: BackendIx, answer: Answer) -> Option<Final> {
+        let limits = self.call.plan.policy().limits();
+        let message = Message::read(answer.framed.clone(), true, &answer.headers, limits.answer_bytes);
+        let message = message.map_err(|status| InvalidOutput(status.message.into_owned().into()));
+        let mut scratch = self.call.worker.predictions.borrow_mut();
+        let read = message.and_then(|message| {
+            if let Some(spec) = &self.route.prediction {
+                oip::read(spec, &message.plain, limits.max_rows, &mut scratch)?;
+            }
+            Ok(message)
+        });
+        let (message, judgement) = match read {
+            Ok(message) => (Some(message), self.state.judge(self.request, Ok(&scratch))),
+            Err(invalid) => (None, self.state.judge(self.request, Err(&invalid))),
+        };
+        drop(scratch);
+        match (judgement, message) {
+            (Judgement::Accept, Some(message)) => Some(Final::Answered { backend, answer, message }),
+            // A route that reads no prediction accepts what it does not read.
+            (Judgement::Accept, None) => {
+                let status = Status::new(status::INTERNAL, "the backend's answer has no message");
+                self.failure = Some(status.into());
+                Some(Final::Failed)
+            }
+            (Judgement::Miss(reason), _) => {
+                self.journal.amend(reason);
+                let words = match (reason, self.state.invalid()) {
+                    (Reason::InvalidOutput, Some(invalid)) => invalid.to_string(),
+                    _ => "the prediction was not good enough".into(),
+                };
+                self.failure = Some(Status::new(status::UNAVAILABLE, words).into());
+                None
+            }
+        }
+    }
+
+    fn static_answer(&mut self, backend: BackendIx) -> Final {
+        let policy = self.call.plan.policy();
+        let max_rows = u32::try_from(policy.limits().max_rows).unwrap_or(u32::MAX);
+        let mut plain = Vec::new();
+        let written = match (&self.route.prediction, policy.backend(backend).as_static()) {
+            (Some(spec), Some(answer)) => {
+                oip::static_answer(spec, answer, self.head, max_rows, &mut plain).map_err(|fault| fault.to_string())
+            }
+            _ => Err("the route has no prediction whose form a static answer could take".into()),
+        };
+        match written {
+            Ok(()) => Final::Static { plain: plain.into() },
+            Err(words) => {
+                self.failure = Some(Status::new(INTERNAL, words).into());
+                self.state.abort(Reason::InvalidOutput, INTERNAL);
+                Final::Failed
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One unary request or answer, as bytes on the wire and as what can be read of it.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName};
+use smallvec::{SmallVec, smallvec};
+
+use super::status::{INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Status};
+use crate::policy::ModelBackend;
+use crate::wire::frame::{self, HEAD_BYTES};
+use crate::wire::inflate::{InflateError, inflate};
+use crate::wire::oip;
+
+/// `grpc-encoding`.
+pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// Up to here a frame is written anew in one piece when something is appended; above, its bytes are only pointed to.
+const COPIED_BYTES: usize = 16 * 1024;
+
+/// Frames that together are one message.
+pub type Frames = SmallVec<[Bytes; 3]>;
+
+/// A message with its frame.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// As it came, head and all. Of a message that is not `whole`, what is here of it.
+    pub framed: Bytes,
+    /// What it says: without the head, inflated.
+    pub plain: Bytes,
+    /// Whether `framed` holds compressed bytes.
+    pub compressed: bool,
+    /// Whether all of it is here.
+    pub whole: bool,
+}
+
+impl Message {
+    /// Reads the frame of a stream's only message. `ended`: no more will come.
+    ///
+    /// # Errors
+    /// Words for the caller: no message, more than one, a broken frame, one that inflates to more than `max_plain`.
+    pub fn read(framed: Bytes, ended: bool, headers: &HeaderMap, max_plain: usize) -> Result<Self, Status> {
+        let bad = |words: String| Status::new(INVALID_ARGUMENT, words);
+        let head = frame::read_head(&framed, u32::MAX).map_err(|fault| bad(fault.to_string()))?;
+        let head = head.ok_or_else(|| bad("the call has no message".into()))?;
+        let end = HEAD_BYTES + head.len as usize;
+        if ended && framed.len() < end {
+            return Err(bad(format!("the message ends after {} of {} bytes", framed.len() - HEAD_BYTES, head.len)));
+        }
+        if framed.len() > end {
+            return Err(bad("more than one message in a call that takes one".into()));
+        }
+        let whole = framed.len() == end;
+        let body = framed.slice(HEAD_BYTES..);
+        if !head.compressed || !whole {
+            return Ok(Self { framed, plain: body, compressed: head.compressed, whole });
+        }
+        let encoding = headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("identity");
+        let mut plain = Vec::new();
+        inflate(encoding, &body, max_plain, &mut plain).map_err(|fault| {
+            let code = if matches!(fault, InflateError::TooLong { .. }) { RESOURCE_EXHAUSTED } else { INVALID_ARGUMENT };
+            Status::new(code, fault.to_string())
+        })?;
+        Ok(Self { framed, plain: plain.into(), compressed: true, whole })
+    }
+
+    /// The frames of this whole message with bytes appended. A compressed one goes out inflated: the second value says so.
+    #[must_use]
+    pub fn with(&self, suffix: &[u8]) -> (Frames, bool) {
+        if suffix.is_empty() {
+            return (smallvec![self.framed.clone()], false);
+        }
+        (frames(&self.plain, suffix), self.compressed)
+    }
+}
+
+/// The frames of an uncompressed message made of two parts.
+#[must_use]
+pub fn frames(plain: &Bytes, suffix: &[u8]) -> Frames {
+    let len = u32::try_from(plain.len() + suffix.len()).unwrap_or(u32::MAX);
+    let head = frame::head(false, len);
+    if plain.len() <= COPIED_BYTES {
+        let mut all = BytesMut::with_capacity(HEAD_BYTES + plain.len() + suffix.len());
+        all.put_slice(&head);
+        all.put_slice(plain);
+        all.put_slice(suffix);
+        return smallvec![all.freeze()];
+    }
+    let mut frames: Frames = smallvec![Bytes::copy_from_slice(&head), plain.clone()];
+    if !suffix.is_empty() {
+        frames.push(Bytes::copy_from_slice(suffix));
+    }
+    frames
+}
+
+/// What to append so that a backend's model is addressed; empty where the caller named it so already.
+#[must_use]
+pub fn address(model: &ModelBackend, asked: &str, asked_version: &str) -> Vec<u8> {
+    let name = model.model.as_deref().unwrap_or(asked);
+    let version = match (&model.version, &model.model) {
+        (Some(version), _) => Some(&**version),
+        // Another model knows nothing of the version that the caller asked for.
+        (None, Some(_)) if !asked_version.is_empty() => Some(""),
+        (None, _) => None,
+    };
+    let mut suffix = Vec::new();
+    if name != asked || version.is_some_and(|version| version != asked_version) {
+        oip::append_model(name, version, &mut suffix);
+    }
+    suffix
+}

@@ -1,0 +1,246 @@
+//! Conditions: what they see, what is refused, and that the quick way means what the interpreter means.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::check::{MOST_BYTES, MOST_LOOPED_ITEMS};
+use super::*;
+use crate::policy::compiled::Source;
+use crate::policy::reading::Reading;
+use crate::policy::request::Request;
+use crate::policy::rule::{List, Lists};
+use crate::policy::segment::Segments;
+use crate::policy::spec::{Input, Param, PredictionSpec};
+use crate::policy::{Label, Segment};
+
+fn spec() -> PredictionSpec {
+    PredictionSpec {
+        scores: Some("p".into()),
+        classes: vec!["ham".into(), "spam".into()],
+        positive: Some(1),
+        threshold: 0.5,
+        datatype: "FP32".into(),
+        ..PredictionSpec::default()
+    }
+}
+
+fn lists() -> Lists {
+    let long: Vec<Box<str>> = (0..=MOST_LOOPED_ITEMS).map(|one| one.to_string().into()).collect();
+    let of = |texts: &[Box<str>]| Arc::new(List::new(texts));
+    Lists::from([("trusted".into(), of(&["a@example.org".into(), "b".into()])), ("long".into(), of(&long))])
+}
+
+fn segments() -> Segments {
+    let from = |name: &str| (Box::from(name), Source::Metadata(format!("x-{name}").into()));
+    Segments::new(vec![from("device"), from("account")]).unwrap()
+}
+
+fn compile(text: &str, on_prediction: bool) -> Result<Condition, Vec<CelFault>> {
+    let (spec, lists, segments, metadata) = (spec(), lists(), segments(), vec![("sample", "sample")]);
+    let reading = Reading::sample(&spec);
+    let request = Request { method: "/a.B/C", model: "m", id: "i", rows: 1, params: &[], inputs: &[], metadata: &metadata };
+    let predicted = on_prediction.then_some(Predicted { reading: &reading, spec: &spec, backend: "b" });
+    let scope = Scope { request: &request, segment: &Segment::default(), route: "r", lists: &lists, predicted };
+    Condition::compile(text, &scope, &segments)
+}
+
+/// A call to judge conditions on.
+fn judge(condition: &Condition) -> (Result<bool, Failed>, Result<bool, Failed>) {
+    let (spec, lists, segments) = (spec(), lists(), segments());
+    let metadata = vec![("x-sender", "a@example.org"), ("x-device", "phone"), ("x-empty", ""), ("x-num", "7")];
+    let params = [
+        ("tier", Param::Text("gold")),
+        ("dry", Param::Bool(true)),
+        ("count", Param::Int(3)),
+        ("temperature", Param::Float(0.5)),
+    ];
+    let inputs = [Input { name: "email", datatype: "BYTES", shape: &[3, 1] }];
+    let request = Request {
+        method: "/a.B/C",
+        model: "spam",
+        id: "req-1",
+        rows: 3,
+        params: &params,
+        inputs: &inputs,
+        metadata: &metadata,
+    };
+    let segment = segments.of(&request);
+    let reading = Reading {
+        label: Some(Label::Class(1)),
+        score: 0.9,
+        confidence: 0.9,
+        margin: 0.8,
+        entropy: 0.47,
+        value: f64::NAN,
+        flagged: Some(true),
+    };
+    let predicted = Some(Predicted { reading: &reading, spec: &spec, backend: "spam-v3" });
+    let scope = Scope { request: &request, segment: &segment, route: "spam", lists: &lists, predicted };
+    (condition.holds(&scope), condition.interpreted(&scope))
+}
+
+#[test]
+fn conditions_see_the_call_and_both_ways_agree() {
+    let cases: [(&str, Result<bool, Failed>, bool); 46] = [
+        ("true", Ok(true), true),
+        ("request.model == 'spam'", Ok(true), true),
+        ("request['model'] != 'spam'", Ok(false), true),
+        ("request.id.startsWith('req-')", Ok(true), true),
+        ("request.id.endsWith('-1') && request.id.contains('q')", Ok(true), true),
+        ("request.id.matches('^req-[0-9]+$')", Ok(true), true),
+        ("request.rows > 64", Ok(false), true),
+        ("request.rows >= 3 && request.rows <= 3", Ok(true), true),
+        ("request.rows < 3.5", Ok(true), true),
+        ("64 < request.rows || route == 'spam'", Ok(true), true),
+        ("metadata['x-sender'] in lists.trusted", Ok(true), true),
+        ("!(metadata['x-sender'] in lists.trusted)", Ok(false), true),
+        ("metadata['absent'] in lists.trusted", Ok(false), true),
+        ("metadata['absent'] == ''", Ok(true), true),
+        ("metadata.absent == ''", Ok(true), true),
+        ("has(metadata.absent)", Ok(false), true),
+        ("'x-empty' in metadata", Ok(true), true),
+        ("'x-sender' in metadata && !('nope' in metadata)", Ok(true), true),
+        ("metadata['x-device'] in ['phone', 'tablet']", Ok(true), true),
+        ("segment.device == 'phone'", Ok(true), true),
+        ("segment.account == ''", Ok(true), true),
+        ("has(segment.device) && !has(segment.account)", Ok(true), true),
+        ("caller.name == '' && !has(caller.name)", Ok(true), true),
+        ("prediction.label == 'spam' && prediction.score > 0.5", Ok(true), true),
+        ("prediction.margin == 0.8 && prediction.entropy < 0.5", Ok(true), true),
+        ("prediction.confidence > 1", Ok(false), true),
+        ("backend == 'spam-v3'", Ok(true), true),
+        ("request.params.tier == 'gold'", Ok(true), true),
+        ("request.params['dry']", Ok(true), true),
+        ("request.params.dry && request.params.count == 3", Ok(true), true),
+        ("request.params.temperature <= 0.5", Ok(true), true),
+        ("request.params.count == 'three'", Ok(false), true),
+        ("request.params.count < 'three'", Err(Failed), true),
+        ("request.params.absent == 1", Err(Failed), true),
+        ("request.params.absent == 1 || true", Ok(true), true),
+        ("true || request.params.absent == 1", Ok(true), true),
+        ("request.params.absent == 1 && false", Ok(false), true),
+        ("request.params.absent == 1 && true", Err(Failed), true),
+        ("request.params.tier", Err(Failed), true),
+        ("has(request.params.tier) && !has(request.params.absent)", Ok(true), false),
+        ("request.inputs['email'].shape[0] == 3 && request.inputs.email.datatype == 'BYTES'", Ok(true), false),
+        ("size(request.inputs) == 1 && 'email' in request.inputs", Ok(true), false),
+        ("int(metadata['x-num']) + 1 == 8", Ok(true), false),
+        ("int(metadata['absent']) == 0", Err(Failed), false),
+        ("lists.trusted.exists(one, metadata['x-sender'].endsWith(one))", Ok(true), false),
+        ("metadata.exists(name, name.startsWith('x-s')) && size(metadata) == 4", Ok(true), false),
+    ];
+    for (text, expected, fast) in cases {
+        let condition = compile(text, true).unwrap_or_else(|faults| panic!("{text}: {faults:?}"));
+        assert_eq!(judge(&condition), (expected, expected), "{text}");
+        assert_eq!(condition.is_fast(), fast, "{text}");
+    }
+}
+
+#[test]
+fn faults_name_line_and_column() {
+    let cases: [(&str, &str, (u32, u32)); 21] = [
+        ("request.rows >", "Syntax error", (1, 15)),
+        ("request.rows > 64 &&\n  metadta['x'] == ''", "there is no `metadta`", (2, 3)),
+        ("'é' == 'é' && nobody == 1", "there is no `nobody`", (1, 15)),
+        ("request.colour == ''", "request has no `colour`", (1, 8)),
+        ("metadata['x'] in lists.untrusted", "there is no list \"untrusted\"", (1, 23)),
+        ("segment.planet == 'mars'", "there is no segment \"planet\"", (1, 8)),
+        ("prediction.score > 0.5", "known only to rules on a prediction", (1, 1)),
+        ("backend == 'x'", "known only to rules on a prediction", (1, 1)),
+        ("request.rows > '64'", "no matching overload", (1, 14)),
+        ("false && request.rows > '64'", "no matching overload", (1, 23)),
+        ("request.rows == '64'", "int and string are never equal", (1, 14)),
+        ("request.rows in lists.trusted", "never a value of type int", (1, 14)),
+        ("request.rows", "the condition is of type int, wanted bool", (1, 8)),
+        ("request.model && true", "the left side is of type string", (1, 8)),
+        ("shout(request.model) == ''", "Undeclared reference to 'shout'", (1, 6)),
+        ("request.model.shout() == ''", "Undeclared reference to 'shout'", (1, 20)),
+        ("request.model.matches(metadata['x'])", "must be written out", (1, 22)),
+        ("request.model.matches('(')", "cannot be used", (1, 1)),
+        ("lists.long.all(x, x != '')", "too long to go through", (1, 15)),
+        ("metadata.all(x, metadata.all(y, x == y))", "at most 1 loop", (1, 29)),
+        ("metadata.all(x, x.matches('a'))", "within a loop", (1, 26)),
+    ];
+    for (text, words, at) in cases {
+        let faults = compile(text, false).err().unwrap_or_else(|| panic!("{text} is taken"));
+        assert_eq!(faults.len(), 1, "{text}: {faults:?}");
+        assert!(faults[0].message.contains(words), "{text}: {:?}", faults[0].message);
+        assert_eq!(faults[0].at, Some(at), "{text}: {:?}", faults[0].message);
+    }
+}
+
+#[test]
+fn a_number_that_the_prediction_does_not_have_is_a_fault() {
+    let faults = compile("prediction.value > 1.0", true).unwrap_err();
+    assert!(faults[0].message.contains("the route's prediction has no value"), "{faults:?}");
+    let faults = compile("prediction.mood > 1.0", true).unwrap_err();
+    assert!(faults[0].message.contains("prediction has no `mood`"), "{faults:?}");
+}
+
+#[test]
+fn conditions_are_bounded() {
+    let long = format!("'{}' == ''", "x".repeat(MOST_BYTES));
+    let deep = format!("{}true{}", "(".repeat(200), ")".repeat(200));
+    let chained = format!("1{} == 1", " + 1".repeat(100));
+    let wide = format!("request.model in [{}]", vec!["'a'"; 600].join(","));
+    for text in [&long[..], &deep, &chained, &wide, &wide[..2000]] {
+        assert!(compile(text, false).is_err(), "{}...", &text[..40]);
+    }
+}
+
+#[test]
+fn only_a_rule_that_names_the_prediction_is_judged_by_row() {
+    assert!(compile("prediction.score > 0.5", true).unwrap().per_row);
+    assert!(!compile("request.rows > 3", true).unwrap().per_row);
+    assert!(compile("prediction.entropy > 0.5", true).unwrap().wants_entropy);
+    assert!(!compile("prediction.score > 0.5", true).unwrap().wants_entropy);
+}
+
+/// Expressions made of what rules are made of.
+fn expression() -> impl Strategy<Value = String> {
+    let text = prop_oneof![
+        Just("metadata['x-sender']"), Just("metadata.absent"), Just("segment.device"), Just("request.model"),
+        Just("request.params.tier"), Just("prediction.label"), Just("route"), Just("'spam'"), Just("'gold'"), Just("''"),
+    ];
+    let number = prop_oneof![
+        Just("request.rows"), Just("prediction.score"), Just("prediction.margin"), Just("request.params.count"),
+        Just("request.params.absent"), Just("3"), Just("0.9"), Just("request.params.temperature"), Just("-1"),
+    ];
+    let texts = (text.clone(), prop_oneof![Just("=="), Just("!="), Just("<"), Just(">=")], text.clone())
+        .prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));
+    let numbers = (number.clone(), prop_oneof![Just("=="), Just("!="), Just("<"), Just("<="), Just(">"), Just(">=")], number)
+        .prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));
+    let among = (text, prop_oneof![Just("lists.trusted"), Just("['spam', 'b']"), Just("metadata")])
+        .prop_map(|(value, among)| format!("{value} in {among}"));
+    let leaf = prop_oneof![texts, numbers, among, Just("request.params.dry".to_owned()), Just("request.params.tier.startsWith('g')".to_owned())];
+    leaf.prop_recursive(4, 16, 2, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|one| format!("!({one})")),
+            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left}) && ({right})")),
+            (inner.clone(), inner).prop_map(|(left, right)| format!("({left}) || ({right})")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn the_quick_way_means_what_the_interpreter_means(text in expression()) {
+        if let Ok(condition) = compile(&text, true) {
+            let (quick, interpreted) = judge(&condition);
+            prop_assert_eq!(quick, interpreted, "{}", text);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_check_panic(text in ".{0,60}") {
+        let _ = compile(&text, true);
+    }
+
+    #[test]
+    fn no_expression_makes_the_check_panic(text in "[a-z0-9 .()<>=!&|'\\[\\]{},?:+*/-]{0,60}") {
+        let _ = compile(&text, true);
+    }
+}

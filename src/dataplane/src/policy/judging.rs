@@ -1,0 +1,263 @@
+//! What a call's rules, checks and floors say.
+//!
+//! A condition that cannot be evaluated errs on the safe side, and is noted: a rule on the request is skipped, as if it
+//! did not hold; one on a prediction counts as a miss by that rule, whatever it would have done; one that only asks for
+//! a review is taken to hold.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::call::{Call, Judgement, Why, Wish};
+use super::cel::{Failed, Predicted, Scope};
+use super::compiled::{BackendIx, NO_INDEX, Policy, Route};
+use super::decision::Attempt;
+use super::prediction::{InvalidOutput, Predictions};
+use super::reading::{self, Reading};
+use super::request::Request;
+use super::rule::{Action, Rule, Stage};
+use super::spec::PredictionSpec;
+use super::words::{Reason, status};
+
+type Own = SmallVec<[Option<Why>; 1]>;
+
+fn rules(route: &Route, stage: Stage) -> impl Iterator<Item = (u16, &Rule)> {
+    (0u16..).zip(&route.rules).filter(move |(_, rule)| rule.on == stage)
+}
+
+/// What a rule wants instead of the next of the chain.
+fn wish(action: &Action, rule: u16) -> Option<Wish> {
+    match action {
+        Action::Next | Action::Review => None,
+        Action::To(backend) => Some(Wish::To(*backend)),
+        Action::Answer(backend) => Some(Wish::Answer(*backend)),
+        Action::Reject { status, message } => {
+            Some(Wish::Reject { status: *status, message: Arc::clone(message), rule })
+        }
+    }
+}
+
+impl Call {
+    /// Rules before anybody is asked: the first that holds decides.
+    pub(super) fn request_rules(&mut self, request: &Request) {
+        let policy = Arc::clone(&self.policy);
+        let route = policy.route_at(self.route);
+        let segment = self.segment;
+        let scope =
+            Scope { request, segment: &segment, route: &route.name, lists: &policy.lists, predicted: None };
+        for (index, rule) in rules(route, Stage::Request) {
+            let holds = rule.when.holds(&scope);
+            self.note_rule(rule, holds, None);
+            let Ok(holds) = holds else {
+                self.failed_rule(index);
+                continue;
+            };
+            if !holds {
+                continue;
+            }
+            if rule.then == Action::Review {
+                self.mark_all = true;
+                continue;
+            }
+            self.request_rule_holds(route, index, &rule.then);
+            return;
+        }
+    }
+
+    fn request_rule_holds(&mut self, route: &Route, index: u16, then: &Action) {
+        // Who is held out never meets the model, so there is nothing to reroute; but what is refused, is refused to all.
+        if self.held_out && !matches!(then, Action::Reject { .. }) {
+            return;
+        }
+        let why = (Reason::Rule, index);
+        self.first.get_or_insert(why);
+        if *then == Action::Next
+            && let Some(&backend) = route.chain.first()
+        {
+            self.position = 1;
+            let (reason, rule) = why;
+            self.attempts.push(Attempt { backend, reason, rule, status: status::OK, made: false });
+        }
+        if let Some(wish) = wish(then, index) {
+            self.wish = Some(wish);
+        }
+    }
+
+    fn failed_rule(&mut self, index: u16) {
+        if !self.failed_rules.contains(&index) {
+            self.failed_rules.push(index);
+        }
+    }
+
+    /// Judges the answer of the attempt under way: checks, prediction rules, confidence.
+    ///
+    /// A batch is taken or missed as a whole: it misses when any row does. An invalid row goes before a rule, a rule
+    /// before low confidence, an earlier rule before a later one.
+    pub fn judge(&mut self, request: &Request, predictions: Result<&Predictions, &InvalidOutput>) -> Judgement {
+        let policy = Arc::clone(&self.policy);
+        let route = policy.route_at(self.route);
+        let (Some(spec), Some(backend)) = (&route.prediction, self.current) else {
+            self.accept();
+            return Judgement::Accept;
+        };
+        self.readings.clear();
+        self.marked.clear();
+        let mut own = Own::new();
+        if let Err(invalid) = self.check(route, spec, predictions, &mut own) {
+            return self.miss_by((Reason::InvalidOutput, NO_INDEX), own, Some(invalid));
+        }
+        let mut why = None;
+        if route.has_prediction_rules {
+            why = self.prediction_rules(&policy, spec, request, backend, &mut own);
+        }
+        let unsure = self.low_confidence(route, &mut own);
+        match why.or(unsure) {
+            Some(why) => self.miss_by(why, own, None),
+            None => {
+                self.accept();
+                Judgement::Accept
+            }
+        }
+    }
+
+    fn miss_by(&mut self, why: Why, own: Own, invalid: Option<InvalidOutput>) -> Judgement {
+        if self.first.is_none() {
+            self.own = own;
+        }
+        if invalid.is_some() {
+            self.invalid = invalid;
+        }
+        self.end_attempt(why, status::OK);
+        Judgement::Miss(why.0)
+    }
+
+    /// Reads every row, or says what is wrong with the first one that is.
+    fn check(
+        &mut self,
+        route: &Route,
+        spec: &PredictionSpec,
+        predictions: Result<&Predictions, &InvalidOutput>,
+        own: &mut Own,
+    ) -> Result<(), InvalidOutput> {
+        let result = predictions.map_err(Clone::clone).and_then(|predictions| {
+            reading::shape(spec, predictions, self.asked_rows)?;
+            let mut invalid = None;
+            for row in 0..predictions.rows {
+                let checked = reading::check_row(spec, &route.check, predictions, row);
+                own.push(checked.is_err().then_some((Reason::InvalidOutput, NO_INDEX)));
+                if let Err(words) = checked {
+                    invalid.get_or_insert(words);
+                }
+            }
+            if let Some(invalid) = invalid {
+                return Err(invalid);
+            }
+            let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
+            let read = |row| Reading::of_row(spec, measure, route.wants_entropy, predictions, row);
+            self.readings.extend((0..predictions.rows).map(read));
+            Ok(())
+        });
+        match &result {
+            Ok(()) => self.note("check", || "the prediction is present, finite and of the wanted shape".to_owned()),
+            Err(InvalidOutput(words)) => self.note("check", || format!("the answer is invalid: {words}")),
+        }
+        result
+    }
+
+    /// Rules on the prediction. What the call misses by is the earliest rule that holds for any row.
+    fn prediction_rules(
+        &mut self,
+        policy: &Policy,
+        spec: &PredictionSpec,
+        request: &Request,
+        backend: BackendIx,
+        own: &mut [Option<Why>],
+    ) -> Option<Why> {
+        let route = policy.route_at(self.route);
+        let segment = self.segment;
+        let readings = std::mem::take(&mut self.readings);
+        let mut first: Option<(u16, Option<Wish>)> = None;
+        for (index, rule) in rules(route, Stage::Prediction) {
+            let judged = if rule.when.per_row { readings.len() } else { readings.len().min(1) };
+            for (row, reading) in readings.iter().enumerate().take(judged) {
+                let predicted = Predicted { reading, spec, backend: &policy.backend(backend).name };
+                let scope = Scope {
+                    request,
+                    segment: &segment,
+                    route: &route.name,
+                    lists: &policy.lists,
+                    predicted: Some(predicted),
+                };
+                let holds = rule.when.holds(&scope);
+                self.note_rule(rule, holds, rule.when.per_row.then_some(row));
+                if holds.is_err() {
+                    self.failed_rule(index);
+                }
+                // What could not be evaluated counts as if it held, but leads nowhere else than along the chain.
+                if holds == Ok(false) {
+                    continue;
+                }
+                let rows = if rule.when.per_row { row..row + 1 } else { 0..readings.len() };
+                if rule.then == Action::Review {
+                    self.marked.resize(readings.len(), false);
+                    self.marked[rows].fill(true);
+                    continue;
+                }
+                for own in &mut own[rows] {
+                    own.get_or_insert((Reason::Rule, index));
+                }
+                match &mut first {
+                    None => first = Some((index, holds.ok().and_then(|_| wish(&rule.then, index)))),
+                    // One row failed the rule, another one fulfils it: then it is known what it wants.
+                    Some((known, none @ None)) if *known == index && holds.is_ok() => *none = wish(&rule.then, index),
+                    Some(_) => {}
+                }
+            }
+        }
+        self.readings = readings;
+        let (index, wish) = first?;
+        self.wish = wish;
+        Some((Reason::Rule, index))
+    }
+
+    /// Marks rows under their floor; what the call then misses by.
+    fn low_confidence(&mut self, route: &Route, own: &mut [Option<Why>]) -> Option<Why> {
+        let confidence = route.confidence.as_ref()?;
+        let mut missed = None;
+        let readings = std::mem::take(&mut self.readings);
+        for (reading, own) in readings.iter().zip(own) {
+            let floor = reading::floor_of(confidence, reading.label.as_ref(), &self.segment);
+            // Written so that what cannot be compared is not sure.
+            let sure = floor.is_none_or(|floor| reading.confidence >= floor);
+            if !sure {
+                let why = (Reason::LowConfidence, NO_INDEX);
+                own.get_or_insert(why);
+                missed = Some(why);
+            }
+            self.note("confidence", || {
+                let found = reading.confidence;
+                match floor {
+                    None => format!("the confidence is {found}; no floor applies"),
+                    Some(floor) if sure => format!("the confidence {found} reaches the floor {floor}"),
+                    Some(floor) => format!("the confidence {found} is under the floor {floor}"),
+                }
+            });
+        }
+        self.readings = readings;
+        missed
+    }
+
+    fn note_rule(&mut self, rule: &Rule, holds: Result<bool, Failed>, row: Option<usize>) {
+        self.note("rule", || {
+            let of_row = row.filter(|row| *row > 0).map_or(String::new(), |row| format!(" for row {row}"));
+            let words = match (holds, rule.on, &rule.then) {
+                (Ok(true), _, _) => "holds",
+                (Ok(false), _, _) => "does not hold",
+                (Err(Failed), Stage::Request, _) => "could not be evaluated and is skipped",
+                (Err(Failed), Stage::Prediction, Action::Review) => "could not be evaluated: a person will look",
+                (Err(Failed), Stage::Prediction, _) => "could not be evaluated and counts as a miss",
+            };
+            format!("the rule {} {words}{of_row}", rule.name)
+        });
+    }
+}

@@ -1,0 +1,88 @@
+"""The data plane, as Rust built it (`src/dataplane`): decides and forwards every call, without Python on the way."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from numpy import generic
+from numpy.typing import NDArray
+
+__version__: str
+
+OUTCOMES: tuple[str, ...]
+"""Names of `gateway.types.Outcome`, by number."""
+
+REASONS: tuple[str, ...]
+"""Names of `gateway.types.Reason`, by number."""
+
+class PolicyError(Exception):
+    """A policy document at fault. `args[0]` is a list of dicts, one per fault:
+
+    path (list of keys and indexes), message, line and column (within a CEL text, or None).
+    """
+
+class ReceiptError(Exception):
+    """A receipt that does not hold. `args` is (kind, message); kind is `malformed`, `foreign` or `forged`."""
+
+class _Capture(TypedDict):
+    id: bytes
+    rows: list[int]
+    route: str
+    queue: str
+    request: bytes
+    answer: bytes
+    policy: int
+    time_us: int
+
+class _Batch(TypedDict):
+    records: dict[str, NDArray[generic]]
+    attempts: dict[str, NDArray[generic]]
+    mirrors: dict[str, NDArray[generic]]
+    strings: list[str]
+    captures: list[_Capture]
+
+class Policy:
+    """A compiled policy document: immutable, and cheap to share.
+
+    Raises: PolicyError, with every fault of the document.
+    """
+
+    def __init__(self, document: str) -> None: ...
+    @property
+    def version(self) -> int: ...
+
+class Dataplane:
+    """Forwards calls on threads of its own, from `start` to `shutdown`.
+
+    Args:
+        options: JSON: inference (address), workers, control_socket (path or null), ring_rows, capture_bytes.
+        policy: what the first calls see.
+    Raises: ValueError, if the options are at fault.
+    """
+
+    def __init__(self, options: str, policy: Policy) -> None: ...
+    def start(self) -> dict[str, str]:
+        """Bind and serve. Returns the addresses really bound: `{"inference": "127.0.0.1:43211"}`.
+
+        Raises: OSError, with the address in its text; RuntimeError when started before, or after a fork.
+        """
+
+    def publish(self, policy: Policy) -> None:
+        """Calls that begin from now on see this policy; those under way keep theirs."""
+
+    def drain(self, timeout_ms: int) -> _Batch | None:
+        """Wait for rows, up to `timeout_ms`, without the GIL. None when none came."""
+
+    def counters(self) -> dict[str, int]:
+        """What was counted since the start (`dropped.<what>.<reason>`), and what is under way (`in_flight`)."""
+
+    def set_serving(self, serving: bool) -> None:
+        """Whether `ServerReady` says yes where no backend answers it."""
+
+    def shutdown(self, grace_ms: int) -> None:
+        """Take no new calls, let those under way finish for `grace_ms`, then stop. May be called again."""
+
+def verify_receipt(receipt: str, keys: Sequence[bytes]) -> dict[str, Any]:
+    """The fields of a receipt that one of the keys signed. Raises: ReceiptError."""
+
+def sign_receipt(fields: Mapping[str, Any], key: bytes) -> str:
+    """The receipt of these fields, in the form that `verify_receipt` gives them."""
