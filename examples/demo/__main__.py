@@ -52,28 +52,27 @@ def main() -> int:
     console = Console(stderr=arguments.json)
     started = time.monotonic()
     directory = folder(arguments.dir)
-    with Bar(console) as bar:
+    with Bar(console) as bar, World(directory) as world:
+        world.start_gateway()
         generator = np.random.default_rng(arguments.seed)
         bar.phase("training three models")
         images = Images(arguments.seed)
         with threadpool_limits(1):  # matrices this small gain nothing from threads that wait for each other
-            models = train(images, directory, generator)
+            train(images, directory, generator)
         calls = draw_calls(images, arguments.calls + TIMED_CALLS, generator)
         bar.phase("starting two model servers and the gateway")
-        with World(directory, models) as world:
-            found = run(world, calls, generator, bar, started)
-            bar.stop()
-            if arguments.json:
-                print(json.dumps(numbers(found), indent=2))
-            else:
-                tables(console, found)
-                console.print(f"\nDone in {found.seconds:.0f} s.", highlight=False)
-                next_steps(console, shown(world.settings), world.admin, running=arguments.stay)
-            if arguments.stay:
-                console.print(
-                    f"\nThe gateway listens on {world.address}; Ctrl-C ends it all.", highlight=False
-                )
-                wait_for_interrupt()
+        world.start_models()
+        found = run(world, calls, generator, bar, started)
+        bar.stop()
+        if arguments.json:
+            print(json.dumps(numbers(found), indent=2))
+        else:
+            tables(console, found)
+            console.print(f"\nDone in {found.seconds:.0f} s.", highlight=False)
+            next_steps(console, shown(world.settings), world.admin, running=arguments.stay)
+        if arguments.stay:
+            console.print(f"\nThe gateway listens on {world.address}; Ctrl-C ends it all.", highlight=False)
+            wait_for_interrupt()
     return 1 if differences(found) else 0
 
 

@@ -8,7 +8,6 @@ no model has seen any of them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,8 +95,8 @@ class Images:
         return pixels.astype(np.float32), self._is_eight[chosen]
 
 
-def train(images: Images, directory: Path, generator: np.random.Generator) -> Mapping[str, Path]:
-    """Train the primary, the smaller fallback and the next version (the shadow). Returns their files by name.
+def train(images: Images, directory: Path, generator: np.random.Generator) -> None:
+    """Train the primary, the smaller fallback and the next version (the shadow), each into a file of its name.
 
     The next version has seen noisier images, so it should be the better one on what callers send.
     """
@@ -106,16 +105,13 @@ def train(images: Images, directory: Path, generator: np.random.Generator) -> Ma
         "eight_small": (LogisticRegression(max_iter=300), 6000, 0.30, "1"),
         "eight_next": (MLPClassifier((64,), max_iter=25, random_state=1), 9000, 0.30, "2"),
     }
-    files = {}
     for name, (estimator, count, noise, version) in plans.items():
         pixels, is_eight = images.draw(images.training, count, noise, generator)
         with warnings.catch_warnings():
             # So many passes and no more: a demo's model need not be the best that could be had.
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = estimator.fit(pixels, is_eight)  # type: ignore[attr-defined]
-        model = ServedModel(fitted, CLASSES, FEATURES, version)
-        files[name] = model.save(directory / f"{name}.joblib")
-    return files
+        ServedModel(fitted, CLASSES, FEATURES, version).save(directory / f"{name}.joblib")
 
 
 def draw_calls(images: Images, count: int, generator: np.random.Generator) -> list[Call]:

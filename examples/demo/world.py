@@ -12,7 +12,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -39,24 +38,20 @@ def _free_ports(count: int) -> list[int]:
 class World:
     """The demo's processes, and what they keep, under `directory`."""
 
-    def __init__(self, directory: Path, models: Mapping[str, Path]) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.settings = directory / "gateway.yaml"
         self._log = directory / "gateway.log"
-        # All ports are known beforehand, so that everything can start at the same time.
         inference, admin, primary, others = _free_ports(4)
-        self.primary = ServerProcess({"eight": models["eight"]}, directory / "primary.log", primary)
-        rest = {name: models[name] for name in ("eight_small", "eight_next")}
-        self._others = ServerProcess(rest, directory / "others.log", others)
         self.address = f"127.0.0.1:{inference}"
         self.admin = f"127.0.0.1:{admin}"
+        models = {name: directory / f"{name}.joblib" for name in ("eight", "eight_small", "eight_next")}
+        self.primary = ServerProcess({"eight": models.pop("eight")}, directory / "primary.log", primary)
+        self._others = ServerProcess(models, directory / "others.log", others)
         self._gateway: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start all, and return when the gateway is ready.
-
-        Raises: RuntimeError, with the log of what did not start.
-        """
+    def start_gateway(self) -> None:
+        """Start the gateway and go on: it does not mind that there is no model yet."""
         text = string.Template(TEMPLATE.read_text()).substitute(
             inference=self.address,
             admin=self.admin,
@@ -73,9 +68,16 @@ class World:
                 cwd=ROOT,
                 env=_environment(),
             )
+
+    def start_models(self) -> None:
+        """Start the model servers, whose files are in the folder by now; return when everything is ready.
+
+        Raises: RuntimeError, with the log of what did not start.
+        """
         with ThreadPoolExecutor(2) as pool:
             for started in [pool.submit(server.start) for server in (self.primary, self._others)]:
                 started.result()
+        assert self._gateway is not None
         deadline = time.monotonic() + READY_S
         while not self._ready():
             if self._gateway.poll() is not None or time.monotonic() > deadline:
@@ -121,11 +123,6 @@ class World:
         self._others.stop()
 
     def __enter__(self) -> World:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
         return self
 
     def __exit__(

@@ -181,7 +181,9 @@ def requests() -> list[tuple[str, service_pb2.ModelInferRequest]]:
     )
     made.append(("tritonclient, raw", raw))
     typed = service_pb2.ModelInferRequest(model_name="spam", id="größer")
-    typed.inputs.add(name="email", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"a@example.org")
+    typed.inputs.add(name="email", datatype="BYTES", shape=[1]).contents.bytes_contents.append(
+        b"a@example.org"
+    )
     tensor = typed.inputs.add(name="age", datatype="INT64", shape=[1, 1])
     tensor.parameters["content_type"].string_param = "np"
     tensor.contents.int64_contents.append(-5)
@@ -211,7 +213,7 @@ def heads() -> list[dict[str, Any]]:
     cases = []
     for name, request in requests():
         params: dict[str, list[Any]] = {}
-        for key in request.parameters:
+        for key in sorted(request.parameters):
             choice = request.parameters[key].WhichOneof("parameter_choice")
             params[key] = [choice.replace("uint64", "int64"), getattr(request.parameters[key], choice)]
         inputs = [[tensor.name, tensor.datatype, list(tensor.shape)] for tensor in request.inputs]
@@ -224,7 +226,9 @@ def heads() -> list[dict[str, Any]]:
             "raw": len(request.raw_input_contents) > 0,
             "rows": inputs[0][2][0] if inputs else 1,
         }
-        cases.append({"name": name, "message": text(request.SerializeToString(deterministic=True)), "want": want})
+        cases.append(
+            {"name": name, "message": text(request.SerializeToString(deterministic=True)), "want": want}
+        )
     return cases
 
 
@@ -240,7 +244,11 @@ def redactions() -> list[dict[str, Any]]:
                 left.inputs.append(tensor)
                 if request.raw_input_contents:
                     left.raw_input_contents.append(request.raw_input_contents[position])
-        case = {"name": name, "drop": ["email"], "message": text(request.SerializeToString(deterministic=True))}
+        case = {
+            "name": name,
+            "drop": ["email"],
+            "message": text(request.SerializeToString(deterministic=True)),
+        }
         cases.append(case | {"want": text(left.SerializeToString())})
     return cases
 
@@ -289,7 +297,9 @@ def metadata() -> list[dict[str, Any]]:
 def appended() -> list[dict[str, Any]]:
     cases: list[dict[str, Any]] = []
     for name, version in (("spam_lite", None), ("spam", ""), ("n" * 200, "12")):
-        encoded = service_pb2.ModelInferRequest(model_name=name, model_version=version or "").SerializeToString()
+        encoded = service_pb2.ModelInferRequest(
+            model_name=name, model_version=version or ""
+        ).SerializeToString()
         # An explicit empty version is what protobuf leaves out; on the wire it is two bytes.
         encoded += b"\x12\x00" if version == "" else b""
         cases.append({"model": name, "version": version, "want": text(encoded)})

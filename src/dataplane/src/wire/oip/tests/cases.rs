@@ -36,7 +36,11 @@ fn text(value: &Value) -> Option<Box<str>> {
 
 fn numbers(value: &Value) -> Option<Vec<f64>> {
     let texts = value.as_array()?.iter();
-    Some(texts.map(|number| number.as_str().unwrap().parse().unwrap()).collect())
+    Some(
+        texts
+            .map(|number| number.as_str().unwrap().parse().unwrap())
+            .collect(),
+    )
 }
 
 fn spec(case: &Value) -> PredictionSpec {
