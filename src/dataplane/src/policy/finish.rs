@@ -102,7 +102,8 @@ impl Call {
             }
             _ => SmallVec::new(),
         };
-        let answered = matches!(end, End::Answered(_) | End::Static(_));
+        // Nothing was predicted where nobody answered, where the route reads nothing, and for a batch without rows.
+        let predicted = !readings.is_empty();
         let readings = if readings.is_empty() { SmallVec::from_elem(Reading::default(), 1) } else { readings };
         // A rejection is of the whole call; else a row's own first miss goes before the call's.
         let own_counts = !matches!(end, End::Rejected { .. });
@@ -112,7 +113,7 @@ impl Call {
                 let own = self.own.get(index as usize).copied().flatten().filter(|_| own_counts);
                 let (reason, rule) = own.unwrap_or(call);
                 let (stratum, review_pi, sampled) =
-                    if answered { self.review(index, &reading) } else { (NO_STRATUM, 0.0, false) };
+                    if predicted { self.review(index, &reading) } else { (NO_STRATUM, 0.0, false) };
                 Row {
                     outcome,
                     reason,

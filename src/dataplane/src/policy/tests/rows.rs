@@ -214,6 +214,14 @@ fn nothing_is_reviewed_of_a_call_that_nobody_answered() {
 }
 
 #[test]
+fn a_batch_without_rows_has_nothing_to_review() {
+    let rule = json!([{"name": "look", "on": "request", "when": "true", "then": {"kind": "review"}}]);
+    let policy = policy_with(&[review(), ("/routes/0/rules", rule)]);
+    let decision = walk(&policy, &request(&NOBODY, 0), [1; 16], &[(V3, Ok(scores(&[])))]);
+    assert_eq!((decision.outcome, decision.rows.len(), decision.rows[0].sampled), (Outcome::Model, 1, false));
+}
+
+#[test]
 fn a_segment_is_short_and_unambiguous_whatever_a_caller_sends() {
     let policy = policy_with(&[]);
     let text = |value: &'static str| {
