@@ -143,7 +143,7 @@ def _net(found: Findings) -> Table:
 
 
 def _estimates(found: Findings) -> Table:
-    labels = found.report["review"]["done"]
+    labels = found.report["recall"]["labels"]
     table = Table(
         title=f"What the gateway estimates from {labels:,} reviews, and the truth", title_justify="left"
     )

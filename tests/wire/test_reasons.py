@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,205 +16,8 @@ import tritonclient.grpc as triton
 
 from tests.wire.clients import Reply, infer_by_grpcio, infer_by_tritonclient
 from tests.wire.gateway_process import GatewayProcess, free_ports, until
-from tests.wire.servers import Behaviour, ScriptedServer, Silent, fail, garbage, nan, scores
-
-SURE = scores(0.97)
-UNSURE = scores(0.60)
-PREDICTION = {"scores": "probabilities", "classes": ["ham", "spam"], "positive": "spam"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A route of its own, what its two model servers do, and what the caller must be told.
-
-    `counts` is what the report shows: (outcome, reason) of every prediction of the case; as said, twice, if not given.
-    """
-
-    outcome: str
-    reason: str
-    backend: str
-    attempts: str
-    main: Behaviour = SURE
-    spare: Behaviour = SURE
-    rows: int = 1
-    status: str = "OK"
-    message: str = ""
-    metadata: tuple[tuple[str, str], ...] = ()
-    route: Mapping[str, Any] = field(default_factory=dict)
-    timeout_s: float = 10.0
-    score: float | None = None
-    meets_main: bool = True
-
-
-RULE = {"name": "allow-list", "when": 'metadata["x-sender"] in lists.trusted', "then": {"answer": "ham"}}
-TRUSTED = (("x-sender", "a@example.org"),)
-
-CASES: dict[str, Case] = {
-    "model-ok": Case("model", "ok", "main", "main:ok", score=0.97),
-    "fallback-low-confidence": Case(
-        "fallback",
-        "low_confidence",
-        "spare",
-        "main:low_confidence,spare:ok",
-        main=UNSURE,
-        spare=scores(0.02),
-        score=0.02,
-    ),
-    "static-low-confidence": Case(
-        "static",
-        "low_confidence",
-        "ham",
-        "main:low_confidence,spare:low_confidence,ham:ok",
-        main=UNSURE,
-        spare=UNSURE,
-        score=0.0,
-    ),
-    "batch-low-confidence": Case(
-        "fallback,fallback,fallback",
-        "low_confidence,low_confidence,low_confidence",
-        "spare",
-        "main:low_confidence,spare:ok",
-        main=scores(0.97, 0.60, 0.97),
-        rows=3,
-    ),
-    "batch-ok": Case("model,model,model", "ok,ok,ok", "main", "main:ok", rows=3),
-    "rule-answers": Case(
-        "static",
-        "rule:allow-list",
-        "ham",
-        "ham:ok",
-        metadata=TRUSTED,
-        route={"rules": [RULE]},
-        score=0.0,
-        meets_main=False,
-    ),
-    "rule-not-hit": Case(
-        "model", "ok", "main", "main:ok", metadata=(("x-sender", "b@example.org"),), route={"rules": [RULE]}
-    ),
-    "rule-goes-on": Case(
-        "fallback",
-        "rule:always",
-        "spare",
-        "main:rule:always,spare:ok",
-        route={
-            "rules": [{"name": "always", "on": "prediction", "when": 'backend == "main"', "then": "next"}]
-        },
-    ),
-    "rule-rejects": Case(
-        "rejected",
-        "rule:too-many",
-        "",
-        "",
-        rows=3,
-        status="INVALID_ARGUMENT",
-        message="at most 2 rows",
-        route={
-            "rules": [
-                {
-                    "name": "too-many",
-                    "when": "request.rows > 2",
-                    "then": {"reject": "INVALID_ARGUMENT", "message": "at most 2 rows"},
-                }
-            ]
-        },
-        meets_main=False,
-    ),
-    "invalid-nan": Case("fallback", "invalid_output", "spare", "main:invalid_output,spare:ok", main=nan()),
-    "invalid-garbage": Case(
-        "fallback", "invalid_output", "spare", "main:invalid_output,spare:ok", main=garbage()
-    ),
-    "invalid-range": Case(
-        "fallback", "invalid_output", "spare", "main:invalid_output,spare:ok", main=scores(1.7)
-    ),
-    "backend-error": Case(
-        "fallback",
-        "backend_error",
-        "spare",
-        "main:backend_error,spare:ok",
-        main=fail(grpc.StatusCode.INTERNAL),
-    ),
-    "backend-dead": Case(
-        "fallback",
-        "backend_error",
-        "spare",
-        "dead:backend_error,spare:ok",
-        route={"chain": ["dead", "spare", "ham"]},
-        meets_main=False,
-    ),
-    "deadline": Case(
-        "fallback",
-        "deadline",
-        "spare",
-        "hasty:deadline,spare:ok",
-        main=Silent(),
-        route={"chain": ["hasty", "spare", "ham"]},
-    ),
-    "caller-deadline": Case(
-        "static",
-        "deadline",
-        "ham",
-        "main:deadline,ham:ok",
-        main=Silent(),
-        route={"chain": ["main", "ham"]},
-        timeout_s=0.6,
-    ),
-    "overload": Case(
-        "fallback",
-        "overload",
-        "spare",
-        "narrow:overload,spare:ok",
-        main=Silent(then=SURE),
-        route={"chain": ["narrow", "spare", "ham"]},
-    ),
-    "kill-switch": Case(
-        "static",
-        "kill_switch",
-        "ham",
-        "main:kill_switch,spare:kill_switch,ham:ok",
-        route={"kill_switch": True},
-        score=0.0,
-        meets_main=False,
-    ),
-    "holdout": Case(
-        "holdout",
-        "holdout",
-        "ham",
-        "ham:ok",
-        route={"holdout": {"share": 1.0, "answer": "ham"}},
-        score=0.0,
-        meets_main=False,
-    ),
-    "error": Case(
-        "error",
-        "backend_error",
-        "",
-        "main:backend_error",
-        main=fail(grpc.StatusCode.DATA_LOSS, "the weights are gone"),
-        route={"chain": ["main"]},
-        status="DATA_LOSS",
-        message="the weights are gone",
-    ),
-    "error-of-caller": Case(
-        "error",
-        "backend_error",
-        "main",
-        "main:backend_error",
-        main=fail(grpc.StatusCode.INVALID_ARGUMENT, "the shape is wrong"),
-        status="INVALID_ARGUMENT",
-        message="the shape is wrong",
-    ),
-    "error-of-chain": Case(
-        "error",
-        "backend_error",
-        "",
-        "main:backend_error,spare:low_confidence",
-        main=fail(grpc.StatusCode.INTERNAL),
-        spare=UNSURE,
-        route={"chain": ["main", "spare"]},
-        status="INTERNAL",
-        message="main",
-    ),
-}
+from tests.wire.reason_cases import CASES, PREDICTION, SURE, Case
+from tests.wire.servers import ScriptedServer, Silent
 
 
 @dataclass
@@ -253,7 +57,11 @@ def gateway(
             "spare": {"grpc": spare, "model": "spare"},
             "ham": {"answer": {"label": "ham", "score": 0.0}},
         },
-        "routes": {name: {**usual, **case.route} for name, case in CASES.items()},
+        "identity": {"unit": "metadata:x-user-id"},
+        "routes": {
+            **{name: {**usual, **case.route} for name, case in CASES.items()},
+            "half": {**usual, "holdout": {"share": 0.5, "answer": "ham"}},
+        },
     }
     with GatewayProcess(tmp_path_factory.mktemp("reasons"), settings) as process:
         yield process
@@ -376,6 +184,48 @@ def test_report_counts_what_callers_were_told(
     calls = report[name]["calls"]
     assert {word: count for word, count in calls["by_outcome"].items() if count} == outcomes
     assert {word: count for word, count in calls["by_reason"].items() if count} == reasons
+
+
+def test_metrics_count_what_the_report_counts(
+    report: dict[str, Any], evidence: dict[str, Evidence], gateway: GatewayProcess
+) -> None:
+    """Prometheus and the ledger are filled from the same records, and say the same by route and outcome."""
+
+    def counted() -> Counter[tuple[str, str]]:
+        found: Counter[tuple[str, str]] = Counter()
+        for line in gateway.get("/metrics")[1].splitlines():
+            if line.startswith("gateway_decisions_total{"):
+                labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
+                if labels["route"] in evidence:
+                    found[labels["route"], labels["outcome"]] += int(float(line.rpartition(" ")[2]))
+        return found
+
+    calls = {name: report[name]["calls"]["by_outcome"] for name in evidence}
+    wanted = {
+        # A prediction is a decision of its own; a call that was refused or failed is one without any prediction.
+        (name, outcome): count * (CASES[name].rows if CASES[name].status == "OK" else 1)
+        for name, by_outcome in calls.items()
+        for outcome, count in by_outcome.items()
+    }
+    with contextlib.suppress(AssertionError):
+        until(lambda: counted() == wanted or None, "metrics with every call")
+    assert counted() == wanted
+
+
+def test_holdout_follows_the_unit(gateway: GatewayProcess, servers: tuple[ScriptedServer, ...]) -> None:
+    """A user is in the control group or is not, whatever is asked and however often."""
+    servers[0].reset(SURE)
+    with grpc.insecure_channel(gateway.address) as channel:
+        outcomes = {
+            user: {
+                infer_by_grpcio(channel, "half", metadata=(("x-user-id", f"user-{user}"),)).said["outcome"]
+                for _ in range(3)
+            }
+            for user in range(40)
+        }
+    assert all(len(of_user) == 1 for of_user in outcomes.values())
+    held_out = sum(of_user == {"holdout"} for of_user in outcomes.values())
+    assert 8 <= held_out <= 32  # of 40 at one half: outside with a probability under 1 in 10,000
 
 
 def test_every_outcome_and_reason_has_a_case() -> None:
