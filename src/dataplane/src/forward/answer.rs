@@ -21,7 +21,14 @@ use crate::wire::oip;
 /// Up to here an answer is handed over whole; above, as its caller takes it.
 const AT_ONCE_BYTES: usize = 64 * 1024;
 
+/// Room for the marks and what a backend usually adds: growing twice cost more than the marks.
+const TRAILERS: usize = 16;
+
 /// What the caller gets.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives at a time in a call; a box would cost the usual call an allocation"
+)]
 pub enum Final {
     /// A backend's answer.
     Answered {
@@ -43,9 +50,14 @@ pub enum Final {
 
 impl Decide<'_, '_, '_> {
     /// Answers, then writes down.
-    pub async fn conclude(mut self, caller: &mut Caller, walked: Result<Final, Gone>, decision: Decision) -> Result<(), Gone> {
+    pub async fn conclude(
+        &mut self,
+        caller: &mut Caller,
+        mut walked: Result<Final, Gone>,
+        decision: Decision,
+    ) -> Result<(), Gone> {
         self.journal.request_bytes = self.upload.bytes();
-        let answered = match &walked {
+        let answered = match &mut walked {
             Ok(end) => self.answer(caller, end, &decision).await,
             Err(Gone) => Err(Gone),
         };
@@ -61,26 +73,41 @@ impl Decide<'_, '_, '_> {
                 self.capture(&decision, plain);
             }
             for &position in &decision.mirrors {
-                shadow::send(&self, &decision, usize::from(position));
+                shadow::send(self, &decision, usize::from(position));
             }
         }
         answered
     }
 
-    async fn answer(&mut self, caller: &mut Caller, end: &Final, decision: &Decision) -> Result<(), Gone> {
+    async fn answer(
+        &mut self,
+        caller: &mut Caller,
+        end: &mut Final,
+        decision: &Decision,
+    ) -> Result<(), Gone> {
         let snapshot = &self.call.plan.snapshot;
         let marks = Marks::of(snapshot, &self.journal.id, decision);
-        let mut trailers = HeaderMap::new();
+        let mut trailers = HeaderMap::with_capacity(TRAILERS);
         let (headers, frames) = match end {
-            Final::Answered { backend, answer, message } => {
-                trailers.clone_from(&answer.trailers);
-                (answer.headers.clone(), self.marked(*backend, message, &marks))
+            Final::Answered {
+                backend,
+                answer,
+                message,
+            } => {
+                trailers.extend(std::mem::take(&mut answer.trailers));
+                (
+                    std::mem::take(&mut answer.headers),
+                    self.marked(*backend, message, &marks),
+                )
             }
             Final::Static { plain } => {
                 let mut suffix = Vec::new();
                 marks.params(&mut suffix);
                 trailers.insert(GRPC_STATUS, code_value(OK));
-                let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                let kind = (
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/grpc"),
+                );
                 (HeaderMap::from_iter([kind]), frames(plain, &suffix))
             }
             Final::Failed => {
@@ -105,7 +132,13 @@ impl Decide<'_, '_, '_> {
 
     fn mark(&self, marks: &Marks, decision: &Decision, trailers: &mut HeaderMap) {
         marks.trailers(trailers);
-        if self.call.outbound.headers.get(EXPLAIN).is_some_and(|value| value == "1") {
+        if self
+            .call
+            .outbound
+            .headers
+            .get(EXPLAIN)
+            .is_some_and(|value| value == "1")
+        {
             trailers.insert(EXPLAIN, explain(self.call.plan.policy(), decision));
         }
     }
@@ -119,7 +152,14 @@ impl Decide<'_, '_, '_> {
                 *trailers = failure.trailers;
                 failure.status
             }
-            (None, None) => Status::new(if decision.status == OK { INTERNAL } else { decision.status }, ""),
+            (None, None) => Status::new(
+                if decision.status == OK {
+                    INTERNAL
+                } else {
+                    decision.status
+                },
+                "",
+            ),
         }
     }
 
@@ -130,7 +170,10 @@ impl Decide<'_, '_, '_> {
         }
         let mut suffix = Vec::with_capacity(512);
         let model = self.call.plan.policy().backend(backend).as_model();
-        if model.and_then(|model| model.model.as_deref()).is_some_and(|name| name != self.head.model) {
+        if model
+            .and_then(|model| model.model.as_deref())
+            .is_some_and(|name| name != self.head.model)
+        {
             oip::append_model(self.head.model, None, &mut suffix);
         }
         marks.params(&mut suffix);
@@ -142,7 +185,10 @@ impl Decide<'_, '_, '_> {
         let mut alarm = Alarm::new(None);
         for mut frame in frames {
             while !frame.is_empty() {
-                let room = watched(caller, &mut alarm, |caller, cx| caller.poll_room(cx, frame.len())).await;
+                let room = watched(caller, &mut alarm, |caller, cx| {
+                    caller.poll_room(cx, frame.len())
+                })
+                .await;
                 let room = room.map_err(|_| Gone)??;
                 caller.data(frame.split_to(room), false)?;
             }
@@ -156,13 +202,19 @@ impl Decide<'_, '_, '_> {
         let Some(review) = &route.review else { return };
         let mut request = Vec::new();
         if review.capture.iter().any(|what| &**what == "inputs") {
-            let Some(whole) = self.whole_request() else { return worker.count(Counter::CapturesTooLong) };
+            let Some(whole) = self.whole_request() else {
+                return worker.count(Counter::CapturesTooLong);
+            };
             // What cannot be redacted does not leave.
             if oip::redact(&whole, &review.redact, &mut request).is_err() {
                 return worker.count(Counter::CapturesUnreadable);
             }
         }
-        let sampled = decision.rows.iter().zip(0_u32..).filter(|(row, _)| row.sampled);
+        let sampled = decision
+            .rows
+            .iter()
+            .zip(0_u32..)
+            .filter(|(row, _)| row.sampled);
         let capture = Capture {
             id: self.journal.id,
             rows: sampled.map(|(_, at)| at).collect(),
@@ -174,7 +226,10 @@ impl Decide<'_, '_, '_> {
             time_us: self.journal.arrival.unix_us,
         };
         let limits = worker.sink.limits;
-        if !worker.sink.write(&worker.shared.bell, |batch| batch.capture(limits, capture)) {
+        if !worker
+            .sink
+            .write(&worker.shared.bell, |batch| batch.capture(limits, capture))
+        {
             worker.count(Counter::CapturesFull);
         }
     }

@@ -1,7 +1,6 @@
 //! One call as it stands on the caller's side: the narrow seam between an HTTP/2 connection and a call.
 
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -9,35 +8,11 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
 
 use super::status::Status;
+use crate::records::Arrival;
 
 /// The caller has reset the stream or its connection is gone: nobody waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone;
-
-/// When a call came in, by both clocks.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival {
-    /// For durations.
-    pub at: Instant,
-    /// For records: microseconds since 1970.
-    pub unix_us: i64,
-}
-
-impl Arrival {
-    /// Now.
-    #[must_use]
-    pub fn now() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { at: Instant::now(), unix_us: i64::try_from(unix.as_micros()).unwrap_or(i64::MAX) }
-    }
-
-    /// The wall clock's time of a later instant.
-    #[must_use]
-    pub fn unix_us_at(&self, later: Instant) -> i64 {
-        let passed = later.saturating_duration_since(self.at).as_micros();
-        self.unix_us.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
-    }
-}
 
 /// A call as the listener hands it over.
 pub struct Incoming {
@@ -141,7 +116,10 @@ impl Caller {
         status.write(&mut extra);
         match &self.0 {
             Side::Waiting(_) => {
-                extra.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                extra.insert(
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("application/grpc"),
+                );
                 self.open(grpc_head(extra), true)
             }
             Side::Answering(_) => self.trailers(extra),
@@ -165,7 +143,11 @@ impl Caller {
 pub struct SendClosed;
 
 /// Room for up to `wanted` bytes on a stream, by its window and its send buffer.
-pub fn poll_room(stream: &mut SendStream<Bytes>, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, SendClosed>> {
+pub fn poll_room(
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    wanted: usize,
+) -> Poll<Result<usize, SendClosed>> {
     stream.reserve_capacity(wanted);
     loop {
         let room = stream.capacity();

@@ -1,4 +1,4 @@
-//! Metadata on its way through: what is the connection's own stays here, all else goes on as it came.
+//! Metadata on its way through: what is the gateway's own to say is dropped, all else goes on as it came.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -15,28 +15,14 @@ pub const NO_REVIEW: HeaderName = HeaderName::from_static("gateway-no-review");
 /// Marks a copy.
 pub const SHADOW: HeaderName = HeaderName::from_static("gateway-shadow");
 
-/// What HTTP/1 proxies keep to themselves, and HTTP/2 forbids.
-const HOP_BY_HOP: [HeaderName; 5] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
+/// Drops what is the gateway's own to say. What belongs to a connection (`connection`, `transfer-encoding` and their like)
+/// never comes this far: `h2` refuses it, as HTTP/2 wants.
 fn strip(headers: &mut HeaderMap, own: impl Fn(&HeaderName) -> bool) {
-    let mut any = false;
-    for name in headers.keys() {
-        any |= own(name);
-    }
-    if any {
+    if headers.keys().any(&own) {
         let names: Vec<HeaderName> = headers.keys().filter(|name| own(name)).cloned().collect();
         for name in names {
             headers.remove(name);
         }
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
     }
 }
 
@@ -47,7 +33,10 @@ pub fn admit(headers: &mut HeaderMap) {
     });
     // `content-length` is of the body as it came; what is appended would make it a lie.
     headers.remove(header::CONTENT_LENGTH);
-    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    // `h2` lets no other value than this one in.
+    if !headers.contains_key(header::TE) {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
 }
 
 /// An answer's headers or trailers, as a backend sent them.
@@ -78,11 +67,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_the_connections_own_stays_and_the_rest_keeps_its_order() {
+    fn what_is_the_gateways_own_is_dropped_and_the_rest_keeps_its_order() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("x-a", "1"),
-            ("connection", "close"),
             ("gateway-outcome", "model"),
             ("gateway-unit", "u"),
             ("x-a", "2"),
@@ -91,10 +79,22 @@ mod tests {
             headers.append(name, value.parse().unwrap());
         }
         admit(&mut headers);
-        let all: Vec<_> = headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
+        let all: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.to_str().unwrap()))
+            .collect();
         let mut sorted = all.clone();
         sorted.sort();
-        assert_eq!(sorted, ["gateway-unit=u", "te=trailers", "x-a=1", "x-a=2", "x-b-bin=AAE"]);
+        assert_eq!(
+            sorted,
+            [
+                "gateway-unit=u",
+                "te=trailers",
+                "x-a=1",
+                "x-a=2",
+                "x-b-bin=AAE"
+            ]
+        );
         let mine: Vec<_> = all.iter().filter(|pair| pair.starts_with("x-a")).collect();
         assert_eq!(mine, ["x-a=1", "x-a=2"]);
     }

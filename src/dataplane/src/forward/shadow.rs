@@ -17,7 +17,7 @@ use super::caller::Caller;
 use super::decide::Decide;
 use super::exchange::{Alarm, Fault, Outbound};
 use super::message::{Frames, GRPC_ENCODING, Message, address};
-use super::metadata::{NO_REVIEW, EXPLAIN, SHADOW};
+use super::metadata::{EXPLAIN, NO_REVIEW, SHADOW};
 use super::status::OK;
 use super::worker::{Plan, Worker};
 use crate::mirror::{Full, Ticket, compare};
@@ -36,7 +36,7 @@ struct Copy {
     backend: BackendIx,
     to: BackendIx,
     id: [u8; 16],
-    time: super::caller::Arrival,
+    time: records::Arrival,
     /// What the caller got, row by row.
     rows: SmallVec<[(Option<Label>, f64); 1]>,
     _ticket: Ticket,
@@ -45,8 +45,15 @@ struct Copy {
 /// Sends a copy to the route's mirror at `position`, or counts why not.
 pub fn send(call: &Decide<'_, '_, '_>, decision: &Decision, position: usize) {
     let (plan, worker) = (&call.call.plan, call.call.worker);
-    let Some(mirror) = call.route.mirror.get(position) else { return };
-    let (Some(model), Some(_)) = (plan.policy().backend(mirror.to).as_model(), plan.shadow(mirror.to)) else { return };
+    let Some(mirror) = call.route.mirror.get(position) else {
+        return;
+    };
+    let (Some(model), Some(_)) = (
+        plan.policy().backend(mirror.to).as_model(),
+        plan.shadow(mirror.to),
+    ) else {
+        return;
+    };
     let suffix = address(model, call.head.model, call.head.version);
     let (frames, inflated) = if call.message.whole {
         call.message.with(&suffix)
@@ -69,11 +76,17 @@ pub fn send(call: &Decide<'_, '_, '_>, decision: &Decision, position: usize) {
     if inflated {
         headers.remove(GRPC_ENCODING);
     }
-    let Some(worker) = worker.handle() else { return };
+    let Some(worker) = worker.handle() else {
+        return;
+    };
     let copy = Copy {
         worker,
         plan: Rc::clone(plan),
-        outbound: Outbound { uri: call.call.outbound.uri.clone(), headers, trace: call.call.outbound.trace },
+        outbound: Outbound {
+            uri: call.call.outbound.uri.clone(),
+            headers,
+            trace: call.call.outbound.trace,
+        },
         frames,
         timeout: mirror.timeout,
         route: decision.route,
@@ -81,7 +94,11 @@ pub fn send(call: &Decide<'_, '_, '_>, decision: &Decision, position: usize) {
         to: mirror.to,
         id: call.journal.id,
         time: call.journal.arrival,
-        rows: decision.rows.iter().map(|row| (row.label.clone(), row.score)).collect(),
+        rows: decision
+            .rows
+            .iter()
+            .map(|row| (row.label.clone(), row.score))
+            .collect(),
         _ticket: ticket,
     };
     tokio::task::spawn_local(copy.run());
@@ -92,7 +109,9 @@ fn appended(chunks: Vec<Bytes>, suffix: Vec<u8>) -> Frames {
         return chunks.into();
     }
     let (mut append, mut out) = (Append::new(suffix.into()), VecDeque::new());
-    chunks.into_iter().for_each(|chunk| append.feed(chunk, &mut out));
+    chunks
+        .into_iter()
+        .for_each(|chunk| append.feed(chunk, &mut out));
     out.into_iter().collect()
 }
 
@@ -137,8 +156,16 @@ impl Copy {
                 return;
             }
             for ((reading, (label, score)), row) in readings.iter().zip(&self.rows).zip(0_u32..) {
-                let compared = compare((label.as_ref(), *score), (reading.label.as_ref(), reading.score));
-                batch.mirrors.push(&records::Mirror { agree: compared.agree, difference: compared.difference, row, ..base });
+                let compared = compare(
+                    (label.as_ref(), *score),
+                    (reading.label.as_ref(), reading.score),
+                );
+                batch.mirrors.push(&records::Mirror {
+                    agree: compared.agree,
+                    difference: compared.difference,
+                    row,
+                    ..base
+                });
             }
         });
     }
@@ -153,9 +180,20 @@ impl Copy {
         let limits = self.plan.policy().limits();
         let mut nobody = Caller::nobody();
         let body = AskBody::Whole(&self.frames);
-        let answer = ask(&self.worker, upstream, &mut nobody, &mut alarm, head, body, limits.answer_bytes).await?;
+        let answer = ask(
+            &self.worker,
+            upstream,
+            &mut nobody,
+            &mut alarm,
+            head,
+            body,
+            limits.answer_bytes,
+        )
+        .await?;
         let route = self.plan.policy().route_at(self.route);
-        let Some(spec) = &route.prediction else { return Ok(Vec::new()) };
+        let Some(spec) = &route.prediction else {
+            return Ok(Vec::new());
+        };
         if answer.status.code == super::status::DEADLINE_EXCEEDED {
             return Err(Fault::Deadline);
         }
@@ -166,8 +204,14 @@ impl Copy {
         let message = Message::read(answer.framed, true, &answer.headers, limits.answer_bytes);
         let message = message.map_err(|status| unread(status.message.into_owned()))?;
         let mut scratch = self.worker.predictions.borrow_mut();
-        oip::read(spec, &message.plain, limits.max_rows, &mut scratch).map_err(|invalid| unread(invalid.to_string()))?;
-        let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
-        Ok((0..scratch.rows).map(|row| Reading::of_row(spec, measure, false, &scratch, row)).collect())
+        oip::read(spec, &message.plain, limits.max_rows, &mut scratch)
+            .map_err(|invalid| unread(invalid.to_string()))?;
+        let measure = route
+            .confidence
+            .as_ref()
+            .map(|confidence| confidence.measure);
+        Ok((0..scratch.rows)
+            .map(|row| Reading::of_row(spec, measure, false, &scratch, row))
+            .collect())
     }
 }

@@ -6,7 +6,8 @@ use std::task::Poll;
 use tokio_util::sync::CancellationToken;
 
 use crate::forward::transport::{Socket, cork, limits};
-use crate::forward::{Arrival, Caller, Incoming, Worker, serve};
+use crate::forward::{Caller, Incoming, Worker, serve};
+use crate::records::Arrival;
 
 /// How long a peer may take to say that it speaks HTTP/2.
 const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -15,8 +16,13 @@ const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10
 pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
     let (cork, corked) = cork::cork(socket);
     let server = limits::server();
-    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, cork.run(server.handshake::<_, bytes::Bytes>(corked)));
-    let Ok(Ok(Ok(mut connection))) = handshake.await else { return };
+    let handshake = tokio::time::timeout(
+        HANDSHAKE_TIMEOUT,
+        cork.run(server.handshake::<_, bytes::Bytes>(corked)),
+    );
+    let Ok(Ok(Ok(mut connection))) = handshake.await else {
+        return;
+    };
     let mut draining = std::pin::pin!(drain.cancelled());
     let (mut going, mut ended) = (true, false);
     std::future::poll_fn(|cx| {
@@ -28,7 +34,12 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (head, body) = request.into_parts();
-                    let incoming = Incoming { head, body, caller: Caller::new(respond), arrival: Arrival::now() };
+                    let incoming = Incoming {
+                        head,
+                        body,
+                        caller: Caller::new(respond),
+                        arrival: Arrival::now(),
+                    };
                     tokio::task::spawn_local(serve(Rc::clone(&worker), incoming));
                 }
                 // Closed, or a peer that broke the protocol; its GOAWAY is in the cork already.

@@ -4,11 +4,13 @@
 //! review. Out: whole column vectors, which Python takes over without a copy. Never: waiting. A buffer that is full drops
 //! the call whole and counts it, by reason.
 
+mod clock;
 mod columns;
 mod counters;
 mod sink;
 mod strings;
 
+pub use clock::Arrival;
 pub use columns::{Attempt, Attempts, Column, Mirror, Mirrors, Record, Records};
 pub use counters::{Counter, Counters};
 pub use sink::{Batch, Bell, Capture, Limits, Sink, take};
