@@ -11,6 +11,7 @@ from types import TracebackType
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
 
 __all__ = ["Http2Answer", "Http2Caller", "Http2Server", "Stream", "answer_fully"]
 
@@ -27,6 +28,8 @@ class Stream:
     number: int
     headers: dict[str, str]
     body: bytes = b""
+    raw: bytearray = field(default_factory=bytearray)
+    """Frames to send after what the connection has to send, which it would not write itself."""
 
 
 Behaviour = Callable[[Stream], None]
@@ -83,21 +86,27 @@ class Http2Server:
         try:
             accepted.sendall(connection.data_to_send())
             while data := accepted.recv(65536):
+                raw = bytearray()
                 for event in connection.receive_data(data):
-                    self._handle(connection, open_streams, event)
-                accepted.sendall(connection.data_to_send())
-        except OSError:
+                    self._handle(connection, open_streams, event, raw)
+                accepted.sendall(connection.data_to_send() + bytes(raw))
+        except (OSError, h2.exceptions.ProtocolError):
+            # Closed, or frames that came after this side said GOAWAY.
             pass
         finally:
             accepted.close()
 
     def _handle(
-        self, connection: h2.connection.H2Connection, open_streams: dict[int, Stream], event: h2.events.Event
+        self,
+        connection: h2.connection.H2Connection,
+        open_streams: dict[int, Stream],
+        event: h2.events.Event,
+        raw: bytearray,
     ) -> None:
         if isinstance(event, h2.events.RequestReceived):
             self.streams += 1
             headers = {str(name): str(value) for name, value in event.headers}
-            stream = Stream(connection, event.stream_id, self.streams, headers)
+            stream = Stream(connection, event.stream_id, self.streams, headers, raw=raw)
             if self.early:
                 self.behaviour(stream)
             else:
@@ -109,7 +118,9 @@ class Http2Server:
         elif isinstance(event, h2.events.StreamReset):
             self.resets.append(event.stream_id)
         elif isinstance(event, h2.events.StreamEnded) and event.stream_id in open_streams:
-            self.behaviour(open_streams.pop(event.stream_id))
+            stream = open_streams.pop(event.stream_id)
+            stream.raw = raw
+            self.behaviour(stream)
 
 
 @dataclass

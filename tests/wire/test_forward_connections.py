@@ -7,6 +7,7 @@ import threading
 import grpc
 import h2.errors
 import pytest
+from hyperframe.frame import RstStreamFrame
 
 from tests.wire.clients import INFER, request, rows
 from tests.wire.echo import SERVICE, EchoServer
@@ -68,7 +69,7 @@ def test_a_full_answer_followed_by_a_reset_counts() -> None:
 
     def behave(stream: Stream) -> None:
         answer_fully(stream, b"\0\0\0\0\1x")
-        stream.connection.reset_stream(stream.id, h2.errors.ErrorCodes.NO_ERROR)
+        stream.raw += RstStreamFrame(stream.id, error_code=0).serialize()
 
     with Http2Server(behave, early=True) as server, running(before(server)) as (_, channel):
         for _ in range(20):
