@@ -175,4 +175,9 @@ def wait_for_interrupt() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except RuntimeError as failure:  # a process that did not start: its own words say more than our stack
+        sys.exit(f"demo: {failure}")

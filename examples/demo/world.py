@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from examples.oip_server import ServerProcess
+from examples.oip_server import ServerProcess, warm_up
 
 __all__ = ["World"]
 
@@ -52,6 +52,7 @@ class World:
 
     def start_gateway(self) -> None:
         """Start the gateway and go on: it does not mind that there is no model yet."""
+        warm_up()
         text = string.Template(TEMPLATE.read_text()).substitute(
             inference=self.address,
             admin=self.admin,

@@ -17,6 +17,6 @@ from __future__ import annotations
 
 from .faults import Faults
 from .models import ServedModel
-from .process import ServerProcess
+from .process import ServerProcess, warm_up
 
-__all__ = ["Faults", "ServedModel", "ServerProcess"]
+__all__ = ["Faults", "ServedModel", "ServerProcess", "warm_up"]

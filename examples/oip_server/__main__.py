@@ -8,22 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 from pathlib import Path
 
 from .models import ServedModel
-from .service import Service, serve
-
-
-async def run(models: dict[str, ServedModel], address: str, *, faulty: bool) -> None:
-    server, port = await serve(Service(models, faulty=faulty), address)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    host = address.rpartition(":")[0]
-    print(json.dumps({"listening": f"{host}:{port}", "models": sorted(models)}), flush=True)
-    await stop.wait()
-    await server.stop(grace=1.0)
+from .service import Service, run
 
 
 def main() -> None:
@@ -37,7 +25,12 @@ def main() -> None:
     if faulty := [name for name, equals, _ in pairs if not equals]:
         parser.error(f"wanted NAME=FILE, found {faulty[0]!r}")
     models = {name: ServedModel.load(Path(file)) for name, _, file in pairs}
-    asyncio.run(run(models, f"{arguments.host}:{arguments.port}", faulty=arguments.faults))
+    service = Service(models, faulty=arguments.faults)
+    asyncio.run(run(service, f"{arguments.host}:{arguments.port}", say))
+
+
+def say(address: str) -> None:
+    print(json.dumps({"listening": address}), flush=True)
 
 
 if __name__ == "__main__":

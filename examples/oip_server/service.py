@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+import signal
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
 import grpc
@@ -16,7 +17,7 @@ from .faults import SET_METHOD, Faults
 from .models import ServedModel
 from .tensors import TensorError, add_bytes, add_floats, read_floats
 
-__all__ = ["RefusedError", "Service", "serve"]
+__all__ = ["RefusedError", "Service", "run"]
 
 SERVICE = "inference.GRPCInferenceService"
 OUTPUTS = ("probabilities", "label")
@@ -179,15 +180,18 @@ def _encode(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-async def serve(service: Service, address: str) -> tuple[grpc.aio.Server, int]:
-    """Listen on `address`; port 0 takes a free one. Returns the server and its port.
+async def run(service: Service, address: str, listening: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; port 0 takes a free one. `listening` is told the address.
 
     Raises: RuntimeError, if the address cannot be bound.
     """
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1)])
     server.add_generic_rpc_handlers(tuple(service.handlers()))
     port = server.add_insecure_port(address)
-    if port == 0:
-        raise RuntimeError(f"cannot listen on {address}")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await server.start()
-    return server, port
+    listening(f"{address.rpartition(':')[0]}:{port}")
+    await stop.wait()
+    await server.stop(grace=1.0)
