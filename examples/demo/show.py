@@ -204,7 +204,7 @@ def next_steps(console: Console, settings: Path, admin: str, *, running: bool) -
     console.print("[bold]Where to look next[/]")
     commands = [
         f".venv/bin/gateway report {settings}",
-        f".venv/bin/gateway explain {settings} --model eight --score 0.7",
+        f".venv/bin/gateway explain {settings} --model eight --score 0.6",
         f".venv/bin/gateway explain {settings} --model eight --score 0.9 --metadata x-sender=bank@example.org",
     ]
     if running:
