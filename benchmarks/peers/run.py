@@ -23,8 +23,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "src")]
 
-from benchmarks.peers.calls import write_request
-from benchmarks.peers.proxies import Peer, backend, peers
+from benchmarks.peers.calls import write_request  # noqa: E402 - run as a file, from anywhere
+from benchmarks.peers.proxies import Peer, backend, peers  # noqa: E402
 
 WARM_UP_CALLS = 2000
 
