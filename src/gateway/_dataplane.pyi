@@ -60,7 +60,11 @@ class Policy:
         """
 
     def decide(
-        self, request: bytes, metadata: list[tuple[str, str]], answers: dict[str, bytes], decision_id: bytes = ...
+        self,
+        request: bytes,
+        metadata: list[tuple[str, str]],
+        answers: dict[str, bytes],
+        decision_id: bytes = ...,
     ) -> str:
         """The decision on a real `ModelInferRequest` and real answers by backend, as JSON.
 
@@ -69,7 +73,9 @@ class Policy:
         Raises: ValueError, if the request cannot be read or has no route.
         """
 
-    def bench(self, part: str, request: bytes, metadata: list[tuple[str, str]], answer: bytes, times: int) -> None:
+    def bench(
+        self, part: str, request: bytes, metadata: list[tuple[str, str]], answer: bytes, times: int
+    ) -> None:
         """Run one part of a decision `times` over: `match`, `read`, `rules` or `decide`.
 
         Raises: ValueError, if the part is unknown or the messages cannot be read.
