@@ -18,18 +18,10 @@ fn main() {
     let small = request(37, true);
     let large = request(262_144, true);
     println!("requests of {} and {} bytes", small.len(), large.len());
-    measure("head of a small request", || {
-        drop(black_box(Head::scan(black_box(&small), true, 65536)))
-    });
-    measure("head of a 1 MB request, whole", || {
-        drop(black_box(Head::scan(black_box(&large), true, 65536)))
-    });
+    measure("head of a small request", || drop(black_box(Head::scan(black_box(&small), true, 65536))));
+    measure("head of a 1 MB request, whole", || drop(black_box(Head::scan(black_box(&large), true, 65536))));
     measure("head of a 1 MB request, its first 64 KiB", || {
-        drop(black_box(Head::scan(
-            black_box(&large[..65536]),
-            false,
-            65536,
-        )));
+        drop(black_box(Head::scan(black_box(&large[..65536]), false, 65536)));
     });
 
     let spec = PredictionSpec {
@@ -41,12 +33,9 @@ fn main() {
         ..PredictionSpec::default()
     };
     let mut out = Predictions::default();
-    for (name, rows, raw) in [
-        ("1 row", 1, true),
-        ("1 row, typed", 1, false),
-        ("64 rows", 64, true),
-        ("64 rows, typed", 64, false),
-    ] {
+    for (name, rows, raw) in
+        [("1 row", 1, true), ("1 row, typed", 1, false), ("64 rows", 64, true), ("64 rows, typed", 64, false)]
+    {
         let answer = answer(&spec, rows, raw);
         measure(&format!("prediction of {name} x 2 classes"), || {
             read(&spec, black_box(&answer), 65536, &mut out).unwrap()
@@ -56,9 +45,7 @@ fn main() {
     put_bytes(5, &tensor("embedding", "FP32", &[1, 262_144]), &mut beside);
     beside.extend(answer(&spec, 1, true));
     put_raw_first(&mut beside);
-    measure("prediction of 1 row beside a 1 MB tensor", || {
-        read(&spec, black_box(&beside), 65536, &mut out).unwrap()
-    });
+    measure("prediction of 1 row beside a 1 MB tensor", || read(&spec, black_box(&beside), 65536, &mut out).unwrap());
 
     let mut bytes = Vec::new();
     measure("appended model name and version", || {
@@ -68,17 +55,10 @@ fn main() {
     measure("appended response parameters (7)", || {
         bytes.clear();
         for _ in 0..7 {
-            append_param(
-                black_box("gateway_decision_id"),
-                Param::Text("019300000000700080000000"),
-                &mut bytes,
-            );
+            append_param(black_box("gateway_decision_id"), Param::Text("019300000000700080000000"), &mut bytes);
         }
     });
-    let said = StaticAnswer {
-        score: Some(0.0),
-        ..StaticAnswer::default()
-    };
+    let said = StaticAnswer { score: Some(0.0), ..StaticAnswer::default() };
     measure("static answer, 1 row", || {
         bytes.clear();
         let head = Head::scan(black_box(&small), true, 65536).unwrap();
@@ -90,32 +70,17 @@ fn main() {
     });
 
     let signer = Signer::new(&[[7; 32]]);
-    let row = Row {
-        score: 0.9,
-        flagged: Some(true),
-        sampled: false,
-        outcome: 0,
-        class: Some(1),
-        review_pi: 0.05,
-    };
+    let row = Row { score: 0.9, flagged: Some(true), sampled: false, outcome: 0, class: Some(1), review_pi: 0.05 };
     let mut receipt = String::new();
     for (name, rows) in [("1 row", 1), ("64 rows", 64)] {
         let rows = vec![row; rows];
-        let claims = Claims {
-            id: [9; 16],
-            policy: 7,
-            route: "spam",
-            backend: "spam-v3",
-            segment: "device=phone",
-            rows: &rows,
-        };
+        let claims =
+            Claims { id: [9; 16], policy: 7, route: "spam", backend: "spam-v3", segment: "device=phone", rows: &rows };
         measure(&format!("receipt of {name}, signed"), || {
             receipt.clear();
             signer.sign(black_box(&claims), &mut receipt).unwrap();
         });
-        measure(&format!("receipt of {name}, verified"), || {
-            drop(signer.verify(black_box(&receipt)).unwrap())
-        });
+        measure(&format!("receipt of {name}, verified"), || drop(signer.verify(black_box(&receipt)).unwrap()));
     }
 }
 
@@ -157,11 +122,7 @@ fn request(floats: u64, raw: bool) -> Vec<u8> {
     put_bytes(5, &tensor("features", "FP32", &[1, floats]), &mut message);
     put_bytes(5, &tensor("email", "BYTES", &[1]), &mut message);
     if raw {
-        put_bytes(
-            7,
-            &vec![0; 4 * usize::try_from(floats).unwrap()],
-            &mut message,
-        );
+        put_bytes(7, &vec![0; 4 * usize::try_from(floats).unwrap()], &mut message);
         put_bytes(7, b"\x0d\0\0\0a@example.org", &mut message);
     }
     message
@@ -174,10 +135,7 @@ fn answer(spec: &PredictionSpec, rows: u64, raw: bool) -> Vec<u8> {
         put_bytes(7, b"", &mut asked);
     }
     let head = Head::scan(&asked, true, usize::MAX).unwrap();
-    let said = StaticAnswer {
-        score: Some(0.25),
-        ..StaticAnswer::default()
-    };
+    let said = StaticAnswer { score: Some(0.25), ..StaticAnswer::default() };
     let mut message = Vec::new();
     static_answer(spec, &said, &head, 65536, &mut message).unwrap();
     message

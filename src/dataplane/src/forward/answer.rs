@@ -79,35 +79,20 @@ impl Decide<'_, '_, '_> {
         answered
     }
 
-    async fn answer(
-        &mut self,
-        caller: &mut Caller,
-        end: &mut Final,
-        decision: &Decision,
-    ) -> Result<(), Gone> {
+    async fn answer(&mut self, caller: &mut Caller, end: &mut Final, decision: &Decision) -> Result<(), Gone> {
         let snapshot = &self.call.plan.snapshot;
         let marks = Marks::of(snapshot, &self.journal.id, decision);
         let mut trailers = HeaderMap::with_capacity(TRAILERS);
         let (headers, frames) = match end {
-            Final::Answered {
-                backend,
-                answer,
-                message,
-            } => {
+            Final::Answered { backend, answer, message } => {
                 trailers.extend(std::mem::take(&mut answer.trailers));
-                (
-                    std::mem::take(&mut answer.headers),
-                    self.marked(*backend, message, &marks),
-                )
+                (std::mem::take(&mut answer.headers), self.marked(*backend, message, &marks))
             }
             Final::Static { plain } => {
                 let mut suffix = Vec::new();
                 marks.params(&mut suffix);
                 trailers.insert(GRPC_STATUS, code_value(OK));
-                let kind = (
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/grpc"),
-                );
+                let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 (HeaderMap::from_iter([kind]), frames(plain, &suffix))
             }
             Final::Failed => {
@@ -132,13 +117,7 @@ impl Decide<'_, '_, '_> {
 
     fn mark(&self, marks: &Marks, decision: &Decision, trailers: &mut HeaderMap) {
         marks.trailers(trailers);
-        if self
-            .call
-            .outbound
-            .headers
-            .get(EXPLAIN)
-            .is_some_and(|value| value == "1")
-        {
+        if self.call.outbound.headers.get(EXPLAIN).is_some_and(|value| value == "1") {
             trailers.insert(EXPLAIN, explain(self.call.plan.policy(), decision));
         }
     }
@@ -152,14 +131,7 @@ impl Decide<'_, '_, '_> {
                 *trailers = failure.trailers;
                 failure.status
             }
-            (None, None) => Status::new(
-                if decision.status == OK {
-                    INTERNAL
-                } else {
-                    decision.status
-                },
-                "",
-            ),
+            (None, None) => Status::new(if decision.status == OK { INTERNAL } else { decision.status }, ""),
         }
     }
 
@@ -170,10 +142,7 @@ impl Decide<'_, '_, '_> {
         }
         let mut suffix = Vec::with_capacity(512);
         let model = self.call.plan.policy().backend(backend).as_model();
-        if model
-            .and_then(|model| model.model.as_deref())
-            .is_some_and(|name| name != self.head.model)
-        {
+        if model.and_then(|model| model.model.as_deref()).is_some_and(|name| name != self.head.model) {
             oip::append_model(self.head.model, None, &mut suffix);
         }
         marks.params(&mut suffix);
@@ -185,10 +154,7 @@ impl Decide<'_, '_, '_> {
         let mut alarm = Alarm::new(None);
         for mut frame in frames {
             while !frame.is_empty() {
-                let room = watched(caller, &mut alarm, |caller, cx| {
-                    caller.poll_room(cx, frame.len())
-                })
-                .await;
+                let room = watched(caller, &mut alarm, |caller, cx| caller.poll_room(cx, frame.len())).await;
                 let room = room.map_err(|_| Gone)??;
                 caller.data(frame.split_to(room), false)?;
             }
@@ -210,11 +176,7 @@ impl Decide<'_, '_, '_> {
                 return worker.count(Counter::CapturesUnreadable);
             }
         }
-        let sampled = decision
-            .rows
-            .iter()
-            .zip(0_u32..)
-            .filter(|(row, _)| row.sampled);
+        let sampled = decision.rows.iter().zip(0_u32..).filter(|(row, _)| row.sampled);
         let capture = Capture {
             id: self.journal.id,
             rows: sampled.map(|(_, at)| at).collect(),
@@ -226,10 +188,7 @@ impl Decide<'_, '_, '_> {
             time_us: self.journal.arrival.unix_us,
         };
         let limits = worker.sink.limits;
-        if !worker
-            .sink
-            .write(&worker.shared.bell, |batch| batch.capture(limits, capture))
-        {
+        if !worker.sink.write(&worker.shared.bell, |batch| batch.capture(limits, capture)) {
             worker.count(Counter::CapturesFull);
         }
     }

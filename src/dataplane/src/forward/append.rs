@@ -28,10 +28,7 @@ impl Append {
     /// Appends `suffix` to every message.
     #[must_use]
     pub fn new(suffix: Bytes) -> Self {
-        Self {
-            suffix,
-            state: State::Head(BytesMut::new()),
-        }
+        Self { suffix, state: State::Head(BytesMut::new()) }
     }
 
     /// Takes bytes of the stream, gives what goes on in their place.
@@ -48,9 +45,7 @@ impl Append {
                     }
                 }
                 State::Body { left, append } => {
-                    let here = usize::try_from(*left)
-                        .unwrap_or(usize::MAX)
-                        .min(chunk.len());
+                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(chunk.len());
                     *left -= here as u64;
                     let (done, append) = (*left == 0, *append);
                     out.push_back(chunk.split_to(here));
@@ -72,20 +67,14 @@ impl Append {
         match read.map(|read| (read, read.len.checked_add(suffix))) {
             Some((read, Some(longer))) if !read.compressed => {
                 out.push_back(Bytes::copy_from_slice(&frame::head(false, longer)));
-                self.state = State::Body {
-                    left: u64::from(read.len),
-                    append: true,
-                };
+                self.state = State::Body { left: u64::from(read.len), append: true };
                 if read.len == 0 {
                     self.close(true, out);
                 }
             }
             Some((read, _)) => {
                 out.push_back(head);
-                self.state = State::Body {
-                    left: u64::from(read.len),
-                    append: false,
-                };
+                self.state = State::Body { left: u64::from(read.len), append: false };
                 if read.len == 0 {
                     self.close(false, out);
                 }
@@ -113,10 +102,7 @@ mod tests {
     fn framed(messages: &[Vec<u8>], compressed: bool) -> Vec<u8> {
         let mut all = Vec::new();
         for message in messages {
-            all.extend(frame::head(
-                compressed,
-                u32::try_from(message.len()).unwrap(),
-            ));
+            all.extend(frame::head(compressed, u32::try_from(message.len()).unwrap()));
             all.extend(message);
         }
         all

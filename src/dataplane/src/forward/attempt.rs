@@ -42,9 +42,7 @@ impl Gathered {
         if self.first.is_empty() {
             self.first = chunk;
         } else {
-            self.rest
-                .get_or_insert_with(|| BytesMut::from(&self.first[..]))
-                .extend_from_slice(&chunk);
+            self.rest.get_or_insert_with(|| BytesMut::from(&self.first[..])).extend_from_slice(&chunk);
         }
     }
 
@@ -77,15 +75,7 @@ pub async fn ask(
             gather(caller, alarm, None, opened, max_bytes).await
         }
         AskBody::Stream(upload, append) => {
-            let opened = open(
-                worker,
-                upstream,
-                caller,
-                alarm,
-                head,
-                Body::Stream(upload, append),
-            )
-            .await?;
+            let opened = open(worker, upstream, caller, alarm, head, Body::Stream(upload, append)).await?;
             gather(caller, alarm, Some(upload), opened, max_bytes).await
         }
     }
@@ -106,30 +96,16 @@ async fn gather(
     opened: Opened,
     max_bytes: usize,
 ) -> Result<Answer, Fault> {
-    let Opened {
-        lease,
-        mut sender,
-        answer,
-    } = opened;
+    let Opened { lease, mut sender, answer } = opened;
     let (mut head, mut from) = answer.into_parts();
     metadata::answer(&mut head.headers);
     if let Some(status) = not_grpc(head.status, &head.headers) {
         let empty = HeaderMap::new();
-        return Ok(Answer {
-            headers: empty.clone(),
-            framed: Bytes::new(),
-            trailers: empty,
-            status,
-        });
+        return Ok(Answer { headers: empty.clone(), framed: Bytes::new(), trailers: empty, status });
     }
     if from.is_end_stream() {
         let status = Status::read(&head.headers).unwrap_or_else(missing_status);
-        return Ok(Answer {
-            headers: HeaderMap::new(),
-            framed: Bytes::new(),
-            trailers: head.headers,
-            status,
-        });
+        return Ok(Answer { headers: HeaderMap::new(), framed: Bytes::new(), trailers: head.headers, status });
     }
     let mut gathered = Gathered::default();
     let step = watched(caller, alarm, |_, cx| {
@@ -157,12 +133,7 @@ async fn gather(
     } else {
         Status::read(&trailers).unwrap_or_else(missing_status)
     };
-    Ok(Answer {
-        headers: head.headers,
-        framed: gathered.finish(),
-        trailers,
-        status,
-    })
+    Ok(Answer { headers: head.headers, framed: gathered.finish(), trailers, status })
 }
 
 fn poll_answer(

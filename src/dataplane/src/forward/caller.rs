@@ -116,10 +116,7 @@ impl Caller {
         status.write(&mut extra);
         match &self.0 {
             Side::Waiting(_) => {
-                extra.insert(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/grpc"),
-                );
+                extra.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 self.open(grpc_head(extra), true)
             }
             Side::Answering(_) => self.trailers(extra),

@@ -55,10 +55,7 @@ pub struct Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        Self {
-            status,
-            trailers: HeaderMap::new(),
-        }
+        Self { status, trailers: HeaderMap::new() }
     }
 }
 
@@ -86,28 +83,15 @@ impl Decide<'_, '_, '_> {
     }
 
     fn left(&self) -> Option<Duration> {
-        self.until
-            .map(|until| until.saturating_duration_since(Instant::now()))
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// One attempt; `None` sends the call on along its chain.
-    async fn attempt(
-        &mut self,
-        caller: &mut Caller,
-        backend: BackendIx,
-    ) -> Result<Option<Final>, Gone> {
+    async fn attempt(&mut self, caller: &mut Caller, backend: BackendIx) -> Result<Option<Final>, Gone> {
         let started = self.journal.start();
         let plan = &self.call.plan;
-        let (Some(upstream), Some(model)) = (
-            plan.upstream(backend),
-            plan.policy().backend(backend).as_model(),
-        ) else {
-            return Ok(self.miss(
-                &started,
-                backend,
-                Reason::BackendError,
-                Status::new(INTERNAL, "no model server"),
-            ));
+        let (Some(upstream), Some(model)) = (plan.upstream(backend), plan.policy().backend(backend).as_model()) else {
+            return Ok(self.miss(&started, backend, Reason::BackendError, Status::new(INTERNAL, "no model server")));
         };
         if self.left() == Some(Duration::ZERO) {
             return Ok(self.out_of_time(&started, backend));
@@ -116,31 +100,17 @@ impl Decide<'_, '_, '_> {
         if self.asked && !self.message.whole && !self.upload.is_replayable() {
             self.call.worker.count(Counter::FallbackReplay);
             let words = format!("the request was longer than what is kept for {name}");
-            return Ok(self.miss(
-                &started,
-                backend,
-                Reason::Overload,
-                Status::new(RESOURCE_EXHAUSTED, words),
-            ));
+            return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
         }
         let Some(_place) = self.call.worker.occupy(plan, backend) else {
             let words = format!("{name} has all the calls under way that it may have");
-            return Ok(self.miss(
-                &started,
-                backend,
-                Reason::Overload,
-                Status::new(RESOURCE_EXHAUSTED, words),
-            ));
+            return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
         };
         self.asked = true;
         let budget = self.state.budget(self.left());
         let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
         let suffix = address(model, self.head.model, self.head.version);
-        let (frames, inflated) = if self.message.whole {
-            self.message.with(&suffix)
-        } else {
-            Default::default()
-        };
+        let (frames, inflated) = if self.message.whole { self.message.with(&suffix) } else { Default::default() };
         let outbound = &self.call.outbound;
         let head = |left| {
             let mut head = outbound.head(left, started.span);
@@ -152,22 +122,10 @@ impl Decide<'_, '_, '_> {
         let body = if self.message.whole {
             AskBody::Whole(&frames)
         } else {
-            AskBody::Stream(
-                &mut self.upload,
-                (!suffix.is_empty()).then(|| Bytes::from(suffix)),
-            )
+            AskBody::Stream(&mut self.upload, (!suffix.is_empty()).then(|| Bytes::from(suffix)))
         };
         let max_bytes = plan.policy().limits().answer_bytes;
-        let asked = ask(
-            self.call.worker,
-            upstream,
-            caller,
-            &mut alarm,
-            head,
-            body,
-            max_bytes,
-        )
-        .await;
+        let asked = ask(self.call.worker, upstream, caller, &mut alarm, head, body, max_bytes).await;
         match asked {
             Ok(answer) if answer.status.code == OK => {
                 self.journal.end(&started, backend, Reason::Ok, OK);
@@ -175,22 +133,19 @@ impl Decide<'_, '_, '_> {
             }
             Ok(answer) => Ok(self.failed(&started, backend, answer)),
             Err(Fault::Gone) => {
-                self.journal
-                    .end(&started, backend, Reason::Deadline, CANCELLED);
+                self.journal.end(&started, backend, Reason::Deadline, CANCELLED);
                 self.state.abort(Reason::Deadline, CANCELLED);
                 Err(Gone)
             }
             Err(Fault::Deadline) => Ok(self.out_of_time(&started, backend)),
             Err(Fault::TooLong) => {
-                self.journal
-                    .end(&started, backend, Reason::InvalidOutput, OK);
+                self.journal.end(&started, backend, Reason::InvalidOutput, OK);
                 let words = format!("the answer is longer than {max_bytes} bytes");
                 self.failure = Some(Status::new(RESOURCE_EXHAUSTED, words.clone()).into());
                 if self.route.prediction.is_none() {
                     self.state.miss(Reason::InvalidOutput, RESOURCE_EXHAUSTED);
                 } else {
-                    self.state
-                        .judge(self.request, Err(&InvalidOutput(words.into())));
+                    self.state.judge(self.request, Err(&InvalidOutput(words.into())));
                 }
                 Ok(None)
             }
@@ -198,13 +153,7 @@ impl Decide<'_, '_, '_> {
         }
     }
 
-    fn miss(
-        &mut self,
-        started: &Started,
-        backend: BackendIx,
-        reason: Reason,
-        status: Status,
-    ) -> Option<Final> {
+    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) -> Option<Final> {
         self.journal.end(started, backend, reason, status.code);
         self.state.miss(reason, status.code);
         self.failure = Some(status.into());
@@ -216,8 +165,7 @@ impl Decide<'_, '_, '_> {
         let name = &self.call.plan.policy().backend(backend).name;
         let status = Status::new(DEADLINE_EXCEEDED, format!("{name} did not answer in time"));
         if self.left() == Some(Duration::ZERO) {
-            self.journal
-                .end(started, backend, Reason::Deadline, DEADLINE_EXCEEDED);
+            self.journal.end(started, backend, Reason::Deadline, DEADLINE_EXCEEDED);
             self.state.abort(Reason::Deadline, DEADLINE_EXCEEDED);
             self.failure = Some(status.into());
             return None;
@@ -228,16 +176,9 @@ impl Decide<'_, '_, '_> {
     /// A backend's failing status: a miss, or the caller's own affair.
     fn failed(&mut self, started: &Started, backend: BackendIx, answer: Answer) -> Option<Final> {
         let code = answer.status.code;
-        let reason = if code == DEADLINE_EXCEEDED {
-            Reason::Deadline
-        } else {
-            Reason::BackendError
-        };
+        let reason = if code == DEADLINE_EXCEEDED { Reason::Deadline } else { Reason::BackendError };
         self.journal.end(started, backend, reason, code);
-        self.failure = Some(Failure {
-            status: answer.status,
-            trailers: answer.trailers,
-        });
+        self.failure = Some(Failure { status: answer.status, trailers: answer.trailers });
         if policy::status::is_miss(code) {
             self.state.miss(reason, code);
             return None;
@@ -249,12 +190,7 @@ impl Decide<'_, '_, '_> {
     /// Reads the prediction and asks the policy whether it is good enough.
     fn judge(&mut self, backend: BackendIx, answer: Answer) -> Option<Final> {
         let limits = self.call.plan.policy().limits();
-        let message = Message::read(
-            answer.framed.clone(),
-            true,
-            &answer.headers,
-            limits.answer_bytes,
-        );
+        let message = Message::read(answer.framed.clone(), true, &answer.headers, limits.answer_bytes);
         let message = message.map_err(|status| InvalidOutput(status.message.into_owned().into()));
         let mut scratch = self.call.worker.predictions.borrow_mut();
         let read = message.and_then(|message| {
@@ -269,11 +205,7 @@ impl Decide<'_, '_, '_> {
         };
         drop(scratch);
         match (judgement, message) {
-            (Judgement::Accept, Some(message)) => Some(Final::Answered {
-                backend,
-                answer,
-                message,
-            }),
+            (Judgement::Accept, Some(message)) => Some(Final::Answered { backend, answer, message }),
             // A route that reads no prediction accepts what it does not read.
             (Judgement::Accept, None) => {
                 let status = Status::new(status::INTERNAL, "the backend's answer has no message");
@@ -298,15 +230,12 @@ impl Decide<'_, '_, '_> {
         let mut plain = Vec::new();
         let written = match (&self.route.prediction, policy.backend(backend).as_static()) {
             (Some(spec), Some(answer)) => {
-                oip::static_answer(spec, answer, self.head, max_rows, &mut plain)
-                    .map_err(|fault| fault.to_string())
+                oip::static_answer(spec, answer, self.head, max_rows, &mut plain).map_err(|fault| fault.to_string())
             }
             _ => Err("the route has no prediction whose form a static answer could take".into()),
         };
         match written {
-            Ok(()) => Final::Static {
-                plain: plain.into(),
-            },
+            Ok(()) => Final::Static { plain: plain.into() },
             Err(words) => {
                 self.failure = Some(Status::new(INTERNAL, words).into());
                 self.state.abort(Reason::InvalidOutput, INTERNAL);

@@ -76,18 +76,14 @@ impl Alarm {
     /// What is left.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
-        self.at
-            .map(|at| at.saturating_duration_since(Instant::now()))
+        self.at.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else {
             return Poll::Pending;
         };
-        self.sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())))
-            .as_mut()
-            .poll(cx)
+        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into()))).as_mut().poll(cx)
     }
 }
 
@@ -197,17 +193,13 @@ async fn once(
     head: impl Fn(Option<Duration>) -> Request<()>,
     body: &mut Body<'_>,
 ) -> Result<Opened, (Fault, bool)> {
-    let lease = lease(upstream, caller, alarm)
-        .await
-        .map_err(|fault| (fault, false))?;
+    let lease = lease(upstream, caller, alarm).await.map_err(|fault| (fault, false))?;
     let empty = match body {
         Body::Stream(upload, _) => upload.is_ended() && upload.bytes() == 0,
         Body::Whole(frames) => frames.is_empty(),
     };
-    let (mut response, mut stream) = lease
-        .open(head(alarm.left()), empty)
-        .await
-        .map_err(|error| (Fault::Broken(error), true))?;
+    let (mut response, mut stream) =
+        lease.open(head(alarm.left()), empty).await.map_err(|error| (Fault::Broken(error), true))?;
     let mut sender = match body {
         _ if empty => Sender::sent(stream),
         Body::Stream(_, append) => Sender::new(stream, append.clone()),
@@ -233,11 +225,7 @@ async fn once(
     match answered {
         Ok(Ok(answer)) => {
             lease.heard();
-            Ok(Opened {
-                lease,
-                sender,
-                answer,
-            })
+            Ok(Opened { lease, sender, answer })
         }
         Ok(Err(Fault::Broken(error))) => {
             let untouched = unprocessed(&error);
@@ -254,11 +242,7 @@ async fn once(
     }
 }
 
-async fn lease(
-    upstream: &Upstream,
-    caller: &mut Caller,
-    alarm: &mut Alarm,
-) -> Result<Lease, Fault> {
+async fn lease(upstream: &Upstream, caller: &mut Caller, alarm: &mut Alarm) -> Result<Lease, Fault> {
     let mut leasing = std::pin::pin!(upstream.lease());
     match watched(caller, alarm, |_, cx| leasing.as_mut().poll(cx)).await? {
         Ok(lease) => Ok(lease),

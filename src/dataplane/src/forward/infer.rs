@@ -34,17 +34,10 @@ impl Plain<'_> {
             Err(None) => return Err(Gone),
             Err(Some(status)) => return self.refuse(caller, &upload, &status),
         };
-        let head = match Head::scan(
-            &message.plain,
-            message.whole || message.compressed,
-            limits.request_head_bytes,
-        ) {
+        let head = match Head::scan(&message.plain, message.whole || message.compressed, limits.request_head_bytes) {
             Ok(head) => head,
             Err(malformed) => {
-                let status = Status::new(
-                    INVALID_ARGUMENT,
-                    format!("no ModelInferRequest: {malformed}"),
-                );
+                let status = Status::new(INVALID_ARGUMENT, format!("no ModelInferRequest: {malformed}"));
                 return self.refuse(caller, &upload, &status);
             }
         };
@@ -53,12 +46,7 @@ impl Plain<'_> {
             return self.unknown_model(caller, upload, head.model).await;
         };
         let route = policy.route_at(route_index);
-        let others = route
-            .chain
-            .iter()
-            .filter(|&&backend| policy.backend(backend).is_model())
-            .count()
-            > 1;
+        let others = route.chain.iter().filter(|&&backend| policy.backend(backend).is_model()).count() > 1;
         if !message.whole && !others && route.mirror.is_empty() && route.review.is_none() {
             upload.keep(RETRY_BYTES.min(limits.replay_bytes));
         }
@@ -73,10 +61,7 @@ impl Plain<'_> {
             metadata: &seen,
         };
         let journal = self.journal();
-        let until = earlier(
-            self.until,
-            route.deadline.map(|deadline| self.arrival.at + deadline),
-        );
+        let until = earlier(self.until, route.deadline.map(|deadline| self.arrival.at + deadline));
         let state = policy::Call::begin(Arc::clone(&policy), route_index, &request, journal.id);
         let mut decide = Decide {
             call: self,
@@ -102,30 +87,20 @@ impl Plain<'_> {
         limits: &Limits,
     ) -> Result<Message, Option<Status>> {
         let mut alarm = Alarm::new(self.until);
-        self.gather(caller, &mut alarm, upload, limits.buffer_bytes)
-            .await?;
+        self.gather(caller, &mut alarm, upload, limits.buffer_bytes).await?;
         let held = upload.joined();
         // What is compressed can only be read whole.
         let inflated = held.first() == Some(&1) && !upload.is_ended();
         let held = if inflated {
-            self.gather(caller, &mut alarm, upload, limits.replay_bytes)
-                .await?;
+            self.gather(caller, &mut alarm, upload, limits.replay_bytes).await?;
             upload.joined()
         } else {
             held
         };
-        let message = Message::read(
-            held,
-            upload.is_ended(),
-            &self.outbound.headers,
-            limits.replay_bytes,
-        )
-        .map_err(Some)?;
+        let message =
+            Message::read(held, upload.is_ended(), &self.outbound.headers, limits.replay_bytes).map_err(Some)?;
         if message.compressed && !message.whole {
-            let words = format!(
-                "a compressed message of more than {} bytes cannot be read",
-                limits.replay_bytes
-            );
+            let words = format!("a compressed message of more than {} bytes cannot be read", limits.replay_bytes);
             return Err(Some(Status::new(RESOURCE_EXHAUSTED, words)));
         }
         Ok(message)
@@ -152,21 +127,13 @@ impl Plain<'_> {
         }
         match gathered {
             Ok(Ok(())) => Ok(()),
-            Err(Fault::Deadline) => Err(Some(Status::new(
-                DEADLINE_EXCEEDED,
-                "the request did not come in time",
-            ))),
+            Err(Fault::Deadline) => Err(Some(Status::new(DEADLINE_EXCEEDED, "the request did not come in time"))),
             Ok(Err(Gone)) | Err(_) => Err(None),
         }
     }
 
     /// Ends a call that never met a route.
-    pub fn refuse(
-        &self,
-        caller: &mut Caller,
-        upload: &Upload,
-        status: &Status,
-    ) -> Result<(), Gone> {
+    pub fn refuse(&self, caller: &mut Caller, upload: &Upload, status: &Status) -> Result<(), Gone> {
         let mut journal = self.journal();
         journal.request_bytes = upload.bytes();
         caller.fail(status, HeaderMap::new())?;
@@ -175,12 +142,7 @@ impl Plain<'_> {
     }
 
     /// A model that no route names: the default backend may know it.
-    pub async fn unknown_model(
-        &self,
-        caller: &mut Caller,
-        upload: Upload,
-        model: &str,
-    ) -> Result<(), Gone> {
+    pub async fn unknown_model(&self, caller: &mut Caller, upload: Upload, model: &str) -> Result<(), Gone> {
         if let Some(backend) = self.plan.policy().default_backend() {
             return self.to(caller, upload, NONE_U16, backend, None, None).await;
         }

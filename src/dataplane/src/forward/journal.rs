@@ -51,39 +51,20 @@ impl Journal {
     #[must_use]
     pub fn new(arrival: Arrival, trace: Trace, method: Uri, waited: Duration) -> Self {
         let id = Worker::decision_id(arrival.unix_us);
-        Self {
-            id,
-            arrival,
-            trace,
-            method,
-            request_bytes: 0,
-            answer_bytes: 0,
-            waited,
-            attempts: SmallVec::new(),
-        }
+        Self { id, arrival, trace, method, request_bytes: 0, answer_bytes: 0, waited, attempts: SmallVec::new() }
     }
 
     /// An attempt begins.
     #[must_use]
     pub fn start(&self) -> Started {
-        Started {
-            at: Instant::now(),
-            span: fastrand::u64(1..),
-        }
+        Started { at: Instant::now(), span: fastrand::u64(1..) }
     }
 
     /// It has ended: the time until now was the backend's.
     pub fn end(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: u8) {
         let took = started.at.elapsed();
         self.waited += took;
-        self.attempts.push(Timed {
-            backend,
-            reason,
-            started: started.at,
-            took,
-            status,
-            span: started.span,
-        });
+        self.attempts.push(Timed { backend, reason, started: started.at, took, status, span: started.span });
     }
 
     /// The last attempt's reason turned out otherwise once its answer was read.
@@ -94,25 +75,10 @@ impl Journal {
     }
 
     /// Writes the rows of a call that no route decided.
-    pub fn write_plain(
-        self,
-        worker: &Worker,
-        plan: &Plan,
-        route: RouteIx,
-        backend: Option<BackendIx>,
-        status: u8,
-    ) {
-        let outcome = if status == 0 {
-            Outcome::Model
-        } else {
-            Outcome::Error
-        };
+    pub fn write_plain(self, worker: &Worker, plan: &Plan, route: RouteIx, backend: Option<BackendIx>, status: u8) {
+        let outcome = if status == 0 { Outcome::Model } else { Outcome::Error };
         let reason = self.attempts.last().map_or(Reason::Ok, |last| last.reason);
-        let reason = if status != 0 && reason == Reason::Ok {
-            Reason::BackendError
-        } else {
-            reason
-        };
+        let reason = if status != 0 && reason == Reason::Ok { Reason::BackendError } else { reason };
         let row = self.row(plan, status);
         let row = records::Record {
             route,
@@ -124,11 +90,7 @@ impl Journal {
         self.write(worker, 1, |batch| {
             let segment = batch.strings.intern("");
             let method = batch.strings.intern(self.method.path());
-            batch.records.push(&records::Record {
-                segment,
-                method,
-                ..row
-            });
+            batch.records.push(&records::Record { segment, method, ..row });
         });
     }
 
@@ -136,20 +98,15 @@ impl Journal {
     pub fn write_decision(&self, worker: &Worker, plan: &Plan, decision: &Decision) {
         let rows = decision.rows.len();
         let base = self.row(plan, decision.status);
-        let classes = plan
-            .policy()
-            .route_at(decision.route)
-            .prediction
-            .as_ref()
-            .map(|spec| &spec.classes[..]);
+        let classes = plan.policy().route_at(decision.route).prediction.as_ref().map(|spec| &spec.classes[..]);
         self.write(worker, rows, |batch| {
             let segment = batch.strings.intern(decision.segment.text());
             let method = batch.strings.intern(self.method.path());
             for (at, row) in decision.rows.iter().enumerate() {
                 let label = match &row.label {
-                    Some(Label::Class(class)) => classes
-                        .and_then(|all| all.get(usize::from(*class)))
-                        .map(|text| &**text),
+                    Some(Label::Class(class)) => {
+                        classes.and_then(|all| all.get(usize::from(*class))).map(|text| &**text)
+                    }
                     Some(Label::Text(text)) => Some(&**text),
                     None => None,
                 };

@@ -21,35 +21,18 @@ const USUAL_BYTES: usize = 384;
 
 const COUNT: usize = 7;
 const NAMES: [(HeaderName, &str); COUNT] = [
-    (
-        HeaderName::from_static("gateway-decision-id"),
-        "gateway_decision_id",
-    ),
-    (
-        HeaderName::from_static("gateway-outcome"),
-        "gateway_outcome",
-    ),
+    (HeaderName::from_static("gateway-decision-id"), "gateway_decision_id"),
+    (HeaderName::from_static("gateway-outcome"), "gateway_outcome"),
     (HeaderName::from_static("gateway-reason"), "gateway_reason"),
-    (
-        HeaderName::from_static("gateway-backend"),
-        "gateway_backend",
-    ),
+    (HeaderName::from_static("gateway-backend"), "gateway_backend"),
     (HeaderName::from_static("gateway-policy"), "gateway_policy"),
-    (
-        HeaderName::from_static("gateway-attempts"),
-        "gateway_attempts",
-    ),
-    (
-        HeaderName::from_static("gateway-receipt"),
-        "gateway_receipt",
-    ),
+    (HeaderName::from_static("gateway-attempts"), "gateway_attempts"),
+    (HeaderName::from_static("gateway-receipt"), "gateway_receipt"),
 ];
 
 /// Those whose values no two calls share.
-const UNIQUE: [HeaderName; 2] = [
-    HeaderName::from_static("gateway-decision-id"),
-    HeaderName::from_static("gateway-receipt"),
-];
+const UNIQUE: [HeaderName; 2] =
+    [HeaderName::from_static("gateway-decision-id"), HeaderName::from_static("gateway-receipt")];
 
 /// The marks of one decision.
 pub struct Marks {
@@ -72,11 +55,7 @@ impl Marks {
             }
         };
         let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
-        text.push_str(
-            uuid::Uuid::from_bytes(*id)
-                .hyphenated()
-                .encode_lower(&mut buffer),
-        );
+        text.push_str(uuid::Uuid::from_bytes(*id).hyphenated().encode_lower(&mut buffer));
         mark(&text);
         let by_row = (2..=SHOWN_ROWS).contains(&decision.rows.len());
         if by_row {
@@ -94,20 +73,10 @@ impl Marks {
                 policy::push_reason(policy, decision.route, row.reason, row.rule, &mut text);
             }
         } else {
-            policy::push_reason(
-                policy,
-                decision.route,
-                decision.reason,
-                decision.rule,
-                &mut text,
-            );
+            policy::push_reason(policy, decision.route, decision.reason, decision.rule, &mut text);
         }
         mark(&text);
-        text.push_str(
-            decision
-                .backend
-                .map_or("", |backend| &policy.backend(backend).name),
-        );
+        text.push_str(decision.backend.map_or("", |backend| &policy.backend(backend).name));
         mark(&text);
         let _ = write!(text, "{}", policy.version());
         mark(&text);
@@ -117,18 +86,14 @@ impl Marks {
         mark(&text);
         let mut start = 0;
         let ranges = ends.map(|end| std::mem::replace(&mut start, end)..end);
-        Self {
-            text: Bytes::from(text),
-            ranges,
-        }
+        Self { text: Bytes::from(text), ranges }
     }
 
     /// Adds the trailers.
     pub fn trailers(&self, headers: &mut HeaderMap) {
         for ((name, _), range) in NAMES.iter().zip(&self.ranges) {
             if !range.is_empty()
-                && let Ok(mut value) =
-                    HeaderValue::from_maybe_shared(self.text.slice(range.clone()))
+                && let Ok(mut value) = HeaderValue::from_maybe_shared(self.text.slice(range.clone()))
             {
                 // No other call will have this value: keep it out of the table by which headers are compressed.
                 value.set_sensitive(UNIQUE.contains(name));
@@ -140,10 +105,7 @@ impl Marks {
     /// Appends the response parameters to a `ModelInferResponse`.
     pub fn params(&self, out: &mut Vec<u8>) {
         for ((_, name), range) in NAMES.iter().zip(&self.ranges) {
-            if let (false, Ok(text)) = (
-                range.is_empty(),
-                std::str::from_utf8(&self.text[range.clone()]),
-            ) {
+            if let (false, Ok(text)) = (range.is_empty(), std::str::from_utf8(&self.text[range.clone()])) {
                 oip::append_param(name, Param::Text(text), out);
             }
         }
@@ -159,10 +121,7 @@ fn sign(snapshot: &Snapshot, id: &[u8; 16], decision: &Decision, text: &mut Stri
         return;
     }
     let route = snapshot.policy.route_at(decision.route);
-    let classes = route
-        .prediction
-        .as_ref()
-        .map_or(&[][..], |spec| &spec.classes);
+    let classes = route.prediction.as_ref().map_or(&[][..], |spec| &spec.classes);
     let class = |label: &policy::Label| match label {
         policy::Label::Class(class) => u8::try_from(*class).ok().filter(|&class| class < u8::MAX),
         policy::Label::Text(text) => {
@@ -187,9 +146,7 @@ fn sign(snapshot: &Snapshot, id: &[u8; 16], decision: &Decision, text: &mut Stri
         id: *id,
         policy: snapshot.policy.version(),
         route: &route.name,
-        backend: decision
-            .backend
-            .map_or("", |backend| &snapshot.policy.backend(backend).name),
+        backend: decision.backend.map_or("", |backend| &snapshot.policy.backend(backend).name),
         segment: decision.segment.text(),
         rows: &rows,
     };
@@ -209,13 +166,7 @@ pub fn explain(policy: &policy::Policy, decision: &Decision) -> HeaderValue {
     }
     for attempt in &decision.attempts {
         let _ = write!(words, "; {} ", policy.backend(attempt.backend).name);
-        policy::push_reason(
-            policy,
-            decision.route,
-            attempt.reason,
-            attempt.rule,
-            &mut words,
-        );
+        policy::push_reason(policy, decision.route, attempt.reason, attempt.rule, &mut words);
         if attempt.status != status::OK {
             let _ = write!(words, " ({})", status::name(attempt.status));
         }
@@ -235,12 +186,7 @@ pub fn explain(policy: &policy::Policy, decision: &Decision) -> HeaderValue {
             words.push_str(if flagged { " flagged" } else { " not flagged" });
         }
         if row.review_pi > 0.0 {
-            let _ = write!(
-                words,
-                " review {:.4}{}",
-                row.review_pi,
-                if row.sampled { " sampled" } else { "" }
-            );
+            let _ = write!(words, " review {:.4}{}", row.review_pi, if row.sampled { " sampled" } else { "" });
         }
     }
     for mirror in &decision.mirrors {

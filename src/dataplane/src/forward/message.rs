@@ -36,22 +36,13 @@ impl Message {
     ///
     /// # Errors
     /// Words for the caller: no message, more than one, a broken frame, one that inflates to more than `max_plain`.
-    pub fn read(
-        framed: Bytes,
-        ended: bool,
-        headers: &HeaderMap,
-        max_plain: usize,
-    ) -> Result<Self, Status> {
+    pub fn read(framed: Bytes, ended: bool, headers: &HeaderMap, max_plain: usize) -> Result<Self, Status> {
         let bad = |words: String| Status::new(INVALID_ARGUMENT, words);
         let head = frame::read_head(&framed, u32::MAX).map_err(|fault| bad(fault.to_string()))?;
         let head = head.ok_or_else(|| bad("the call has no message".into()))?;
         let end = HEAD_BYTES + head.len as usize;
         if ended && framed.len() < end {
-            return Err(bad(format!(
-                "the message ends after {} of {} bytes",
-                framed.len() - HEAD_BYTES,
-                head.len
-            )));
+            return Err(bad(format!("the message ends after {} of {} bytes", framed.len() - HEAD_BYTES, head.len)));
         }
         if framed.len() > end {
             return Err(bad("more than one message in a call that takes one".into()));
@@ -59,32 +50,16 @@ impl Message {
         let whole = framed.len() == end;
         let body = framed.slice(HEAD_BYTES..);
         if !head.compressed || !whole {
-            return Ok(Self {
-                framed,
-                plain: body,
-                compressed: head.compressed,
-                whole,
-            });
+            return Ok(Self { framed, plain: body, compressed: head.compressed, whole });
         }
-        let encoding = headers
-            .get(GRPC_ENCODING)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("identity");
+        let encoding = headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("identity");
         let mut plain = Vec::new();
         inflate(encoding, &body, max_plain, &mut plain).map_err(|fault| {
-            let code = if matches!(fault, InflateError::TooLong { .. }) {
-                RESOURCE_EXHAUSTED
-            } else {
-                INVALID_ARGUMENT
-            };
+            let code =
+                if matches!(fault, InflateError::TooLong { .. }) { RESOURCE_EXHAUSTED } else { INVALID_ARGUMENT };
             Status::new(code, fault.to_string())
         })?;
-        Ok(Self {
-            framed,
-            plain: plain.into(),
-            compressed: true,
-            whole,
-        })
+        Ok(Self { framed, plain: plain.into(), compressed: true, whole })
     }
 
     /// The frames of this whole message with bytes appended. A compressed one goes out inflated: the second value says so.

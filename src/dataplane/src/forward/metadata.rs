@@ -28,9 +28,7 @@ fn strip(headers: &mut HeaderMap, own: impl Fn(&HeaderName) -> bool) {
 
 /// A request's, as it came in: what others say in the gateway's name is dropped, but for what a caller may ask.
 pub fn admit(headers: &mut HeaderMap) {
-    strip(headers, |name| {
-        name.as_str().starts_with(OWN) && *name != UNIT && *name != EXPLAIN && *name != NO_REVIEW
-    });
+    strip(headers, |name| name.as_str().starts_with(OWN) && *name != UNIT && *name != EXPLAIN && *name != NO_REVIEW);
     // `content-length` is of the body as it came; what is appended would make it a lie.
     headers.remove(header::CONTENT_LENGTH);
     // `h2` lets no other value than this one in.
@@ -69,32 +67,16 @@ mod tests {
     #[test]
     fn what_is_the_gateways_own_is_dropped_and_the_rest_keeps_its_order() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("x-a", "1"),
-            ("gateway-outcome", "model"),
-            ("gateway-unit", "u"),
-            ("x-a", "2"),
-            ("x-b-bin", "AAE"),
-        ] {
+        for (name, value) in
+            [("x-a", "1"), ("gateway-outcome", "model"), ("gateway-unit", "u"), ("x-a", "2"), ("x-b-bin", "AAE")]
+        {
             headers.append(name, value.parse().unwrap());
         }
         admit(&mut headers);
-        let all: Vec<_> = headers
-            .iter()
-            .map(|(name, value)| format!("{name}={}", value.to_str().unwrap()))
-            .collect();
+        let all: Vec<_> = headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
         let mut sorted = all.clone();
         sorted.sort();
-        assert_eq!(
-            sorted,
-            [
-                "gateway-unit=u",
-                "te=trailers",
-                "x-a=1",
-                "x-a=2",
-                "x-b-bin=AAE"
-            ]
-        );
+        assert_eq!(sorted, ["gateway-unit=u", "te=trailers", "x-a=1", "x-a=2", "x-b-bin=AAE"]);
         let mine: Vec<_> = all.iter().filter(|pair| pair.starts_with("x-a")).collect();
         assert_eq!(mine, ["x-a=1", "x-a=2"]);
     }

@@ -45,11 +45,7 @@ use trace::Trace;
 use crate::wire::oip::method;
 
 /// Services that the control plane answers, by the beginning of their paths.
-const CONTROL: [&str; 3] = [
-    "/gateway.v1.",
-    "/grpc.health.v1.Health/",
-    "/grpc.reflection.",
-];
+const CONTROL: [&str; 3] = ["/gateway.v1.", "/grpc.health.v1.Health/", "/grpc.reflection."];
 
 /// Counts a call while it is under way.
 struct Under<'a>(&'a Gauges);
@@ -71,53 +67,27 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
 }
 
 async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
-    let Incoming {
-        head,
-        body,
-        mut caller,
-        arrival,
-    } = incoming;
+    let Incoming { head, body, mut caller, arrival } = incoming;
     if head.method != Method::POST {
         return caller.refuse(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let kind = head
-        .headers
-        .get(header::CONTENT_TYPE)
-        .map_or(&b""[..], |kind| kind.as_bytes());
+    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     if !kind.starts_with(b"application/grpc") {
         return caller.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
-    let until = match head
-        .headers
-        .get(deadline::GRPC_TIMEOUT)
-        .map(deadline::parse)
-    {
+    let until = match head.headers.get(deadline::GRPC_TIMEOUT).map(deadline::parse) {
         None => None,
         Some(Ok(timeout)) => Some(arrival.at + timeout),
         Some(Err(words)) => {
-            return caller.fail(
-                &Status::new(INVALID_ARGUMENT, words),
-                http::HeaderMap::new(),
-            );
+            return caller.fail(&Status::new(INVALID_ARGUMENT, words), http::HeaderMap::new());
         }
     };
     let plan = worker.plan();
     let trace = Trace::of(&head.headers, plan.policy().trace_share());
     let mut headers = head.headers;
     metadata::admit(&mut headers);
-    let outbound = Outbound {
-        uri: head.uri,
-        headers,
-        trace,
-    };
-    let call = plain::Plain {
-        worker,
-        plan,
-        outbound,
-        arrival,
-        until,
-        waited: Cell::default(),
-    };
+    let outbound = Outbound { uri: head.uri, headers, trace };
+    let call = plain::Plain { worker, plan, outbound, arrival, until, waited: Cell::default() };
     let path = call.outbound.uri.path();
     if CONTROL.iter().any(|prefix| path.starts_with(prefix)) {
         return Box::pin(call.control(&mut caller, body)).await;
@@ -133,10 +103,7 @@ async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
             return Box::pin(call.about_server(&mut caller, body, method)).await;
         }
     }
-    let route = call
-        .plan
-        .policy()
-        .route(path, None, &metadata::Seen(&call.outbound.headers));
+    let route = call.plan.policy().route(path, None, &metadata::Seen(&call.outbound.headers));
     match route {
         Some(route) => Box::pin(call.routed(&mut caller, body, route)).await,
         None => Box::pin(call.untouched(&mut caller, body)).await,

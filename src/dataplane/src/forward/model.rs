@@ -15,9 +15,7 @@ use super::exchange::{Alarm, Fault, watched};
 use super::message::{GRPC_ENCODING, address, frames};
 use super::metadata::Seen;
 use super::plain::Plain;
-use super::status::{
-    DEADLINE_EXCEEDED, GRPC_STATUS, INVALID_ARGUMENT, OK, Status, UNIMPLEMENTED, code_value,
-};
+use super::status::{DEADLINE_EXCEEDED, GRPC_STATUS, INVALID_ARGUMENT, OK, Status, UNIMPLEMENTED, code_value};
 use super::upload::Upload;
 use crate::policy::{BackendIx, Policy, RouteIx};
 use crate::records::NONE_U16;
@@ -27,13 +25,7 @@ use crate::wire::oip::{self, Head, ModelName, method};
 use crate::wire::proto::put_bytes;
 
 /// Methods of the service whose request names a model in field 1, beyond those that the protocol's first version has.
-const NAMED: [&str; 5] = [
-    "ModelReady",
-    "ModelMetadata",
-    "ModelConfig",
-    "ModelStatistics",
-    "ModelStreamInfer",
-];
+const NAMED: [&str; 5] = ["ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelStreamInfer"];
 /// `ModelConfigResponse.config`, and `name` in it.
 const CONFIG: u32 = 1;
 /// `ModelStreamInferResponse.infer_response`.
@@ -46,9 +38,7 @@ const SECOND: u32 = 2;
 /// The method's name within the Open Inference Protocol's service.
 #[must_use]
 pub fn oip_method(path: &str) -> Option<&str> {
-    path.strip_prefix('/')?
-        .strip_prefix(oip::SERVICE)?
-        .strip_prefix('/')
+    path.strip_prefix('/')?.strip_prefix(oip::SERVICE)?.strip_prefix('/')
 }
 
 /// Whether requests of this method name a model.
@@ -79,17 +69,9 @@ fn renamed(method: &str, name: &str) -> Vec<u8> {
 
 impl Plain<'_> {
     /// Serves a call whose request names a model.
-    pub async fn about_model(
-        &self,
-        caller: &mut Caller,
-        body: RecvStream,
-        method: &str,
-    ) -> Result<(), Gone> {
+    pub async fn about_model(&self, caller: &mut Caller, body: RecvStream, method: &str) -> Result<(), Gone> {
         let limits = self.plan.policy().limits();
-        let mut upload = Upload::new(
-            body,
-            limits.replay_bytes.min(limits.buffer_bytes + HEAD_BYTES),
-        );
+        let mut upload = Upload::new(body, limits.replay_bytes.min(limits.buffer_bytes + HEAD_BYTES));
         let mut alarm = Alarm::new(self.until);
         let wanted = HEAD_BYTES + limits.request_head_bytes;
         match watched(caller, &mut alarm, |_, cx| upload.poll_first(cx, wanted)).await {
@@ -101,11 +83,7 @@ impl Plain<'_> {
             Ok(Err(Gone)) | Err(_) => return Err(Gone),
         }
         let held = upload.joined();
-        let (name, version) = match self.named(
-            &held,
-            method == "ModelStreamInfer",
-            limits.request_head_bytes,
-        ) {
+        let (name, version) = match self.named(&held, method == "ModelStreamInfer", limits.request_head_bytes) {
             Ok(named) => named,
             Err(words) => {
                 return self.refuse(caller, &upload, &Status::new(INVALID_ARGUMENT, words));
@@ -123,25 +101,13 @@ impl Plain<'_> {
             return self.static_model(caller, &upload, route, method, &name);
         };
         let model = policy.backend(backend).as_model();
-        let up = model
-            .map(|model| address(model, &name, &version))
-            .filter(|up| !up.is_empty())
-            .map(Bytes::from);
-        let down = up
-            .as_ref()
-            .map(|_| renamed(method, &name))
-            .filter(|down| !down.is_empty())
-            .map(Bytes::from);
+        let up = model.map(|model| address(model, &name, &version)).filter(|up| !up.is_empty()).map(Bytes::from);
+        let down = up.as_ref().map(|_| renamed(method, &name)).filter(|down| !down.is_empty()).map(Bytes::from);
         self.to(caller, upload, route, backend, up, down).await
     }
 
     /// Name and version of the model that the first message is about.
-    fn named(
-        &self,
-        held: &Bytes,
-        infer: bool,
-        head_bytes: usize,
-    ) -> Result<(String, String), String> {
+    fn named(&self, held: &Bytes, infer: bool, head_bytes: usize) -> Result<(String, String), String> {
         let head = frame::read_head(held, u32::MAX).map_err(|fault| fault.to_string())?;
         let head = head.ok_or("the call has no message")?;
         let end = HEAD_BYTES + head.len as usize;
@@ -149,18 +115,9 @@ impl Plain<'_> {
         let body = &held[HEAD_BYTES..end.min(held.len())];
         let mut inflated = Vec::new();
         let body = if head.compressed {
-            let encoding = self
-                .outbound
-                .headers
-                .get(GRPC_ENCODING)
-                .and_then(|value| value.to_str().ok());
-            inflate(
-                encoding.unwrap_or("identity"),
-                body,
-                head_bytes,
-                &mut inflated,
-            )
-            .map_err(|fault| fault.to_string())?;
+            let encoding = self.outbound.headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok());
+            inflate(encoding.unwrap_or("identity"), body, head_bytes, &mut inflated)
+                .map_err(|fault| fault.to_string())?;
             &inflated[..]
         } else {
             body
@@ -187,8 +144,7 @@ impl Plain<'_> {
             ("ModelReady", _) => plain.extend_from_slice(oip::READY),
             ("ModelMetadata", Some(spec)) => oip::static_metadata(name, spec, &mut plain),
             _ => {
-                let words =
-                    format!("the route {name} has no model server that could answer {method}");
+                let words = format!("the route {name} has no model server that could answer {method}");
                 return self.refuse(caller, upload, &Status::new(UNIMPLEMENTED, words));
             }
         }
@@ -196,12 +152,7 @@ impl Plain<'_> {
     }
 
     /// Serves a call about the server: a model server answers it where there is one, else the gateway.
-    pub async fn about_server(
-        &self,
-        caller: &mut Caller,
-        body: RecvStream,
-        method: &str,
-    ) -> Result<(), Gone> {
+    pub async fn about_server(&self, caller: &mut Caller, body: RecvStream, method: &str) -> Result<(), Gone> {
         if let Some(backend) = spokesman(self.plan.policy()) {
             let limits = self.plan.policy().limits();
             let upload = Upload::new(body, limits.buffer_bytes);
@@ -221,24 +172,18 @@ impl Plain<'_> {
     }
 
     fn own_answer(&self, caller: &mut Caller, route: RouteIx, plain: Vec<u8>) -> Result<(), Gone> {
-        let kind = (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/grpc"),
-        );
+        let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         caller.open(grpc_head(HeaderMap::from_iter([kind])), false)?;
         for frame in frames(&plain.into(), &[]) {
             caller.data(frame, false)?;
         }
         caller.trailers(HeaderMap::from_iter([(GRPC_STATUS, code_value(OK))]))?;
-        self.journal()
-            .write_plain(self.worker, &self.plan, route, None, OK);
+        self.journal().write_plain(self.worker, &self.plan, route, None, OK);
         Ok(())
     }
 }
 
 /// Who speaks for the server: the default backend, else the first route's first model server.
 fn spokesman(policy: &Policy) -> Option<BackendIx> {
-    policy
-        .default_backend()
-        .or_else(|| policy.routes().first()?.first_model(policy))
+    policy.default_backend().or_else(|| policy.routes().first()?.first_model(policy))
 }

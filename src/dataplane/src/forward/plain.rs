@@ -47,18 +47,13 @@ impl Plain<'_> {
         };
         let mut upload = Upload::new(body, REPLAY_BYTES);
         let span = self.outbound.trace.span;
-        self.pass(caller, &mut upload, control, span, None, None)
-            .await
-            .map(|_| ())
+        self.pass(caller, &mut upload, control, span, None, None).await.map(|_| ())
     }
 
     /// Passes the call to the default backend, or refuses it.
     pub async fn untouched(&self, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
         let Some(backend) = self.plan.policy().default_backend() else {
-            let words = format!(
-                "no route for {} and no default_backend",
-                self.outbound.uri.path()
-            );
+            let words = format!("no route for {} and no default_backend", self.outbound.uri.path());
             let journal = self.journal();
             caller.fail(&Status::new(UNIMPLEMENTED, words), HeaderMap::new())?;
             journal.write_plain(self.worker, &self.plan, NONE_U16, None, UNIMPLEMENTED);
@@ -71,12 +66,7 @@ impl Plain<'_> {
     /// The call's book.
     #[must_use]
     pub fn journal(&self) -> Journal {
-        Journal::new(
-            self.arrival,
-            self.outbound.trace,
-            self.outbound.uri.clone(),
-            self.waited.get(),
-        )
+        Journal::new(self.arrival, self.outbound.trace, self.outbound.uri.clone(), self.waited.get())
     }
 
     /// Passes the call to one backend and records it. `up` and `down` are appended to each message.
@@ -90,15 +80,11 @@ impl Plain<'_> {
         down: Option<Bytes>,
     ) -> Result<(), Gone> {
         let mut journal = self.journal();
-        let (Some(upstream), Some(_place)) = (
-            self.plan.upstream(backend),
-            self.worker.occupy(&self.plan, backend),
-        ) else {
+        let (Some(upstream), Some(_place)) = (self.plan.upstream(backend), self.worker.occupy(&self.plan, backend))
+        else {
             let name = &self.plan.policy().backend(backend).name;
-            let status = Status::new(
-                RESOURCE_EXHAUSTED,
-                format!("{name} has all the calls under way that it may have"),
-            );
+            let status =
+                Status::new(RESOURCE_EXHAUSTED, format!("{name} has all the calls under way that it may have"));
             let started = journal.start();
             journal.end(&started, backend, Reason::Overload, status.code);
             caller.fail(&status, HeaderMap::new())?;
@@ -106,15 +92,9 @@ impl Plain<'_> {
             return Ok(());
         };
         let started = journal.start();
-        let ended = self
-            .pass(caller, &mut upload, upstream, started.span, up, down)
-            .await;
+        let ended = self.pass(caller, &mut upload, upstream, started.span, up, down).await;
         let status = ended.map_or(1, |ended| ended.status);
-        let reason = if status == 0 {
-            Reason::Ok
-        } else {
-            Reason::BackendError
-        };
+        let reason = if status == 0 { Reason::Ok } else { Reason::BackendError };
         journal.end(&started, backend, reason, status);
         journal.request_bytes = upload.bytes();
         journal.answer_bytes = ended.map_or(0, |ended| ended.answer_bytes);
@@ -133,30 +113,14 @@ impl Plain<'_> {
     ) -> Result<Ended, Gone> {
         let mut alarm = Alarm::new(self.until);
         let head = |left| self.outbound.head(left, span);
-        let opened = open(
-            self.worker,
-            upstream,
-            caller,
-            &mut alarm,
-            head,
-            Body::Stream(upload, up),
-        )
-        .await;
+        let opened = open(self.worker, upstream, caller, &mut alarm, head, Body::Stream(upload, up)).await;
         match opened {
-            Ok(opened) => {
-                relay(caller, &mut alarm, upload, opened, down, |_| {
-                    HeaderMap::new()
-                })
-                .await
-            }
+            Ok(opened) => relay(caller, &mut alarm, upload, opened, down, |_| HeaderMap::new()).await,
             Err(Fault::Gone) => Err(Gone),
             Err(fault) => {
                 let status = status_of(&fault);
                 caller.fail(&status, HeaderMap::new())?;
-                Ok(Ended {
-                    status: status.code,
-                    answer_bytes: 0,
-                })
+                Ok(Ended { status: status.code, answer_bytes: 0 })
             }
         }
     }

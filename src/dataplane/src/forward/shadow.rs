@@ -48,10 +48,7 @@ pub fn send(call: &Decide<'_, '_, '_>, decision: &Decision, position: usize) {
     let Some(mirror) = call.route.mirror.get(position) else {
         return;
     };
-    let (Some(model), Some(_)) = (
-        plan.policy().backend(mirror.to).as_model(),
-        plan.shadow(mirror.to),
-    ) else {
+    let (Some(model), Some(_)) = (plan.policy().backend(mirror.to).as_model(), plan.shadow(mirror.to)) else {
         return;
     };
     let suffix = address(model, call.head.model, call.head.version);
@@ -82,11 +79,7 @@ pub fn send(call: &Decide<'_, '_, '_>, decision: &Decision, position: usize) {
     let copy = Copy {
         worker,
         plan: Rc::clone(plan),
-        outbound: Outbound {
-            uri: call.call.outbound.uri.clone(),
-            headers,
-            trace: call.call.outbound.trace,
-        },
+        outbound: Outbound { uri: call.call.outbound.uri.clone(), headers, trace: call.call.outbound.trace },
         frames,
         timeout: mirror.timeout,
         route: decision.route,
@@ -94,11 +87,7 @@ pub fn send(call: &Decide<'_, '_, '_>, decision: &Decision, position: usize) {
         to: mirror.to,
         id: call.journal.id,
         time: call.journal.arrival,
-        rows: decision
-            .rows
-            .iter()
-            .map(|row| (row.label.clone(), row.score))
-            .collect(),
+        rows: decision.rows.iter().map(|row| (row.label.clone(), row.score)).collect(),
         _ticket: ticket,
     };
     tokio::task::spawn_local(copy.run());
@@ -109,9 +98,7 @@ fn appended(chunks: Vec<Bytes>, suffix: Vec<u8>) -> Frames {
         return chunks.into();
     }
     let (mut append, mut out) = (Append::new(suffix.into()), VecDeque::new());
-    chunks
-        .into_iter()
-        .for_each(|chunk| append.feed(chunk, &mut out));
+    chunks.into_iter().for_each(|chunk| append.feed(chunk, &mut out));
     out.into_iter().collect()
 }
 
@@ -156,10 +143,7 @@ impl Copy {
                 return;
             }
             for ((reading, (label, score)), row) in readings.iter().zip(&self.rows).zip(0_u32..) {
-                let compared = compare(
-                    (label.as_ref(), *score),
-                    (reading.label.as_ref(), reading.score),
-                );
+                let compared = compare((label.as_ref(), *score), (reading.label.as_ref(), reading.score));
                 batch.mirrors.push(&records::Mirror {
                     agree: compared.agree,
                     difference: compared.difference,
@@ -180,16 +164,7 @@ impl Copy {
         let limits = self.plan.policy().limits();
         let mut nobody = Caller::nobody();
         let body = AskBody::Whole(&self.frames);
-        let answer = ask(
-            &self.worker,
-            upstream,
-            &mut nobody,
-            &mut alarm,
-            head,
-            body,
-            limits.answer_bytes,
-        )
-        .await?;
+        let answer = ask(&self.worker, upstream, &mut nobody, &mut alarm, head, body, limits.answer_bytes).await?;
         let route = self.plan.policy().route_at(self.route);
         let Some(spec) = &route.prediction else {
             return Ok(Vec::new());
@@ -206,12 +181,7 @@ impl Copy {
         let mut scratch = self.worker.predictions.borrow_mut();
         oip::read(spec, &message.plain, limits.max_rows, &mut scratch)
             .map_err(|invalid| unread(invalid.to_string()))?;
-        let measure = route
-            .confidence
-            .as_ref()
-            .map(|confidence| confidence.measure);
-        Ok((0..scratch.rows)
-            .map(|row| Reading::of_row(spec, measure, false, &scratch, row))
-            .collect())
+        let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
+        Ok((0..scratch.rows).map(|row| Reading::of_row(spec, measure, false, &scratch, row)).collect())
     }
 }

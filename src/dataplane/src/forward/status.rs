@@ -9,8 +9,7 @@ use std::fmt::Write as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use crate::policy::status::{
-    CANCELLED, DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, OK, RESOURCE_EXHAUSTED, UNAVAILABLE,
-    UNIMPLEMENTED, UNKNOWN,
+    CANCELLED, DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN,
 };
 
 /// The caller's message is at fault.
@@ -21,9 +20,7 @@ pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// `grpc-message`.
 pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-const CODES: [&str; 17] = [
-    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
-];
+const CODES: [&str; 17] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"];
 
 /// A status and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +34,7 @@ pub struct Status {
 impl Status {
     /// A status with words.
     pub fn new(code: u8, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     /// Writes both headers.
@@ -56,14 +50,8 @@ impl Status {
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Option<Self> {
         let code = read_code(headers)?;
-        let message = headers
-            .get(GRPC_MESSAGE)
-            .map(|value| decode(value.as_bytes()))
-            .unwrap_or_default();
-        Some(Self {
-            code,
-            message: Cow::Owned(message),
-        })
+        let message = headers.get(GRPC_MESSAGE).map(|value| decode(value.as_bytes())).unwrap_or_default();
+        Some(Self { code, message: Cow::Owned(message) })
     }
 
     /// The status of an answer that is not gRPC at all.
@@ -77,13 +65,7 @@ impl Status {
             429 | 502 | 503 | 504 => UNAVAILABLE,
             _ => UNKNOWN,
         };
-        Self::new(
-            code,
-            format!(
-                "the backend answered HTTP {}, which is not gRPC",
-                status.as_u16()
-            ),
-        )
+        Self::new(code, format!("the backend answered HTTP {}, which is not gRPC", status.as_u16()))
     }
 }
 
@@ -115,18 +97,14 @@ pub fn message_value(message: &str) -> HeaderValue {
             let _ = write!(text, "%{byte:02X}");
         }
     }
-    HeaderValue::from_str(&text)
-        .unwrap_or_else(|_| HeaderValue::from_static("the message could not be shown"))
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("the message could not be shown"))
 }
 
 fn decode(encoded: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded;
     while let Some((&first, after)) = rest.split_first() {
-        let hex = (first == b'%')
-            .then(|| after.get(..2))
-            .flatten()
-            .and_then(|hex| std::str::from_utf8(hex).ok());
+        let hex = (first == b'%').then(|| after.get(..2)).flatten().and_then(|hex| std::str::from_utf8(hex).ok());
         match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);

@@ -15,8 +15,7 @@ use super::caller::{Caller, Gone, grpc_head};
 use super::exchange::{Alarm, Fault, Opened, watched};
 use super::metadata;
 use super::status::{
-    self, CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, INTERNAL, RESOURCE_EXHAUSTED, Status,
-    UNAVAILABLE,
+    self, CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, INTERNAL, RESOURCE_EXHAUSTED, Status, UNAVAILABLE,
 };
 use super::upload::{Stopped, Upload};
 
@@ -61,12 +60,8 @@ pub fn not_grpc(status: StatusCode, headers: &HeaderMap) -> Option<Status> {
         return Some(Status::from_http(status));
     }
     let kind = headers.get(header::CONTENT_TYPE)?;
-    (!kind.as_bytes().starts_with(b"application/grpc")).then(|| {
-        Status::new(
-            status::UNKNOWN,
-            "the backend's answer has another content-type than application/grpc",
-        )
-    })
+    (!kind.as_bytes().starts_with(b"application/grpc"))
+        .then(|| Status::new(status::UNKNOWN, "the backend's answer has another content-type than application/grpc"))
 }
 
 /// The trailers of a stream that ended without a `grpc-status`.
@@ -85,11 +80,7 @@ struct Download {
 
 impl Download {
     /// Ready with the trailers when all was handed to the caller.
-    fn poll(
-        &mut self,
-        caller: &mut Caller,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<HeaderMap>, Fault>> {
+    fn poll(&mut self, caller: &mut Caller, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, Fault>> {
         loop {
             if let Some(piece) = self.out.front_mut() {
                 let room = ready!(caller.poll_room(cx, piece.len()))?;
@@ -99,10 +90,7 @@ impl Download {
                 }
                 caller.data(part, false)?;
             } else {
-                let _ = self
-                    .from
-                    .flow_control()
-                    .release_capacity(std::mem::take(&mut self.unreleased));
+                let _ = self.from.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
                 match ready!(self.from.poll_data(cx)) {
                     Some(Ok(chunk)) => {
                         self.unreleased = chunk.len();
@@ -134,19 +122,12 @@ pub async fn relay(
     append: Option<Bytes>,
     extra: impl FnOnce(u8) -> HeaderMap,
 ) -> Result<Ended, Gone> {
-    let Opened {
-        lease,
-        mut sender,
-        answer,
-    } = opened;
+    let Opened { lease, mut sender, answer } = opened;
     let (mut head, from) = answer.into_parts();
     metadata::answer(&mut head.headers);
     if let Some(status) = not_grpc(head.status, &head.headers) {
         caller.fail(&status, extra(status.code))?;
-        return Ok(Ended {
-            status: status.code,
-            answer_bytes: 0,
-        });
+        return Ok(Ended { status: status.code, answer_bytes: 0 });
     }
     if from.is_end_stream() {
         let mut headers = head.headers;
@@ -156,19 +137,10 @@ pub async fn relay(
         });
         headers.extend(extra(code));
         caller.open(grpc_head(headers), true)?;
-        return Ok(Ended {
-            status: code,
-            answer_bytes: 0,
-        });
+        return Ok(Ended { status: code, answer_bytes: 0 });
     }
     caller.open(grpc_head(head.headers), false)?;
-    let mut down = Download {
-        from,
-        append: append.map(Append::new),
-        out: VecDeque::new(),
-        unreleased: 0,
-        bytes: 0,
-    };
+    let mut down = Download { from, append: append.map(Append::new), out: VecDeque::new(), unreleased: 0, bytes: 0 };
     let ended = watched(caller, alarm, |caller, cx| {
         if !sender.is_done()
             && let Poll::Ready(Err(Stopped::Gone)) = upload.poll_send(cx, &mut sender)
@@ -188,17 +160,11 @@ pub async fn relay(
             });
             trailers.extend(extra(code));
             caller.trailers(trailers)?;
-            Ok(Ended {
-                status: code,
-                answer_bytes,
-            })
+            Ok(Ended { status: code, answer_bytes })
         }
         Ok(None) => {
             caller.fail(&missing_status(), extra(INTERNAL))?;
-            Ok(Ended {
-                status: INTERNAL,
-                answer_bytes,
-            })
+            Ok(Ended { status: INTERNAL, answer_bytes })
         }
         Err(Fault::Gone) => Err(Gone),
         Err(fault) => {
@@ -207,10 +173,7 @@ pub async fn relay(
             }
             let status = status_of(&fault);
             caller.fail(&status, extra(status.code))?;
-            Ok(Ended {
-                status: status.code,
-                answer_bytes,
-            })
+            Ok(Ended { status: status.code, answer_bytes })
         }
     }
 }

@@ -25,21 +25,15 @@ pub struct Trace {
 }
 
 fn hex<T>(text: &str, digits: usize, read: impl Fn(&str) -> Option<T>) -> Option<T> {
-    let lower = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    (text.len() == digits && lower)
-        .then(|| read(text))
-        .flatten()
+    let lower = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    (text.len() == digits && lower).then(|| read(text)).flatten()
 }
 
 fn parse(value: &HeaderValue) -> Option<(u128, u64, u8)> {
     let text = value.to_str().ok()?;
     let mut parts = text.split('-');
     let version = hex(parts.next()?, 2, |text| u8::from_str_radix(text, 16).ok())?;
-    let id = hex(parts.next()?, 32, |text| {
-        u128::from_str_radix(text, 16).ok()
-    })?;
+    let id = hex(parts.next()?, 32, |text| u128::from_str_radix(text, 16).ok())?;
     let parent = hex(parts.next()?, 16, |text| u64::from_str_radix(text, 16).ok())?;
     let flags = hex(parts.next()?, 2, |text| u8::from_str_radix(text, 16).ok())?;
     let whole = version != 0xff && (version > 0 || parts.next().is_none());
@@ -52,36 +46,20 @@ impl Trace {
     pub fn of(headers: &HeaderMap, share: f64) -> Self {
         let span = fastrand::u64(1..);
         if let Some((id, parent, flags)) = headers.get(TRACEPARENT).and_then(parse) {
-            return Self {
-                id,
-                span,
-                parent,
-                sampled: flags & SAMPLED != 0,
-            };
+            return Self { id, span, parent, sampled: flags & SAMPLED != 0 };
         }
         let id = fastrand::u128(1..);
         #[allow(clippy::cast_precision_loss)] // 53 bits of a hash are a fine share
         let drawn = xxh3_64_with_seed(&id.to_le_bytes(), 0) as f64 / u64::MAX as f64;
-        Self {
-            id,
-            span,
-            parent: 0,
-            sampled: drawn < share,
-        }
+        Self { id, span, parent: 0, sampled: drawn < share }
     }
 
     /// What a backend is told, with the attempt's span as its parent.
     #[must_use]
     pub fn header(&self, span: u64) -> HeaderValue {
         let mut text = String::with_capacity(55);
-        let _ = write!(
-            text,
-            "00-{:032x}-{span:016x}-{:02x}",
-            self.id,
-            u8::from(self.sampled)
-        );
-        let mut value =
-            HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        let _ = write!(text, "00-{:032x}-{span:016x}-{:02x}", self.id, u8::from(self.sampled));
+        let mut value = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
         // No other attempt will have this value: keep it out of the table by which headers are compressed.
         value.set_sensitive(true);
         value
@@ -103,10 +81,7 @@ mod tests {
     fn the_callers_trace_is_carried_on() {
         let trace = of("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         assert_eq!((trace.parent, trace.sampled), (0xb7ad_6b71_6920_3331, true));
-        assert_eq!(
-            trace.header(7),
-            "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01"
-        );
+        assert_eq!(trace.header(7), "00-0af7651916cd43dd8448eb211c80319c-0000000000000007-01");
     }
 
     #[test]

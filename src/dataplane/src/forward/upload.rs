@@ -50,25 +50,13 @@ impl Sender {
     /// Begins at the first chunk.
     #[must_use]
     pub fn new(stream: SendStream<Bytes>, append: Option<Bytes>) -> Self {
-        Self {
-            stream,
-            append: append.map(Append::new),
-            next: 0,
-            out: VecDeque::new(),
-            done: false,
-        }
+        Self { stream, append: append.map(Append::new), next: 0, out: VecDeque::new(), done: false }
     }
 
     /// For an upload that was sent in one piece.
     #[must_use]
     pub fn sent(stream: SendStream<Bytes>) -> Self {
-        Self {
-            stream,
-            append: None,
-            next: 0,
-            out: VecDeque::new(),
-            done: true,
-        }
+        Self { stream, append: None, next: 0, out: VecDeque::new(), done: true }
     }
 
     /// Whether all was handed over, or the backend wants no more.
@@ -83,16 +71,7 @@ impl Upload {
     #[must_use]
     pub fn new(from: RecvStream, keep_bytes: usize) -> Self {
         let ended = from.is_end_stream();
-        Self {
-            from,
-            kept: VecDeque::new(),
-            first: 0,
-            kept_bytes: 0,
-            keep_bytes,
-            released: 0,
-            total: 0,
-            ended,
-        }
+        Self { from, kept: VecDeque::new(), first: 0, kept_bytes: 0, keep_bytes, released: 0, total: 0, ended }
     }
 
     /// Whether the caller has sent all.
@@ -116,8 +95,7 @@ impl Upload {
     /// What is kept from the start on, if it is: reference counts, no bytes.
     #[must_use]
     pub fn chunks(&self) -> Option<Vec<Bytes>> {
-        self.is_replayable()
-            .then(|| self.kept.iter().cloned().collect())
+        self.is_replayable().then(|| self.kept.iter().cloned().collect())
     }
 
     /// All that is kept, in one piece: without a copy when it is one chunk.
@@ -128,9 +106,7 @@ impl Upload {
             1 => self.kept[0].clone(),
             _ => {
                 let mut joined = BytesMut::with_capacity(self.kept_bytes);
-                self.kept
-                    .iter()
-                    .for_each(|chunk| joined.extend_from_slice(chunk));
+                self.kept.iter().for_each(|chunk| joined.extend_from_slice(chunk));
                 joined.freeze()
             }
         }
@@ -192,22 +168,14 @@ impl Upload {
 
     fn release(&mut self, through: usize) {
         while self.released < through {
-            let len = self
-                .released
-                .checked_sub(self.first)
-                .and_then(|at| self.kept.get(at))
-                .map_or(0, Bytes::len);
+            let len = self.released.checked_sub(self.first).and_then(|at| self.kept.get(at)).map_or(0, Bytes::len);
             let _ = self.from.flow_control().release_capacity(len);
             self.released += 1;
         }
     }
 
     /// Sends what there is, and reads on. Ready when all was sent.
-    pub fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        to: &mut Sender,
-    ) -> Poll<Result<(), Stopped>> {
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, to: &mut Sender) -> Poll<Result<(), Stopped>> {
         loop {
             if to.done {
                 return Poll::Ready(Ok(()));

@@ -90,10 +90,7 @@ impl Lease {
     /// No more streams on this connection: it was told to go away.
     pub fn retire(&self) {
         self.link.spent.set(true);
-        self.endpoint
-            .links
-            .borrow_mut()
-            .retain(|link| !Rc::ptr_eq(link, &self.link));
+        self.endpoint.links.borrow_mut().retain(|link| !Rc::ptr_eq(link, &self.link));
     }
 
     /// The call ran out of time; whether anything came back tells a slow peer from a vanished one.
@@ -112,17 +109,11 @@ impl Lease {
 
 impl Endpoint {
     fn resting(&self) -> bool {
-        self.rest_until
-            .get()
-            .is_some_and(|until| until > Instant::now())
+        self.rest_until.get().is_some_and(|until| until > Instant::now())
     }
 
     fn active(&self) -> usize {
-        self.links
-            .borrow()
-            .iter()
-            .map(|link| link.active.get())
-            .sum()
+        self.links.borrow().iter().map(|link| link.active.get()).sum()
     }
 
     /// A free place on the connection with the fewest calls.
@@ -134,10 +125,7 @@ impl Endpoint {
             return None;
         }
         link.active.set(link.active.get() + 1);
-        Some(Lease {
-            link: Rc::clone(link),
-            endpoint: Rc::clone(self),
-        })
+        Some(Lease { link: Rc::clone(link), endpoint: Rc::clone(self) })
     }
 
     /// Opens one more connection in the background, unless one is being opened or there are enough.
@@ -183,9 +171,7 @@ impl Endpoint {
 
     fn rest(&self, fault: String) {
         let failures = self.failures.get();
-        let pause = BACKOFF_FIRST
-            .saturating_mul(1 << failures.min(10))
-            .min(BACKOFF_LAST);
+        let pause = BACKOFF_FIRST.saturating_mul(1 << failures.min(10)).min(BACKOFF_LAST);
         // A fifth of jitter, so that workers and sidecars do not come back in step.
         let pause = pause.mul_f64(0.9 + 0.2 * fastrand::f64());
         self.failures.set(failures.saturating_add(1));
@@ -212,10 +198,7 @@ impl Upstream {
                 })
             })
             .collect();
-        Self {
-            endpoints,
-            connect_timeout,
-        }
+        Self { endpoints, connect_timeout }
     }
 
     fn choose(&self) -> Option<&Rc<Endpoint>> {
@@ -226,11 +209,7 @@ impl Upstream {
                 let first = fastrand::usize(..all.len());
                 let second = (first + 1 + fastrand::usize(..all.len() - 1)) % all.len();
                 let better = |a: usize, b: usize| {
-                    if all[a].active() <= all[b].active() {
-                        a
-                    } else {
-                        b
-                    }
+                    if all[a].active() <= all[b].active() { a } else { b }
                 };
                 let picked = match (all[first].resting(), all[second].resting()) {
                     (false, true) => first,
@@ -265,15 +244,9 @@ impl Upstream {
                 changed.await;
             }
         }
-        let resting = self
-            .endpoints
-            .iter()
-            .find(|endpoint| endpoint.failures.get() > 0);
-        let words =
-            resting.map(|endpoint| format!("{}: {}", endpoint.address, endpoint.fault.borrow()));
-        Err(Unreachable(
-            words.unwrap_or_else(|| "no endpoint can be reached".into()),
-        ))
+        let resting = self.endpoints.iter().find(|endpoint| endpoint.failures.get() > 0);
+        let words = resting.map(|endpoint| format!("{}: {}", endpoint.address, endpoint.fault.borrow()));
+        Err(Unreachable(words.unwrap_or_else(|| "no endpoint can be reached".into())))
     }
 }
 
@@ -281,11 +254,7 @@ fn weaken<T>(strong: Rc<T>) -> Weak<T> {
     Rc::downgrade(&strong)
 }
 
-type Dialled = (
-    SendRequest<Bytes>,
-    Connection<Corked<Socket>, Bytes>,
-    Cork<Socket>,
-);
+type Dialled = (SendRequest<Bytes>, Connection<Corked<Socket>, Bytes>, Cork<Socket>);
 
 async fn connect(address: &Address) -> io::Result<Dialled> {
     let socket = address.connect().await?;
@@ -293,10 +262,7 @@ async fn connect(address: &Address) -> io::Result<Dialled> {
         let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
     }
     let (cork, corked) = cork::cork(socket);
-    let (send, connection) = cork
-        .run(limits::client().handshake(corked))
-        .await?
-        .map_err(io::Error::other)?;
+    let (send, connection) = cork.run(limits::client().handshake(corked)).await?.map_err(io::Error::other)?;
     Ok((send, connection, cork))
 }
 

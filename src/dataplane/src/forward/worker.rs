@@ -36,33 +36,18 @@ impl Snapshot {
     #[must_use]
     pub fn new(policy: Arc<Policy>, before: Option<&Snapshot>) -> Self {
         let known: HashMap<&str, &Arc<AtomicU32>> = before
-            .map(|before| {
-                before
-                    .policy
-                    .backends()
-                    .iter()
-                    .map(|known| &*known.name)
-                    .zip(&before.in_flight)
-                    .collect()
-            })
+            .map(|before| before.policy.backends().iter().map(|known| &*known.name).zip(&before.in_flight).collect())
             .unwrap_or_default();
-        let in_flight = policy.backends().iter().map(|backend| {
-            known
-                .get(&*backend.name)
-                .map_or_else(Arc::default, |&count| Arc::clone(count))
-        });
+        let in_flight = policy
+            .backends()
+            .iter()
+            .map(|backend| known.get(&*backend.name).map_or_else(Arc::default, |&count| Arc::clone(count)));
         let in_flight = in_flight.collect();
         let gauge = |route: &str, to: &str| {
             let before = before?;
-            let at = before
-                .policy
-                .routes()
-                .iter()
-                .position(|known| &*known.name == route)?;
+            let at = before.policy.routes().iter().position(|known| &*known.name == route)?;
             let mirrors = &before.policy.routes()[at].mirror;
-            let position = mirrors
-                .iter()
-                .position(|known| &*before.policy.backend(known.to).name == to)?;
+            let position = mirrors.iter().position(|known| &*before.policy.backend(known.to).name == to)?;
             Some(Arc::clone(&before.shadows[at][position]))
         };
         let shadows = policy.routes().iter().map(|route| {
@@ -74,12 +59,7 @@ impl Snapshot {
         let shadows = shadows.collect();
         let keys = policy.receipt_keys();
         let signer = (!keys.is_empty()).then(|| Signer::new(keys));
-        Self {
-            policy,
-            signer,
-            in_flight,
-            shadows,
-        }
+        Self { policy, signer, in_flight, shadows }
     }
 }
 
@@ -156,10 +136,8 @@ impl Worker {
     /// A worker without connections.
     #[must_use]
     pub fn new(shared: Arc<Shared>, gauges: Arc<Gauges>, sink: Arc<Sink>) -> Rc<Self> {
-        let control = shared
-            .control
-            .clone()
-            .map(|address| Rc::new(Upstream::new(vec![address], CONTROL_CONNECT_TIMEOUT)));
+        let control =
+            shared.control.clone().map(|address| Rc::new(Upstream::new(vec![address], CONTROL_CONNECT_TIMEOUT)));
         Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             shared,
@@ -189,11 +167,8 @@ impl Worker {
         let before = self.plan.borrow();
         let mut pools = Pools::new();
         if let Some(before) = &*before {
-            for (backend, (upstream, shadow)) in before
-                .policy()
-                .backends()
-                .iter()
-                .zip(before.upstreams.iter().zip(&before.shadows))
+            for (backend, (upstream, shadow)) in
+                before.policy().backends().iter().zip(before.upstreams.iter().zip(&before.shadows))
             {
                 let Some(key) = backend.as_model().map(key) else {
                     continue;
@@ -208,19 +183,13 @@ impl Worker {
         let mut of = |backend: &crate::policy::Backend, is_shadow: bool| {
             let (addresses, timeout) = key(backend.as_model()?);
             let pool = pools.entry((addresses.clone(), timeout, is_shadow));
-            Some(Rc::clone(pool.or_insert_with(|| {
-                Rc::new(Upstream::new(addresses, timeout))
-            })))
+            Some(Rc::clone(pool.or_insert_with(|| Rc::new(Upstream::new(addresses, timeout)))))
         };
         let backends = snapshot.policy.backends();
         let upstreams = backends.iter().map(|backend| of(backend, false)).collect();
         let shadows = backends.iter().map(|backend| of(backend, true)).collect();
         drop(before);
-        Plan {
-            snapshot,
-            upstreams,
-            shadows,
-        }
+        Plan { snapshot, upstreams, shadows }
     }
 
     /// The worker itself, for what outlives a call.
@@ -236,11 +205,7 @@ impl Worker {
 
     /// A place among the calls under way at a backend, or `None` at its limit.
     pub fn occupy(&self, plan: &Plan, backend: BackendIx) -> Option<Occupied> {
-        let limit = plan
-            .policy()
-            .backend(backend)
-            .as_model()
-            .map_or(u32::MAX, |model| model.max_in_flight);
+        let limit = plan.policy().backend(backend).as_model().map_or(u32::MAX, |model| model.max_in_flight);
         let count = plan.snapshot.in_flight.get(usize::from(backend))?;
         if count.fetch_add(1, Relaxed) >= limit {
             count.fetch_sub(1, Relaxed);
@@ -257,17 +222,12 @@ impl Worker {
         let random = fastrand::u128(..).to_le_bytes();
         let mut bytes = [0; 10];
         bytes.copy_from_slice(&random[..10]);
-        uuid::Builder::from_unix_timestamp_millis(millis, &bytes)
-            .into_uuid()
-            .into_bytes()
+        uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().into_bytes()
     }
 }
 
 fn key(model: &crate::policy::ModelBackend) -> (Vec<Address>, Duration) {
-    (
-        model.endpoints.iter().map(Address::from).collect(),
-        model.connect_timeout,
-    )
+    (model.endpoints.iter().map(Address::from).collect(), model.connect_timeout)
 }
 
 /// A place at a backend, given back when dropped.

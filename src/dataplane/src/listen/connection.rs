@@ -16,10 +16,7 @@ const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10
 pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
     let (cork, corked) = cork::cork(socket);
     let server = limits::server();
-    let handshake = tokio::time::timeout(
-        HANDSHAKE_TIMEOUT,
-        cork.run(server.handshake::<_, bytes::Bytes>(corked)),
-    );
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, cork.run(server.handshake::<_, bytes::Bytes>(corked)));
     let Ok(Ok(Ok(mut connection))) = handshake.await else {
         return;
     };
@@ -34,12 +31,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (head, body) = request.into_parts();
-                    let incoming = Incoming {
-                        head,
-                        body,
-                        caller: Caller::new(respond),
-                        arrival: Arrival::now(),
-                    };
+                    let incoming = Incoming { head, body, caller: Caller::new(respond), arrival: Arrival::now() };
                     tokio::task::spawn_local(serve(Rc::clone(&worker), incoming));
                 }
                 // Closed, or a peer that broke the protocol; its GOAWAY is in the cork already.

@@ -78,10 +78,7 @@ impl Server {
         gauges: &[Arc<Gauges>],
         sinks: &[Arc<Sink>],
     ) -> Result<Self, StartError> {
-        let fault = |error| StartError {
-            address: options.inference.to_string(),
-            error,
-        };
+        let fault = |error| StartError { address: options.inference.to_string(), error };
         let (bound, address) = bind(&options.inference).map_err(fault)?;
         let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
         let (tell, ended) = channel();
@@ -89,17 +86,12 @@ impl Server {
         let mut inboxes = Vec::new();
         for gauges in gauges {
             let (sockets, inbox) = unbounded_channel();
-            posts.push(Post {
-                sockets,
-                gauges: Arc::clone(gauges),
-            });
+            posts.push(Post { sockets, gauges: Arc::clone(gauges) });
             inboxes.push(inbox);
         }
         let mut first = Some((bound, posts));
         let mut threads = Vec::new();
-        for (number, ((inbox, gauges), sink)) in
-            inboxes.into_iter().zip(gauges).zip(sinks).enumerate()
-        {
+        for (number, ((inbox, gauges), sink)) in inboxes.into_iter().zip(gauges).zip(sinks).enumerate() {
             let role = Role {
                 shared: Arc::clone(shared),
                 gauges: Arc::clone(gauges),
@@ -110,9 +102,7 @@ impl Server {
                 stop: stop.clone(),
                 ended: tell.clone(),
             };
-            let thread = std::thread::Builder::new()
-                .name(format!("dataplane-{number}"))
-                .spawn(move || role.run());
+            let thread = std::thread::Builder::new().name(format!("dataplane-{number}")).spawn(move || role.run());
             match thread {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
@@ -121,19 +111,12 @@ impl Server {
                 }
             }
         }
-        Ok(Self {
-            address,
-            drain,
-            stop,
-            threads: Mutex::new(threads),
-            ended: Mutex::new(ended),
-        })
+        Ok(Self { address, drain, stop, threads: Mutex::new(threads), ended: Mutex::new(ended) })
     }
 
     /// Takes no new calls, lets those under way finish for `grace`, then ends. May be called again, to no effect.
     pub fn shutdown(&self, grace: Duration) {
-        let threads =
-            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         self.drain.cancel();
         let wait = |count: usize, until: Instant| {
@@ -187,10 +170,7 @@ impl Role {
     fn run(self) {
         let _ended = Ended(self.ended.clone());
         // Without a runtime nothing can be served; the other workers go on, and this one's socket is closed.
-        let Ok(runtime) = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default())
-        else {
+        let Ok(runtime) = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) else {
             return;
         };
         runtime.block_on(self.serve());
@@ -198,11 +178,7 @@ impl Role {
     }
 
     async fn serve(mut self) {
-        let worker = Worker::new(
-            Arc::clone(&self.shared),
-            Arc::clone(&self.gauges),
-            Arc::clone(&self.sink),
-        );
+        let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.gauges), Arc::clone(&self.sink));
         let connections = TaskTracker::new();
         if let Some((bound, posts)) = self.accepts.take() {
             connections.spawn_local(accept(bound, posts, self.drain.clone()));
@@ -213,11 +189,7 @@ impl Role {
                     self.gauges.connections.fetch_sub(1, Relaxed);
                     continue;
                 };
-                let (worker, drain, gauges) = (
-                    Rc::clone(&worker),
-                    self.drain.clone(),
-                    Arc::clone(&self.gauges),
-                );
+                let (worker, drain, gauges) = (Rc::clone(&worker), self.drain.clone(), Arc::clone(&self.gauges));
                 connections.spawn_local(async move {
                     connection::run(worker, socket, drain).await;
                     gauges.connections.fetch_sub(1, Relaxed);
@@ -244,10 +216,7 @@ async fn accept(bound: Bound, posts: Vec<Post>, drain: CancellationToken) {
         };
         match accepted {
             Ok(accepted) => {
-                let Some(post) = posts
-                    .iter()
-                    .min_by_key(|post| post.gauges.connections.load(Relaxed))
-                else {
+                let Some(post) = posts.iter().min_by_key(|post| post.gauges.connections.load(Relaxed)) else {
                     return;
                 };
                 if post.gauges.connections.load(Relaxed) >= MAX_CONNECTIONS {

@@ -35,8 +35,7 @@ pub fn bind(address: &Address) -> io::Result<(Bound, String)> {
     match address {
         Address::Tcp(authority) => {
             use std::net::ToSocketAddrs;
-            let mut fault =
-                io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+            let mut fault = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
             for resolved in authority.to_socket_addrs()? {
                 match bind_tcp(resolved) {
                     Ok(listener) => {
@@ -50,28 +49,20 @@ pub fn bind(address: &Address) -> io::Result<(Bound, String)> {
         }
         Address::Unix(path) => {
             // A socket that nobody listens on is left over from a process that was killed.
-            let stale = std::fs::symlink_metadata(path)
-                .is_ok_and(|found| found.file_type().is_socket())
+            let stale = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
                 && std::os::unix::net::UnixStream::connect(path).is_err();
             if stale {
                 std::fs::remove_file(path)?;
             }
             let listener = std::os::unix::net::UnixListener::bind(path)?;
             listener.set_nonblocking(true)?;
-            Ok((
-                Bound::Unix(listener, path.clone()),
-                format!("unix:{}", path.display()),
-            ))
+            Ok((Bound::Unix(listener, path.clone()), format!("unix:{}", path.display())))
         }
     }
 }
 
 fn bind_tcp(address: std::net::SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        None,
-    )?;
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;

@@ -43,16 +43,8 @@ impl Gauge {
     ///
     /// # Errors
     /// Which cap it would pass.
-    pub fn admit(
-        self: &Arc<Self>,
-        bytes: u64,
-        max_in_flight: u32,
-        max_bytes: u64,
-    ) -> Result<Ticket, Full> {
-        let ticket = Ticket {
-            gauge: Arc::clone(self),
-            bytes,
-        };
+    pub fn admit(self: &Arc<Self>, bytes: u64, max_in_flight: u32, max_bytes: u64) -> Result<Ticket, Full> {
+        let ticket = Ticket { gauge: Arc::clone(self), bytes };
         let calls = self.calls.fetch_add(1, Relaxed) + 1;
         let held = self.bytes.fetch_add(bytes, Relaxed) + bytes;
         // The ticket's drop takes both back.
@@ -82,10 +74,7 @@ pub fn compare(got: (Option<&Label>, f64), shadow: (Option<&Label>, f64)) -> Com
         (Some(got), Some(shadow)) => u8::from(got == shadow),
         _ => 255,
     };
-    Compared {
-        agree,
-        difference: shadow.1 - got.1,
-    }
+    Compared { agree, difference: shadow.1 - got.1 }
 }
 
 #[cfg(test)]
@@ -108,10 +97,7 @@ mod tests {
         let class = Label::Class(1);
         let compared = compare((Some(&class), 0.25), (Some(&class), 0.75));
         assert_eq!((compared.agree, compared.difference), (1, 0.5));
-        assert_eq!(
-            compare((Some(&class), 0.0), (Some(&Label::Class(0)), 0.0)).agree,
-            0
-        );
+        assert_eq!(compare((Some(&class), 0.0), (Some(&Label::Class(0)), 0.0)).agree, 0);
         let compared = compare((None, f64::NAN), (Some(&class), 0.75));
         assert_eq!(compared.agree, 255);
         assert!(compared.difference.is_nan());

@@ -51,21 +51,18 @@ pub struct Dataplane {
 impl Dataplane {
     #[new]
     fn new(options: &str, policy: &Policy) -> PyResult<Self> {
-        let settings: Settings = serde_json::from_str(options)
-            .map_err(|error| PyValueError::new_err(format!("options: {error}")))?;
+        let settings: Settings =
+            serde_json::from_str(options).map_err(|error| PyValueError::new_err(format!("options: {error}")))?;
         if !(1..=MAX_WORKERS).contains(&settings.workers) {
             return Err(PyValueError::new_err(format!(
                 "options: workers is {}, wanted 1 to {MAX_WORKERS}",
                 settings.workers
             )));
         }
-        let address = |text: &str| {
-            Address::parse(text).map_err(|words| PyValueError::new_err(format!("options: {words}")))
-        };
+        let address =
+            |text: &str| Address::parse(text).map_err(|words| PyValueError::new_err(format!("options: {words}")));
         let inference = address(&settings.inference)?;
-        let control = settings
-            .control_socket
-            .map(|path| Address::Unix(path.into()));
+        let control = settings.control_socket.map(|path| Address::Unix(path.into()));
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::new(policy.compiled(), None)),
             bell: Bell::default(),
@@ -77,15 +74,10 @@ impl Dataplane {
             capture_bytes: settings.capture_bytes.div_ceil(settings.workers),
         };
         Ok(Self {
-            options: Options {
-                inference,
-                workers: settings.workers,
-            },
+            options: Options { inference, workers: settings.workers },
             shared,
             gauges: (0..settings.workers).map(|_| Arc::default()).collect(),
-            sinks: (0..settings.workers)
-                .map(|_| Arc::new(Sink::new(limits)))
-                .collect(),
+            sinks: (0..settings.workers).map(|_| Arc::new(Sink::new(limits))).collect(),
             server: OnceLock::new(),
             turn: Mutex::new(0),
             process: std::process::id(),
@@ -96,19 +88,13 @@ impl Dataplane {
     fn start(&self, py: Python<'_>) -> PyResult<BTreeMap<&'static str, String>> {
         self.check_process()?;
         if self.server.get().is_some() {
-            return Err(PyRuntimeError::new_err(
-                "the data plane has been started before",
-            ));
+            return Err(PyRuntimeError::new_err("the data plane has been started before"));
         }
-        let started =
-            py.detach(|| Server::start(&self.options, &self.shared, &self.gauges, &self.sinks));
-        let server = started
-            .map_err(|error| PyOSError::new_err((error.error.raw_os_error(), error.to_string())))?;
+        let started = py.detach(|| Server::start(&self.options, &self.shared, &self.gauges, &self.sinks));
+        let server = started.map_err(|error| PyOSError::new_err((error.error.raw_os_error(), error.to_string())))?;
         let address = server.address.clone();
         if self.server.set(server).is_err() {
-            return Err(PyRuntimeError::new_err(
-                "the data plane has been started before",
-            ));
+            return Err(PyRuntimeError::new_err("the data plane has been started before"));
         }
         Ok(BTreeMap::from([("inference", address)]))
     }
@@ -116,9 +102,7 @@ impl Dataplane {
     /// Calls that begin from now on see this policy; those under way keep theirs.
     fn publish(&self, policy: &Policy) {
         let before = self.shared.snapshot.load_full();
-        self.shared
-            .snapshot
-            .store(Arc::new(Snapshot::new(policy.compiled(), Some(&before))));
+        self.shared.snapshot.store(Arc::new(Snapshot::new(policy.compiled(), Some(&before))));
     }
 
     /// Waits for rows, up to `timeout_ms`; `None` when none came.
@@ -126,12 +110,7 @@ impl Dataplane {
         self.check_process()?;
         let batch = py.detach(|| {
             let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            take(
-                &self.sinks,
-                &self.shared.bell,
-                &mut turn,
-                Duration::from_millis(timeout_ms),
-            )
+            take(&self.sinks, &self.shared.bell, &mut turn, Duration::from_millis(timeout_ms))
         });
         batch.map(|batch| batch_dict(py, batch)).transpose()
     }
@@ -152,10 +131,7 @@ impl Dataplane {
         let snapshot = self.shared.snapshot.load();
         for (backend, count) in snapshot.policy.backends().iter().zip(&snapshot.in_flight) {
             if backend.is_model() {
-                counts.insert(
-                    format!("in_flight.{}", backend.name),
-                    u64::from(count.load(Relaxed)),
-                );
+                counts.insert(format!("in_flight.{}", backend.name), u64::from(count.load(Relaxed)));
             }
         }
         counts
@@ -179,16 +155,11 @@ impl Dataplane {
         if std::process::id() == self.process {
             return Ok(());
         }
-        Err(PyRuntimeError::new_err(
-            "the data plane was made in another process: make it after the fork",
-        ))
+        Err(PyRuntimeError::new_err("the data plane was made in another process: make it after the fork"))
     }
 }
 
-fn table<'py>(
-    py: Python<'py>,
-    columns: Vec<(&'static str, Column)>,
-) -> PyResult<Bound<'py, PyDict>> {
+fn table<'py>(py: Python<'py>, columns: Vec<(&'static str, Column)>) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     for (name, column) in columns {
         match column {
@@ -223,13 +194,7 @@ fn batch_dict<'py>(py: Python<'py>, batch: Batch) -> PyResult<Bound<'py, PyDict>
     dict.set_item("attempts", table(py, batch.attempts.into_columns())?)?;
     dict.set_item("mirrors", table(py, batch.mirrors.into_columns())?)?;
     dict.set_item("strings", batch.strings.into_texts())?;
-    let captures = batch
-        .captures
-        .into_iter()
-        .map(|capture| capture_dict(py, capture));
-    dict.set_item(
-        "captures",
-        PyList::new(py, captures.collect::<PyResult<Vec<_>>>()?)?,
-    )?;
+    let captures = batch.captures.into_iter().map(|capture| capture_dict(py, capture));
+    dict.set_item("captures", PyList::new(py, captures.collect::<PyResult<Vec<_>>>()?)?)?;
     Ok(dict)
 }

@@ -17,20 +17,13 @@ create_exception!(
 
 /// What a receipt says, if one of `keys` signed it.
 #[pyfunction]
-fn verify_receipt<'py>(
-    py: Python<'py>,
-    receipt: &str,
-    keys: Vec<Vec<u8>>,
-) -> PyResult<Bound<'py, PyDict>> {
+fn verify_receipt<'py>(py: Python<'py>, receipt: &str, keys: Vec<Vec<u8>>) -> PyResult<Bound<'py, PyDict>> {
     let refuse = |kind: &'static str, words: String| ReceiptError::new_err((kind, words));
-    let said = Signer::new(&keys)
-        .verify(receipt)
-        .map_err(|fault| refuse(fault.kind(), fault.to_string()))?;
+    let said = Signer::new(&keys).verify(receipt).map_err(|fault| refuse(fault.kind(), fault.to_string()))?;
     let rows = PyList::empty(py);
     for row in &said.rows {
         let outcome = OUTCOMES.get(usize::from(row.outcome));
-        let outcome = outcome
-            .ok_or_else(|| refuse("malformed", "not a receipt: an unknown outcome".into()))?;
+        let outcome = outcome.ok_or_else(|| refuse("malformed", "not a receipt: an unknown outcome".into()))?;
         let one = PyDict::new(py);
         one.set_item("score", Some(row.score).filter(|score| !score.is_nan()))?;
         one.set_item("flagged", row.flagged)?;
@@ -80,18 +73,12 @@ fn sign_receipt(fields: &Bound<'_, PyDict>, key: &[u8]) -> PyResult<String> {
 
 fn row_from(row: &Bound<'_, PyDict>) -> PyResult<Row> {
     let outcome: String = field(row, "outcome")?.extract()?;
-    let number = OUTCOMES
-        .iter()
-        .position(|known| *known == outcome)
-        .and_then(|number| u8::try_from(number).ok());
+    let number = OUTCOMES.iter().position(|known| *known == outcome).and_then(|number| u8::try_from(number).ok());
     Ok(Row {
-        score: field(row, "score")?
-            .extract::<Option<f32>>()?
-            .unwrap_or(f32::NAN),
+        score: field(row, "score")?.extract::<Option<f32>>()?.unwrap_or(f32::NAN),
         flagged: field(row, "flagged")?.extract()?,
         sampled: field(row, "sampled")?.extract()?,
-        outcome: number
-            .ok_or_else(|| PyValueError::new_err(format!("an unknown outcome '{outcome}'")))?,
+        outcome: number.ok_or_else(|| PyValueError::new_err(format!("an unknown outcome '{outcome}'")))?,
         class: field(row, "class")?.extract()?,
         review_pi: field(row, "review_pi")?.extract()?,
     })

@@ -62,9 +62,6 @@ impl Counters {
 
     /// Names and counts.
     pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        NAMES
-            .iter()
-            .zip(&self.0)
-            .map(|(&name, count)| (name, count.load(Relaxed)))
+        NAMES.iter().zip(&self.0).map(|(&name, count)| (name, count.load(Relaxed)))
     }
 }

@@ -67,8 +67,7 @@ impl Batch {
     /// Whether `rows` more rows and `attempts` more attempts have room.
     #[must_use]
     pub fn has_room(&self, limits: Limits, rows: usize, attempts: usize) -> bool {
-        self.records.row.len() + rows <= limits.rows
-            && self.attempts.record.len() + attempts <= limits.rows
+        self.records.row.len() + rows <= limits.rows && self.attempts.record.len() + attempts <= limits.rows
     }
 
     /// Adds a capture, or says that it has no room.
@@ -105,11 +104,7 @@ impl Bell {
             if left.is_zero() {
                 return false;
             }
-            rung = self
-                .heard
-                .wait_timeout(rung, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            rung = self.heard.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         *rung = false;
         true
@@ -128,10 +123,7 @@ impl Sink {
     /// An empty one.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            batch: Mutex::default(),
-        }
+        Self { limits, batch: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Batch> {
@@ -163,12 +155,7 @@ impl Sink {
 }
 
 /// Takes the next worker's batch, waiting up to `timeout` for one. `turn` remembers whose turn it is.
-pub fn take(
-    sinks: &[std::sync::Arc<Sink>],
-    bell: &Bell,
-    turn: &mut usize,
-    timeout: Duration,
-) -> Option<Batch> {
+pub fn take(sinks: &[std::sync::Arc<Sink>], bell: &Bell, turn: &mut usize, timeout: Duration) -> Option<Batch> {
     let until = Instant::now() + timeout;
     let mut lingered = false;
     loop {
@@ -206,10 +193,7 @@ mod tests {
     use std::sync::Arc;
 
     fn sink() -> Arc<Sink> {
-        Arc::new(Sink::new(Limits {
-            rows: 10,
-            capture_bytes: 100,
-        }))
+        Arc::new(Sink::new(Limits { rows: 10, capture_bytes: 100 }))
     }
 
     fn capture(bytes: usize) -> Capture {

@@ -54,10 +54,7 @@ pub fn read_head(buf: &[u8], max: u32) -> Result<Option<FrameHead>, FrameError> 
     if len > max {
         return Err(FrameError::TooLong { len, max });
     }
-    Ok(Some(FrameHead {
-        compressed: flag == 1,
-        len,
-    }))
+    Ok(Some(FrameHead { compressed: flag == 1, len }))
 }
 
 /// Bytes in the next gRPC message; `None` until its 5-byte head is here.
@@ -81,17 +78,8 @@ mod tests {
 
     #[test]
     fn a_claim_over_the_limit_is_refused_before_the_message_is_here() {
-        assert_eq!(
-            read_head(&[0, 255, 255, 255, 255], 1024),
-            Err(FrameError::TooLong {
-                len: u32::MAX,
-                max: 1024
-            })
-        );
-        assert_eq!(
-            read_head(&[2, 0, 0, 0, 0], 1024),
-            Err(FrameError::BadFlag(2))
-        );
+        assert_eq!(read_head(&[0, 255, 255, 255, 255], 1024), Err(FrameError::TooLong { len: u32::MAX, max: 1024 }));
+        assert_eq!(read_head(&[2, 0, 0, 0, 0], 1024), Err(FrameError::BadFlag(2)));
         assert_eq!(read_head(&[0, 0, 0, 0], 1024), Ok(None));
     }
 

@@ -19,9 +19,7 @@ pub enum InflateError {
 impl fmt::Display for InflateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownEncoding => {
-                f.write_str("an unknown grpc-encoding, wanted gzip, deflate or identity")
-            }
+            Self::UnknownEncoding => f.write_str("an unknown grpc-encoding, wanted gzip, deflate or identity"),
             Self::TooLong { max } => {
                 write!(f, "a compressed message inflates to more than {max} bytes")
             }
@@ -36,12 +34,7 @@ impl std::error::Error for InflateError {}
 ///
 /// # Errors
 /// [`InflateError`]; what was appended until then stays.
-pub fn inflate(
-    encoding: &str,
-    message: &[u8],
-    max: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), InflateError> {
+pub fn inflate(encoding: &str, message: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), InflateError> {
     match encoding {
         "gzip" => take(MultiGzDecoder::new(message), max, out),
         // By the gRPC specification "deflate" is the zlib format of RFC 1950.
@@ -55,15 +48,8 @@ fn take(stream: impl Read, max: usize, out: &mut Vec<u8>) -> Result<(), InflateE
     let before = out.len();
     // One byte more than allowed tells a message that is too long from one that just fits.
     let limit = (max as u64).saturating_add(1);
-    stream
-        .take(limit)
-        .read_to_end(out)
-        .map_err(|_| InflateError::Broken)?;
-    if out.len() - before > max {
-        Err(InflateError::TooLong { max })
-    } else {
-        Ok(())
-    }
+    stream.take(limit).read_to_end(out).map_err(|_| InflateError::Broken)?;
+    if out.len() - before > max { Err(InflateError::TooLong { max }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -84,23 +70,13 @@ mod tests {
     fn a_bomb_is_refused_at_the_limit() {
         let bomb = gzip(&vec![0; 16 << 20]);
         let mut out = Vec::new();
-        assert_eq!(
-            inflate("gzip", &bomb, 4096, &mut out),
-            Err(InflateError::TooLong { max: 4096 })
-        );
-        assert!(
-            out.capacity() < 64 << 10,
-            "{} bytes were reserved",
-            out.capacity()
-        );
+        assert_eq!(inflate("gzip", &bomb, 4096, &mut out), Err(InflateError::TooLong { max: 4096 }));
+        assert!(out.capacity() < 64 << 10, "{} bytes were reserved", out.capacity());
     }
 
     #[test]
     fn an_unknown_encoding_is_named_so() {
-        assert_eq!(
-            inflate("snappy", b"", 10, &mut Vec::new()),
-            Err(InflateError::UnknownEncoding)
-        );
+        assert_eq!(inflate("snappy", b"", 10, &mut Vec::new()), Err(InflateError::UnknownEncoding));
     }
 
     proptest! {

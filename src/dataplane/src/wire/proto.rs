@@ -93,10 +93,7 @@ impl<'a> Fields<'a> {
             && let Some((bytes, rest)) = rest.split_at_checked(usize::from(*len))
         {
             self.rest = rest;
-            return Ok(Some(Field {
-                number: u32::from(tag >> 3),
-                value: Value::Bytes(bytes),
-            }));
+            return Ok(Some(Field { number: u32::from(tag >> 3), value: Value::Bytes(bytes) }));
         }
         if self.rest.is_empty() {
             return Ok(None);
@@ -113,9 +110,7 @@ impl<'a> Fields<'a> {
                 Value::Group
             }
             4 => {
-                return Err(Stop::Malformed(Malformed(
-                    "a group ends that did not begin",
-                )));
+                return Err(Stop::Malformed(Malformed("a group ends that did not begin")));
             }
             _ => self.value(number, wire_type)?,
         };
@@ -128,31 +123,22 @@ impl<'a> Fields<'a> {
         if number == 0 || number > MAX_FIELD_NUMBER {
             return Err(Stop::Malformed(Malformed("a field number out of range")));
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "checked against MAX_FIELD_NUMBER; three bits"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "checked against MAX_FIELD_NUMBER; three bits")]
         Ok((number as u32, (tag & 7) as u8))
     }
 
     fn value(&mut self, number: u32, wire_type: u8) -> Result<Value<'a>, Stop<'a>> {
         let cut = Stop::Cut { number, held: None };
         match wire_type {
-            0 => take_varint(&mut self.rest)
-                .map(Value::Varint)
-                .map_err(|fault| fault.within(number)),
+            0 => take_varint(&mut self.rest).map(Value::Varint).map_err(|fault| fault.within(number)),
             1 => take_array(&mut self.rest).map(Value::Fixed64).ok_or(cut),
             5 => take_array(&mut self.rest).map(Value::Fixed32).ok_or(cut),
             2 => {
                 let len = take_varint(&mut self.rest).map_err(|fault| fault.within(number))?;
                 // No message is longer than 4 GiB, so a length that does not fit is nonsense rather than a cut.
-                let len = u32::try_from(len)
-                    .map_err(|_| Stop::Malformed(Malformed("a length out of range")))?;
+                let len = u32::try_from(len).map_err(|_| Stop::Malformed(Malformed("a length out of range")))?;
                 let Some((bytes, rest)) = self.rest.split_at_checked(len as usize) else {
-                    return Err(Stop::Cut {
-                        number,
-                        held: Some(std::mem::take(&mut self.rest)),
-                    });
+                    return Err(Stop::Cut { number, held: Some(std::mem::take(&mut self.rest)) });
                 };
                 self.rest = rest;
                 Ok(Value::Bytes(bytes))
@@ -172,17 +158,13 @@ impl<'a> Fields<'a> {
             let (inner, wire_type) = self.tag()?;
             match wire_type {
                 3 => {
-                    let slot = open
-                        .get_mut(depth)
-                        .ok_or(Stop::Malformed(Malformed("groups nested too deep")))?;
+                    let slot = open.get_mut(depth).ok_or(Stop::Malformed(Malformed("groups nested too deep")))?;
                     *slot = inner;
                     depth += 1;
                 }
                 4 if open[depth - 1] == inner => depth -= 1,
                 4 => {
-                    return Err(Stop::Malformed(Malformed(
-                        "a group ends that did not begin",
-                    )));
+                    return Err(Stop::Malformed(Malformed("a group ends that did not begin")));
                 }
                 _ => {
                     // Cut inside an unknown group: nothing of it is of use.
@@ -239,11 +221,7 @@ fn take_long_varint(buf: &mut &[u8]) -> Result<u64, VarintFault> {
             return Ok(value);
         }
     }
-    Err(if buf.len() < 10 {
-        VarintFault::Cut
-    } else {
-        VarintFault::TooLong
-    })
+    Err(if buf.len() < 10 { VarintFault::Cut } else { VarintFault::TooLong })
 }
 
 /// Takes `N` bytes from the front.

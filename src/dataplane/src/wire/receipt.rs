@@ -98,9 +98,7 @@ impl fmt::Display for ReceiptFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Malformed(words) => write!(f, "not a receipt: {words}"),
-            Self::Foreign => {
-                f.write_str("the receipt was signed with a key that is not known here")
-            }
+            Self::Foreign => f.write_str("the receipt was signed with a key that is not known here"),
             Self::Forged => f.write_str("the receipt's signature does not match what it says"),
         }
     }
@@ -135,21 +133,14 @@ struct Key {
 impl fmt::Debug for Signer {
     /// Never shows a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer")
-            .field("keys", &self.keys.len())
-            .finish()
+        f.debug_struct("Signer").field("keys", &self.keys.len()).finish()
     }
 }
 
 impl Signer {
     /// The first key signs, all verify.
     pub fn new<K: AsRef<[u8]>>(keys: &[K]) -> Self {
-        Self {
-            keys: keys
-                .iter()
-                .filter_map(|key| Key::new(key.as_ref()))
-                .collect(),
-        }
+        Self { keys: keys.iter().filter_map(|key| Key::new(key.as_ref())).collect() }
     }
 
     /// Appends a receipt of those claims to `out`: rows past [`MAX_ROWS`] are not covered, a segment longer than
@@ -158,22 +149,14 @@ impl Signer {
     /// # Errors
     /// [`Unsigned`]; nothing was appended.
     pub fn sign(&self, claims: &Claims<'_>, out: &mut String) -> Result<(), Unsigned> {
-        let key = self
-            .keys
-            .first()
-            .ok_or(Unsigned("there is no key to sign with"))?;
+        let key = self.keys.first().ok_or(Unsigned("there is no key to sign with"))?;
         let mut bytes: SmallVec<[u8; 256]> = SmallVec::new();
         bytes.extend_from_slice(&[FORM, key.id]);
         bytes.extend_from_slice(&claims.id);
         bytes.extend_from_slice(&claims.policy.to_le_bytes());
-        let segment = if claims.segment.len() > MAX_SEGMENT_BYTES {
-            ""
-        } else {
-            claims.segment
-        };
+        let segment = if claims.segment.len() > MAX_SEGMENT_BYTES { "" } else { claims.segment };
         for text in [claims.route, claims.backend, segment] {
-            let len =
-                u8::try_from(text.len()).map_err(|_| Unsigned("a name of more than 255 bytes"))?;
+            let len = u8::try_from(text.len()).map_err(|_| Unsigned("a name of more than 255 bytes"))?;
             bytes.push(len);
             bytes.extend_from_slice(text.as_bytes());
         }
@@ -197,30 +180,16 @@ impl Signer {
         if receipt.len() > MAX_TEXT_BYTES {
             return Err(ReceiptFault::Malformed("it is too long"));
         }
-        let bytes = URL_SAFE_NO_PAD
-            .decode(receipt)
-            .map_err(|_| ReceiptFault::Malformed("no base64url"))?;
-        let (body, tag) = bytes
-            .split_last_chunk::<TAG_BYTES>()
-            .ok_or(ReceiptFault::Malformed("it is too short"))?;
+        let bytes = URL_SAFE_NO_PAD.decode(receipt).map_err(|_| ReceiptFault::Malformed("no base64url"))?;
+        let (body, tag) = bytes.split_last_chunk::<TAG_BYTES>().ok_or(ReceiptFault::Malformed("it is too short"))?;
         let (key_id, claimed) = parse(body)?;
         let mut known = self.keys.iter().filter(|key| key.id == key_id).peekable();
         if known.peek().is_none() {
             return Err(ReceiptFault::Foreign);
         }
         // Compares in constant time, so that the time taken says nothing of the right tag.
-        let signed = known.any(|key| {
-            key.mac
-                .clone()
-                .chain_update(body)
-                .verify_truncated_left(tag)
-                .is_ok()
-        });
-        if signed {
-            Ok(claimed)
-        } else {
-            Err(ReceiptFault::Forged)
-        }
+        let signed = known.any(|key| key.mac.clone().chain_update(body).verify_truncated_left(tag).is_ok());
+        if signed { Ok(claimed) } else { Err(ReceiptFault::Forged) }
     }
 }
 
@@ -228,10 +197,7 @@ impl Key {
     /// HMAC takes keys of any length, so there always is one.
     fn new(key: &[u8]) -> Option<Self> {
         let mac = Hmac::new_from_slice(key).ok()?;
-        Some(Self {
-            id: Sha256::digest(key)[0],
-            mac,
-        })
+        Some(Self { id: Sha256::digest(key)[0], mac })
     }
 }
 
@@ -246,18 +212,7 @@ impl Row {
             | u8::from(self.sampled) << 1
             | u8::from(self.flagged.is_some()) << 2
             | (self.outcome & 7) << 3;
-        [
-            a,
-            b,
-            c,
-            d,
-            flags,
-            self.class.unwrap_or(Self::NO_CLASS),
-            e,
-            f,
-            g,
-            h,
-        ]
+        [a, b, c, d, flags, self.class.unwrap_or(Self::NO_CLASS), e, f, g, h]
     }
 
     fn decode([a, b, c, d, flags, class, e, f, g, h]: [u8; Self::BYTES]) -> Self {
@@ -285,8 +240,7 @@ fn parse(mut body: &[u8]) -> Result<(u8, Receipt), ReceiptFault> {
         let [len] = take_array(&mut body).ok_or(SHORT)?;
         let (text, rest) = body.split_at_checked(usize::from(len)).ok_or(SHORT)?;
         body = rest;
-        String::from_utf8(text.to_vec())
-            .map_err(|_| ReceiptFault::Malformed("a name that is not UTF-8"))
+        String::from_utf8(text.to_vec()).map_err(|_| ReceiptFault::Malformed("a name that is not UTF-8"))
     };
     let (route, backend, segment) = (text()?, text()?, text()?);
     let rows = take_array(&mut body).map(u16::from_le_bytes).ok_or(SHORT)?;
@@ -295,17 +249,7 @@ fn parse(mut body: &[u8]) -> Result<(u8, Receipt), ReceiptFault> {
         return Err(ReceiptFault::Malformed("its rows do not fill it"));
     }
     let rows = encoded.iter().copied().map(Row::decode).collect();
-    Ok((
-        key_id,
-        Receipt {
-            id,
-            policy,
-            route,
-            backend,
-            segment,
-            rows,
-        },
-    ))
+    Ok((key_id, Receipt { id, policy, route, backend, segment, rows }))
 }
 
 #[cfg(test)]

@@ -33,10 +33,7 @@ pub struct Corked<S>(Rc<RefCell<Inner<S>>>);
 
 /// Puts a cork on a socket.
 pub fn cork<S>(socket: S) -> (Cork<S>, Corked<S>) {
-    let inner = Rc::new(RefCell::new(Inner {
-        socket,
-        held: BytesMut::with_capacity(HELD_BYTES),
-    }));
+    let inner = Rc::new(RefCell::new(Inner { socket, held: BytesMut::with_capacity(HELD_BYTES) }));
     (Cork(Rc::clone(&inner)), Corked(inner))
 }
 
@@ -57,11 +54,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         if total < LARGE_BYTES {
             if self.held.len() + total > HELD_BYTES {
@@ -83,8 +76,7 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
                 slices[used] = IoSlice::new(part);
                 used += 1;
             }
-            let written =
-                ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..used]))?;
+            let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, &slices[..used]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -129,21 +121,13 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0.borrow_mut().socket).poll_read(cx, buf)
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.0.borrow_mut().poll_write(cx, &[IoSlice::new(buf)])
     }
 
@@ -184,9 +168,7 @@ mod tests {
         corked.flush().await.unwrap();
         corked.write_all(b"two").await.unwrap();
         assert_eq!(cork.0.borrow().held.len(), 6);
-        std::future::poll_fn(|cx| cork.poll_drain(cx))
-            .await
-            .unwrap();
+        std::future::poll_fn(|cx| cork.poll_drain(cx)).await.unwrap();
         let mut got = [0; 6];
         far.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"onetwo");

@@ -36,12 +36,8 @@ impl Address {
         let rest = text.strip_prefix("dns:").unwrap_or(text);
         let rest = rest.trim_start_matches('/');
         match rest.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-                Ok(Self::Tcp(rest.to_owned()))
-            }
-            _ => Err(format!(
-                "{text:?} is no address; wanted host:port, dns:host:port or unix:/path"
-            )),
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self::Tcp(rest.to_owned())),
+            _ => Err(format!("{text:?} is no address; wanted host:port, dns:host:port or unix:/path")),
         }
     }
 
@@ -75,11 +71,7 @@ impl From<&Endpoint> for Address {
         match endpoint {
             Endpoint::Tcp { host, port } | Endpoint::Dns { host, port } => {
                 let bare = host.contains(':') && !host.starts_with('[');
-                Self::Tcp(if bare {
-                    format!("[{host}]:{port}")
-                } else {
-                    format!("{host}:{port}")
-                })
+                Self::Tcp(if bare { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
             }
             Endpoint::Unix(path) => Self::Unix(PathBuf::from(&**path)),
         }
@@ -104,21 +96,13 @@ macro_rules! either {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         either!(self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         either!(self, stream => Pin::new(stream).poll_write(cx, buf))
     }
 
@@ -149,22 +133,10 @@ mod tests {
 
     #[test]
     fn addresses_are_read_as_the_settings_write_them() {
-        assert_eq!(
-            Address::parse("127.0.0.1:80"),
-            Ok(Address::Tcp("127.0.0.1:80".into()))
-        );
-        assert_eq!(
-            Address::parse("dns:spam:80"),
-            Ok(Address::Tcp("spam:80".into()))
-        );
-        assert_eq!(
-            Address::parse("[::1]:80"),
-            Ok(Address::Tcp("[::1]:80".into()))
-        );
-        assert_eq!(
-            Address::parse("unix:/a/b"),
-            Ok(Address::Unix("/a/b".into()))
-        );
+        assert_eq!(Address::parse("127.0.0.1:80"), Ok(Address::Tcp("127.0.0.1:80".into())));
+        assert_eq!(Address::parse("dns:spam:80"), Ok(Address::Tcp("spam:80".into())));
+        assert_eq!(Address::parse("[::1]:80"), Ok(Address::Tcp("[::1]:80".into())));
+        assert_eq!(Address::parse("unix:/a/b"), Ok(Address::Unix("/a/b".into())));
         for wrong in ["", "host", "host:", ":80", "host:99999", "unix:"] {
             assert!(Address::parse(wrong).is_err(), "{wrong}");
         }

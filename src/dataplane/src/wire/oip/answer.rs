@@ -31,14 +31,8 @@ pub enum NoAnswer {
 impl fmt::Display for NoAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lacks(what) => write!(
-                f,
-                "the static answer gives no {what}, which the route's prediction has"
-            ),
-            Self::Datatype(name) => write!(
-                f,
-                "datatype '{name}' of the route's prediction holds no numbers"
-            ),
+            Self::Lacks(what) => write!(f, "the static answer gives no {what}, which the route's prediction has"),
+            Self::Datatype(name) => write!(f, "datatype '{name}' of the route's prediction holds no numbers"),
             Self::TooManyRows { rows, max } => {
                 write!(f, "{rows} rows asked for, at most {max} are answered")
             }
@@ -63,18 +57,11 @@ pub fn static_answer(
 ) -> Result<(), NoAnswer> {
     let rows = request.rows();
     if rows > max_rows {
-        return Err(NoAnswer::TooManyRows {
-            rows,
-            max: max_rows,
-        });
+        return Err(NoAnswer::TooManyRows { rows, max: max_rows });
     }
     let writer = Writer::new(spec, rows as usize, request.raw)?;
     let start = out.len();
-    append_model(
-        request.model,
-        Some(request.version).filter(|version| !version.is_empty()),
-        out,
-    );
+    append_model(request.model, Some(request.version).filter(|version| !version.is_empty()), out);
     if !request.id.is_empty() {
         put_bytes(response::ID, request.id.as_bytes(), out);
     }
@@ -114,11 +101,7 @@ pub fn static_metadata(model: &str, spec: &PredictionSpec, out: &mut Vec<u8>) {
 fn put_head(name: &str, datatype: &str, rows: u64, columns: Option<u64>, tensor: &mut Vec<u8>) {
     put_bytes(field::NAME, name.as_bytes(), tensor);
     put_bytes(field::DATATYPE, datatype.as_bytes(), tensor);
-    put_len(
-        field::SHAPE,
-        varint_bytes(rows) + columns.map_or(0, varint_bytes),
-        tensor,
-    );
+    put_len(field::SHAPE, varint_bytes(rows) + columns.map_or(0, varint_bytes), tensor);
     put_varint(rows, tensor);
     if let Some(columns) = columns {
         put_varint(columns, tensor);
@@ -139,12 +122,7 @@ impl<'s> Writer<'s> {
             .ok_or_else(|| NoAnswer::Datatype(spec.datatype.clone()))?;
         // The protocol has no typed field for 16-bit floats, and an answer is raw as a whole or not at all.
         let raw = raw || datatype.contents_field().is_none();
-        Ok(Self {
-            rows,
-            raw,
-            datatype,
-            datatype_name: &spec.datatype,
-        })
+        Ok(Self { rows, raw, datatype, datatype_name: &spec.datatype })
     }
 
     fn outputs(
@@ -157,11 +135,7 @@ impl<'s> Writer<'s> {
         let scores = scores(spec, answer);
         if let Some(name) = &spec.scores {
             let scores = scores.as_deref().ok_or(NoAnswer::Lacks("score"))?;
-            let columns = if scores.len() > 1 || spec.classes.len() == 1 {
-                Some(scores.len())
-            } else {
-                None
-            };
+            let columns = if scores.len() > 1 || spec.classes.len() == 1 { Some(scores.len()) } else { None };
             self.numbers(name, scores, columns, out, raw);
         }
         if let Some(name) = &spec.label {
@@ -170,43 +144,19 @@ impl<'s> Writer<'s> {
         }
         if let Some(name) = &spec.confidence {
             // What says no score is said without doubt.
-            let confidence = scores
-                .iter()
-                .flatten()
-                .copied()
-                .reduce(f64::max)
-                .unwrap_or(1.0);
+            let confidence = scores.iter().flatten().copied().reduce(f64::max).unwrap_or(1.0);
             self.numbers(name, &[confidence], None, out, raw);
         }
         if let Some(name) = &spec.value {
-            self.numbers(
-                name,
-                &[answer.value.ok_or(NoAnswer::Lacks("value"))?],
-                None,
-                out,
-                raw,
-            );
+            self.numbers(name, &[answer.value.ok_or(NoAnswer::Lacks("value"))?], None, out, raw);
         }
         Ok(())
     }
 
-    fn numbers(
-        &self,
-        name: &str,
-        row: &[f64],
-        columns: Option<usize>,
-        out: &mut Vec<u8>,
-        raw: &mut Vec<u8>,
-    ) {
+    fn numbers(&self, name: &str, row: &[f64], columns: Option<usize>, out: &mut Vec<u8>, raw: &mut Vec<u8>) {
         let mut tensor = Vec::new();
         let columns = columns.map(|columns| columns as u64);
-        put_head(
-            name,
-            self.datatype_name,
-            self.rows as u64,
-            columns,
-            &mut tensor,
-        );
+        put_head(name, self.datatype_name, self.rows as u64, columns, &mut tensor);
         let mut cells = Vec::new();
         for &number in row {
             self.put_number(number, &mut cells);
@@ -245,11 +195,7 @@ impl<'s> Writer<'s> {
     }
 
     /// One element, as raw or as packed contents have it. Numbers beyond the datatype's range become its nearest.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "`as` saturates, as documented above"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, as documented above")]
     fn put_number(&self, number: f64, cells: &mut Vec<u8>) {
         let whole = number.round();
         match (self.datatype, self.raw) {
@@ -302,11 +248,7 @@ fn scores(spec: &PredictionSpec, answer: &StaticAnswer) -> Option<Vec<f64>> {
 }
 
 /// The label: as given, else what the scores say.
-fn label<'a>(
-    spec: &'a PredictionSpec,
-    answer: &'a StaticAnswer,
-    scores: Option<&[f64]>,
-) -> Option<&'a str> {
+fn label<'a>(spec: &'a PredictionSpec, answer: &'a StaticAnswer, scores: Option<&[f64]>) -> Option<&'a str> {
     if let Some(label) = &answer.label {
         return Some(label);
     }

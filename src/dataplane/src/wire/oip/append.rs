@@ -27,11 +27,7 @@ pub fn append_param(name: &str, value: Param<'_>, out: &mut Vec<u8>) {
         Param::Float(_) => 9,
         Param::Text(value) => 1 + varint_bytes(value.len() as u64) + value.len(),
     };
-    put_len(
-        response::PARAMETERS,
-        key + 1 + varint_bytes(choice as u64) + choice,
-        out,
-    );
+    put_len(response::PARAMETERS, key + 1 + varint_bytes(choice as u64) + choice, out);
     put_bytes(1, name.as_bytes(), out);
     put_len(2, choice, out);
     match value {

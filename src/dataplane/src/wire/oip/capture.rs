@@ -13,11 +13,7 @@ use crate::wire::proto::{Fields, Malformed, Value};
 /// # Errors
 /// Not a whole `ModelInferRequest`; or its raw contents do not match its inputs one by one, so that nobody can say whose
 /// they are. Nothing was appended.
-pub fn redact<N: AsRef<str>>(
-    message: &[u8],
-    drop: &[N],
-    out: &mut Vec<u8>,
-) -> Result<(), Malformed> {
+pub fn redact<N: AsRef<str>>(message: &[u8], drop: &[N], out: &mut Vec<u8>) -> Result<(), Malformed> {
     let start = out.len();
     let done = copy(message, drop, out);
     if done.is_err() {
@@ -33,9 +29,7 @@ fn copy<N: AsRef<str>>(message: &[u8], drop: &[N], out: &mut Vec<u8>) -> Result<
     let mut fields = Fields::new(message);
     while let Some(found) = fields.next_field()? {
         match (found.number, found.value) {
-            (request::INPUTS, Value::Bytes(input)) if !is_shared(input)? => {
-                kept.push(keeps(input, drop)?)
-            }
+            (request::INPUTS, Value::Bytes(input)) if !is_shared(input)? => kept.push(keeps(input, drop)?),
             (request::RAW, Value::Bytes(_)) => raw += 1,
             _ => {}
         }

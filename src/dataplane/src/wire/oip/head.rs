@@ -54,10 +54,7 @@ impl<'a> Head<'a> {
             Some(prefix) if prefix.len() < message.len() => (prefix, false),
             _ => (message, whole),
         };
-        let mut head = Self {
-            cut: !whole,
-            ..Self::default()
-        };
+        let mut head = Self { cut: !whole, ..Self::default() };
         let mut fields = Fields::new(message);
         loop {
             match fields.next_field() {
@@ -79,13 +76,8 @@ impl<'a> Head<'a> {
 
     /// First dimension of the first input; 1 if unknown.
     pub fn rows(&self) -> u32 {
-        let first = self
-            .inputs
-            .first()
-            .and_then(|input| self.dims.get(input.dims.clone())?.first());
-        first.map_or(1, |&rows| {
-            u32::try_from(rows).unwrap_or(if rows < 0 { 1 } else { u32::MAX })
-        })
+        let first = self.inputs.first().and_then(|input| self.dims.get(input.dims.clone())?.first());
+        first.map_or(1, |&rows| u32::try_from(rows).unwrap_or(if rows < 0 { 1 } else { u32::MAX }))
     }
 
     /// The inputs, without their contents.
@@ -149,9 +141,7 @@ impl<'a> Head<'a> {
             };
             match (found.number, found.value) {
                 (field::NAME, Value::Bytes(name)) => input.name = proto::text(name)?,
-                (field::DATATYPE, Value::Bytes(datatype)) => {
-                    input.datatype = proto::text(datatype)?
-                }
+                (field::DATATYPE, Value::Bytes(datatype)) => input.datatype = proto::text(datatype)?,
                 (field::SHAPE, value) => take_dims(value, start, &mut self.dims)?,
                 _ => {}
             }
@@ -182,10 +172,7 @@ where
         Value::Varint(dim) => push(dim)?,
         Value::Bytes(mut packed) => {
             while !packed.is_empty() {
-                push(
-                    proto::take_varint(&mut packed)
-                        .map_err(|_| Malformed("a shape that cannot be read"))?,
-                )?;
+                push(proto::take_varint(&mut packed).map_err(|_| Malformed("a shape that cannot be read"))?)?;
             }
         }
         _ => {}
@@ -218,13 +205,8 @@ fn read_choice(found: Field<'_>) -> Result<Option<Param<'_>>, Malformed> {
         (param::INT64, Value::Varint(value)) => Param::Int(value.cast_signed()),
         (param::STRING, Value::Bytes(value)) => Param::Text(proto::text(value)?),
         (param::DOUBLE, Value::Fixed64(value)) => Param::Float(f64::from_le_bytes(value)),
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "beyond i64 only the magnitude is left"
-        )]
-        (param::UINT64, Value::Varint(value)) => {
-            i64::try_from(value).map_or(Param::Float(value as f64), Param::Int)
-        }
+        #[expect(clippy::cast_precision_loss, reason = "beyond i64 only the magnitude is left")]
+        (param::UINT64, Value::Varint(value)) => i64::try_from(value).map_or(Param::Float(value as f64), Param::Int),
         _ => return Ok(None),
     }))
 }

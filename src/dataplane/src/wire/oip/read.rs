@@ -16,19 +16,11 @@ pub const MAX_LABEL_BYTES: usize = 1024;
 /// # Errors
 /// An output is missing, stands twice, has another shape, datatype or length than it should, or the outputs disagree in
 /// their rows.
-pub fn read(
-    spec: &PredictionSpec,
-    answer: &[u8],
-    max_rows: usize,
-    out: &mut Predictions,
-) -> Result<(), InvalidOutput> {
+pub fn read(spec: &PredictionSpec, answer: &[u8], max_rows: usize, out: &mut Predictions) -> Result<(), InvalidOutput> {
     out.clear();
     let wanted = [&spec.scores, &spec.label, &spec.confidence, &spec.value].map(Option::as_deref);
     let [scores, label, confidence, value] = find(wanted, answer)?;
-    let mut rows = Rows {
-        known: None,
-        max: max_rows,
-    };
+    let mut rows = Rows { known: None, max: max_rows };
     if let Some(tensor) = scores {
         read_scores(spec, &tensor, &mut rows, out)?;
     }
@@ -63,15 +55,7 @@ fn find<'a, const N: usize>(
             (response::OUTPUTS, Value::Bytes(message)) => {
                 let name = name_of(message).map_err(malformed)?;
                 for (wanted, found) in wanted.iter().zip(&mut found) {
-                    if *wanted == Some(name)
-                        && found
-                            .replace(Output {
-                                name,
-                                message,
-                                index: outputs,
-                            })
-                            .is_some()
-                    {
+                    if *wanted == Some(name) && found.replace(Output { name, message, index: outputs }).is_some() {
                         return Err(invalid(name, "it stands twice in the answer"));
                     }
                 }
@@ -125,10 +109,7 @@ impl<'a> Raw<'a> {
             }
         }
         let (index, count) = (output.index, self.count);
-        Err(invalid(
-            output.name,
-            format_args!("it is output {index}, but raw_output_contents has {count} entries"),
-        ))
+        Err(invalid(output.name, format_args!("it is output {index}, but raw_output_contents has {count} entries")))
     }
 }
 
@@ -143,10 +124,7 @@ impl Rows {
     fn column(&mut self, tensor: &Tensor<'_>) -> Result<usize, InvalidOutput> {
         match *tensor.dims {
             [rows] | [rows, 1] => self.agree(rows, tensor),
-            _ => Err(tensor.invalid(format_args!(
-                "shape {:?}, wanted [rows] or [rows, 1]",
-                tensor.dims
-            ))),
+            _ => Err(tensor.invalid(format_args!("shape {:?}, wanted [rows] or [rows, 1]", tensor.dims))),
         }
     }
 
@@ -157,9 +135,9 @@ impl Rows {
             .filter(|rows| *rows <= max)
             .ok_or_else(|| tensor.invalid(format_args!("{rows} rows, wanted 0 to {max}")))?;
         match self.known.replace(rows) {
-            Some(known) if known != rows => Err(tensor.invalid(format_args!(
-                "{rows} rows, but the output before it has {known}"
-            ))),
+            Some(known) if known != rows => {
+                Err(tensor.invalid(format_args!("{rows} rows, but the output before it has {known}")))
+            }
             _ => Ok(rows),
         }
     }
@@ -176,11 +154,7 @@ fn read_scores(
         [held] | [held, 1] if classes <= 2 => (held, 1),
         [held, columns] if usize::try_from(columns) == Ok(classes) => (held, classes),
         _ => {
-            let or = if classes <= 2 {
-                ", [rows] or [rows, 1]"
-            } else {
-                ""
-            };
+            let or = if classes <= 2 { ", [rows] or [rows, 1]" } else { "" };
             let words = format_args!("shape {:?}, wanted [rows, {classes}]{or}", tensor.dims);
             return Err(tensor.invalid(words));
         }
@@ -215,30 +189,17 @@ fn read_labels(
 }
 
 fn text_label(spec: &PredictionSpec, text: &[u8]) -> Result<Label, String> {
-    if let Some(class) = spec
-        .classes
-        .iter()
-        .position(|class| class.as_bytes() == text)
-    {
-        return u16::try_from(class)
-            .map(Label::Class)
-            .map_err(|_| format!("class {class} is beyond 65535"));
+    if let Some(class) = spec.classes.iter().position(|class| class.as_bytes() == text) {
+        return u16::try_from(class).map(Label::Class).map_err(|_| format!("class {class} is beyond 65535"));
     }
     if text.len() > MAX_LABEL_BYTES {
-        return Err(format!(
-            "a label of {} bytes, wanted at most {MAX_LABEL_BYTES}",
-            text.len()
-        ));
+        return Err(format!("a label of {} bytes, wanted at most {MAX_LABEL_BYTES}", text.len()));
     }
     let text = proto::text(text).map_err(|_| "a label that is not UTF-8".to_owned())?;
     Ok(Label::Text(text.into()))
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "checked against the number of classes"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against the number of classes")]
 #[expect(clippy::cast_precision_loss, reason = "classes are few")]
 fn index_label(spec: &PredictionSpec, index: f64) -> Result<Label, String> {
     if spec.classes.is_empty() {
@@ -247,10 +208,7 @@ fn index_label(spec: &PredictionSpec, index: f64) -> Result<Label, String> {
     if index >= 0.0 && index < spec.classes.len().min(usize::from(u16::MAX)) as f64 {
         return Ok(Label::Class(index as u16));
     }
-    Err(format!(
-        "class index {index}, wanted 0 to {}",
-        spec.classes.len() - 1
-    ))
+    Err(format!("class index {index}, wanted 0 to {}", spec.classes.len() - 1))
 }
 
 fn malformed(fault: impl Into<Malformed>) -> InvalidOutput {
@@ -278,8 +236,5 @@ fn missing(wanted: &str, answer: &[u8]) -> InvalidOutput {
     if shown == 0 {
         there.push_str("none");
     }
-    invalid(
-        wanted,
-        format_args!("missing; the answer's outputs: {there}"),
-    )
+    invalid(wanted, format_args!("missing; the answer's outputs: {there}"))
 }

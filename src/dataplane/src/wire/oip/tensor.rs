@@ -75,10 +75,7 @@ impl Datatype {
     }
 
     pub fn is_integer(self) -> bool {
-        !matches!(
-            self,
-            Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64 | Self::Bytes
-        )
+        !matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64 | Self::Bytes)
     }
 }
 
@@ -106,41 +103,21 @@ pub(super) fn name_of(message: &[u8]) -> Result<&str, Malformed> {
 }
 
 impl<'a> Tensor<'a> {
-    pub fn parse(
-        name: &'a str,
-        message: &'a [u8],
-        raw: Option<&'a [u8]>,
-    ) -> Result<Self, InvalidOutput> {
+    pub fn parse(name: &'a str, message: &'a [u8], raw: Option<&'a [u8]>) -> Result<Self, InvalidOutput> {
         let (mut datatype, mut dims) = ("", SmallVec::new());
         let mut fields = Fields::new(message);
-        while let Some(found) = fields
-            .next_field()
-            .map_err(Malformed::from)
-            .map_err(|fault| invalid(name, fault))?
-        {
+        while let Some(found) = fields.next_field().map_err(Malformed::from).map_err(|fault| invalid(name, fault))? {
             match (found.number, found.value) {
                 (field::DATATYPE, Value::Bytes(bytes)) => {
                     datatype = proto::text(bytes).map_err(|fault| invalid(name, fault))?;
                 }
-                (field::SHAPE, value) => {
-                    take_dims(value, 0, &mut dims).map_err(|fault| invalid(name, fault))?
-                }
+                (field::SHAPE, value) => take_dims(value, 0, &mut dims).map_err(|fault| invalid(name, fault))?,
                 _ => {}
             }
         }
-        let known = Datatype::parse(datatype).ok_or_else(|| {
-            invalid(
-                name,
-                format_args!("an unknown datatype '{}'", shorten(datatype)),
-            )
-        })?;
-        Ok(Self {
-            name,
-            datatype: known,
-            dims,
-            raw,
-            message,
-        })
+        let known = Datatype::parse(datatype)
+            .ok_or_else(|| invalid(name, format_args!("an unknown datatype '{}'", shorten(datatype))))?;
+        Ok(Self { name, datatype: known, dims, raw, message })
     }
 
     pub fn invalid(&self, words: impl std::fmt::Display) -> InvalidOutput {
@@ -158,33 +135,18 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "64-bit integers are compared as the scores they stand for"
-    )]
-    fn raw_numbers(
-        &self,
-        raw: &[u8],
-        count: usize,
-        out: &mut Vec<f64>,
-    ) -> Result<(), InvalidOutput> {
+    #[expect(clippy::cast_precision_loss, reason = "64-bit integers are compared as the scores they stand for")]
+    fn raw_numbers(&self, raw: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), InvalidOutput> {
         let wanted = count.saturating_mul(self.datatype.width());
         if raw.len() != wanted {
             let dims = &self.dims;
-            let words = format_args!(
-                "{} bytes of raw contents, shape {dims:?} wants {wanted}",
-                raw.len()
-            );
+            let words = format_args!("{} bytes of raw contents, shape {dims:?} wants {wanted}", raw.len());
             return Err(self.invalid(words));
         }
         macro_rules! extend {
             ($number:ty, $to:expr) => {{
                 let (elements, _) = raw.as_chunks::<{ size_of::<$number>() }>();
-                out.extend(
-                    elements
-                        .iter()
-                        .map(|&bytes| $to(<$number>::from_le_bytes(bytes))),
-                );
+                out.extend(elements.iter().map(|&bytes| $to(<$number>::from_le_bytes(bytes))));
             }};
         }
         match self.datatype {
@@ -237,29 +199,15 @@ impl<'a> Tensor<'a> {
                     })
                 }
             };
-            if complete {
-                Ok(())
-            } else {
-                Err(self.invalid("typed contents that cannot be read"))
-            }
+            if complete { Ok(()) } else { Err(self.invalid("typed contents that cannot be read")) }
         })?;
         let held = count + out.len() - end;
-        if held == count {
-            Ok(())
-        } else {
-            Err(self.too_few(held, count))
-        }
+        if held == count { Ok(()) } else { Err(self.too_few(held, count)) }
     }
 
     /// One typed element; none for a wire type that its datatype cannot have.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "64-bit integers are compared as the scores they stand for"
-    )]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "protobuf reads 32-bit numbers from the low bits"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "64-bit integers are compared as the scores they stand for")]
+    #[expect(clippy::cast_possible_truncation, reason = "protobuf reads 32-bit numbers from the low bits")]
     fn number(&self, value: Value<'_>) -> Option<f64> {
         Some(match (self.datatype, value) {
             (Datatype::Bool, Value::Varint(number)) => f64::from(u8::from(number != 0)),
@@ -267,9 +215,7 @@ impl<'a> Tensor<'a> {
                 f64::from((number as u32).cast_signed())
             }
             (Datatype::Int64, Value::Varint(number)) => number.cast_signed() as f64,
-            (Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32, Value::Varint(number)) => {
-                f64::from(number as u32)
-            }
+            (Datatype::Uint8 | Datatype::Uint16 | Datatype::Uint32, Value::Varint(number)) => f64::from(number as u32),
             (Datatype::Uint64, Value::Varint(number)) => number as f64,
             (Datatype::Fp32, Value::Fixed32(bytes)) => f64::from(f32::from_le_bytes(bytes)),
             (Datatype::Fp64, Value::Fixed64(bytes)) => f64::from_le_bytes(bytes),
@@ -290,8 +236,8 @@ impl<'a> Tensor<'a> {
                 if held == count {
                     return Err(self.too_many(count));
                 }
-                let element = take_array(&mut raw)
-                    .and_then(|len| raw.split_at_checked(u32::from_le_bytes(len) as usize));
+                let element =
+                    take_array(&mut raw).and_then(|len| raw.split_at_checked(u32::from_le_bytes(len) as usize));
                 let Some((element, rest)) = element else {
                     return Err(self.invalid("raw contents that end within an element"));
                 };
@@ -311,21 +257,13 @@ impl<'a> Tensor<'a> {
                 visit(element)
             })?;
         }
-        if held == count {
-            Ok(())
-        } else {
-            Err(self.too_few(held, count))
-        }
+        if held == count { Ok(()) } else { Err(self.too_few(held, count)) }
     }
 
     /// Visits the field of its datatype in every `contents`: protobuf adds repeated fields up.
-    fn each_typed(
-        &self,
-        mut visit: impl FnMut(Value<'a>) -> Result<(), InvalidOutput>,
-    ) -> Result<(), InvalidOutput> {
+    fn each_typed(&self, mut visit: impl FnMut(Value<'a>) -> Result<(), InvalidOutput>) -> Result<(), InvalidOutput> {
         let Some(number) = self.datatype.contents_field() else {
-            return Err(self
-                .invalid("a 16-bit float without raw_output_contents, where alone it can stand"));
+            return Err(self.invalid("a 16-bit float without raw_output_contents, where alone it can stand"));
         };
         let mut fields = Fields::new(self.message);
         while let Some(found) = self.next(&mut fields)? {
@@ -343,23 +281,15 @@ impl<'a> Tensor<'a> {
     }
 
     fn next(&self, fields: &mut Fields<'a>) -> Result<Option<proto::Field<'a>>, InvalidOutput> {
-        fields
-            .next_field()
-            .map_err(|stop| self.invalid(Malformed::from(stop)))
+        fields.next_field().map_err(|stop| self.invalid(Malformed::from(stop)))
     }
 
     fn too_many(&self, count: usize) -> InvalidOutput {
-        self.invalid(format_args!(
-            "more than the {count} elements of its shape {:?}",
-            self.dims
-        ))
+        self.invalid(format_args!("more than the {count} elements of its shape {:?}", self.dims))
     }
 
     fn too_few(&self, held: usize, count: usize) -> InvalidOutput {
-        self.invalid(format_args!(
-            "{held} elements of its datatype, shape {:?} wants {count}",
-            self.dims
-        ))
+        self.invalid(format_args!("{held} elements of its datatype, shape {:?} wants {count}", self.dims))
     }
 }
 

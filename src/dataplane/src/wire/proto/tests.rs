@@ -38,56 +38,22 @@ proptest! {
 #[test]
 fn groups_nest_only_so_deep() {
     let deep = [vec![0x0b; MAX_GROUP_DEPTH], vec![0x0c; MAX_GROUP_DEPTH]].concat();
-    assert_eq!(
-        Fields::new(&deep).next_field(),
-        Ok(Some(Field {
-            number: 1,
-            value: Value::Group
-        }))
-    );
-    let deeper = [
-        vec![0x0b; MAX_GROUP_DEPTH + 1],
-        vec![0x0c; MAX_GROUP_DEPTH + 1],
-    ]
-    .concat();
-    assert_eq!(
-        Fields::new(&deeper).next_field(),
-        Err(Stop::Malformed(Malformed("groups nested too deep")))
-    );
-    assert!(matches!(
-        Fields::new(&[0x0b, 0x14]).next_field(),
-        Err(Stop::Malformed(_))
-    ));
+    assert_eq!(Fields::new(&deep).next_field(), Ok(Some(Field { number: 1, value: Value::Group })));
+    let deeper = [vec![0x0b; MAX_GROUP_DEPTH + 1], vec![0x0c; MAX_GROUP_DEPTH + 1]].concat();
+    assert_eq!(Fields::new(&deeper).next_field(), Err(Stop::Malformed(Malformed("groups nested too deep"))));
+    assert!(matches!(Fields::new(&[0x0b, 0x14]).next_field(), Err(Stop::Malformed(_))));
 }
 
 #[test]
 fn a_length_is_only_a_claim() {
     let cut = Fields::new(&[0x0a, 0xff, 0xff, 0xff, 0x0f, 1, 2]).next_field();
-    assert_eq!(
-        cut,
-        Err(Stop::Cut {
-            number: 1,
-            held: Some(&[1, 2])
-        })
-    );
-    assert!(matches!(
-        Fields::new(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x1f]).next_field(),
-        Err(Stop::Malformed(_))
-    ));
+    assert_eq!(cut, Err(Stop::Cut { number: 1, held: Some(&[1, 2]) }));
+    assert!(matches!(Fields::new(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x1f]).next_field(), Err(Stop::Malformed(_))));
 }
 
 #[test]
 fn tags_out_of_range_are_refused() {
-    for message in [
-        &[0x02, 0x00][..],
-        &[0x0f],
-        &[0x0e],
-        &[0x0c],
-        &[0x80, 0x80, 0x80, 0x80, 0x10, 0],
-    ] {
-        assert!(
-            matches!(Fields::new(message).next_field(), Err(Stop::Malformed(_))),
-            "{message:?}"
-        );
+    for message in [&[0x02, 0x00][..], &[0x0f], &[0x0e], &[0x0c], &[0x80, 0x80, 0x80, 0x80, 0x10, 0]] {
+        assert!(matches!(Fields::new(message).next_field(), Err(Stop::Malformed(_))), "{message:?}");
     }
 }

@@ -19,21 +19,14 @@ fn spec(datatype: &str) -> PredictionSpec {
 
 fn request(rows: i64, raw: bool) -> Vec<u8> {
     let mut message = [encode::bytes(1, b"spam"), encode::bytes(3, b"id-7")].concat();
-    message.extend(encode::bytes(
-        5,
-        &encode::tensor("x", "FP32", &[rows, 4], b""),
-    ));
+    message.extend(encode::bytes(5, &encode::tensor("x", "FP32", &[rows, 4], b"")));
     if raw {
         message.extend(encode::bytes(7, b""));
     }
     message
 }
 
-fn answered(
-    spec: &PredictionSpec,
-    answer: &StaticAnswer,
-    request: &[u8],
-) -> Result<Vec<u8>, NoAnswer> {
+fn answered(spec: &PredictionSpec, answer: &StaticAnswer, request: &[u8]) -> Result<Vec<u8>, NoAnswer> {
     let head = Head::scan(request, true, usize::MAX).unwrap();
     let mut out = Vec::new();
     static_answer(spec, answer, &head, 1000, &mut out).map(|()| out)
@@ -77,35 +70,18 @@ proptest! {
 
 #[test]
 fn a_label_alone_makes_scores_that_are_sure_of_it() {
-    let answer = StaticAnswer {
-        label: Some("ham".into()),
-        value: Some(1.0),
-        ..StaticAnswer::default()
-    };
+    let answer = StaticAnswer { label: Some("ham".into()), value: Some(1.0), ..StaticAnswer::default() };
     let message = answered(&spec("FP32"), &answer, &request(1, false)).unwrap();
     let mut out = Predictions::default();
     read(&spec("FP32"), &message, 1, &mut out).unwrap();
-    assert_eq!(
-        (out.scores, out.confidence, out.labels),
-        (vec![1.0, 0.0], vec![1.0], vec![Label::Class(0)])
-    );
+    assert_eq!((out.scores, out.confidence, out.labels), (vec![1.0, 0.0], vec![1.0], vec![Label::Class(0)]));
 }
 
 #[test]
 fn rows_are_only_a_claim_and_bounded() {
-    let answer = StaticAnswer {
-        score: Some(0.0),
-        value: Some(0.0),
-        ..StaticAnswer::default()
-    };
+    let answer = StaticAnswer { score: Some(0.0), value: Some(0.0), ..StaticAnswer::default() };
     let fault = answered(&spec("FP32"), &answer, &request(i64::MAX, false)).unwrap_err();
-    assert_eq!(
-        fault,
-        NoAnswer::TooManyRows {
-            rows: u32::MAX,
-            max: 1000
-        }
-    );
+    assert_eq!(fault, NoAnswer::TooManyRows { rows: u32::MAX, max: 1000 });
 }
 
 #[test]
@@ -113,15 +89,9 @@ fn what_the_answer_lacks_is_named_and_nothing_is_written() {
     let request = request(1, false);
     let head = Head::scan(&request, true, usize::MAX).unwrap();
     let mut out = b"before".to_vec();
-    let answer = StaticAnswer {
-        score: Some(0.1),
-        ..StaticAnswer::default()
-    };
+    let answer = StaticAnswer { score: Some(0.1), ..StaticAnswer::default() };
     let fault = static_answer(&spec("FP32"), &answer, &head, 10, &mut out).unwrap_err();
-    assert_eq!(
-        fault.to_string(),
-        "the static answer gives no value, which the route's prediction has"
-    );
+    assert_eq!(fault.to_string(), "the static answer gives no value, which the route's prediction has");
     assert_eq!(out, b"before");
     let fault = static_answer(&spec("BYTES"), &answer, &head, 10, &mut out).unwrap_err();
     assert_eq!(fault, NoAnswer::Datatype("BYTES".into()));
@@ -131,11 +101,5 @@ fn what_the_answer_lacks_is_named_and_nothing_is_written() {
 fn metadata_names_the_model_it_was_asked_about() {
     let mut out = Vec::new();
     static_metadata("spam", &spec("FP32"), &mut out);
-    assert_eq!(
-        ModelName::scan(&out).unwrap(),
-        ModelName {
-            name: "spam",
-            version: ""
-        }
-    );
+    assert_eq!(ModelName::scan(&out).unwrap(), ModelName { name: "spam", version: "" });
 }

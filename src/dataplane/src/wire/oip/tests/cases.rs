@@ -8,9 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::policy::{Label, Param, PredictionSpec, Predictions, StaticAnswer};
-use crate::wire::oip::{
-    Head, append_model, append_param, read, redact, static_answer, static_metadata,
-};
+use crate::wire::oip::{Head, append_model, append_param, read, redact, static_answer, static_metadata};
 
 #[derive(Deserialize)]
 struct Cases {
@@ -36,11 +34,7 @@ fn text(value: &Value) -> Option<Box<str>> {
 
 fn numbers(value: &Value) -> Option<Vec<f64>> {
     let texts = value.as_array()?.iter();
-    Some(
-        texts
-            .map(|number| number.as_str().unwrap().parse().unwrap())
-            .collect(),
-    )
+    Some(texts.map(|number| number.as_str().unwrap().parse().unwrap()).collect())
 }
 
 fn spec(case: &Value) -> PredictionSpec {
@@ -50,15 +44,8 @@ fn spec(case: &Value) -> PredictionSpec {
         label: text(&spec["label"]),
         confidence: text(&spec["confidence"]),
         value: text(&spec["value"]),
-        classes: spec["classes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(text)
-            .collect(),
-        positive: spec["positive"]
-            .as_u64()
-            .map(|positive| u16::try_from(positive).unwrap()),
+        classes: spec["classes"].as_array().unwrap().iter().filter_map(text).collect(),
+        positive: spec["positive"].as_u64().map(|positive| u16::try_from(positive).unwrap()),
         threshold: spec["threshold"].as_f64().unwrap(),
         datatype: text(&spec["datatype"]).unwrap(),
     }
@@ -71,16 +58,9 @@ fn heads_are_what_protobuf_encoded() {
     for case in cases {
         let message = bytes(&case, "message");
         let head = Head::scan(&message, true, usize::MAX).unwrap();
-        let params: BTreeMap<_, _> = head
-            .params
-            .iter()
-            .map(|(name, value)| (*name, shown(*value)))
-            .collect();
-        let inputs: Vec<_> = head
-            .inputs()
-            .iter()
-            .map(|input| json!([input.name, input.datatype, input.shape]))
-            .collect();
+        let params: BTreeMap<_, _> = head.params.iter().map(|(name, value)| (*name, shown(*value))).collect();
+        let inputs: Vec<_> =
+            head.inputs().iter().map(|input| json!([input.name, input.datatype, input.shape])).collect();
         let seen = json!({
             "model": head.model, "version": head.version, "id": head.id, "params": params, "inputs": inputs,
             "raw": head.raw, "rows": head.rows(),
@@ -132,12 +112,7 @@ fn a_redacted_request_is_what_protobuf_would_encode_without_the_input() {
     let cases = cases().redactions;
     assert!(cases.len() >= 4);
     for case in cases {
-        let drop: Vec<&str> = case["drop"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
+        let drop: Vec<&str> = case["drop"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         let mut kept = Vec::new();
         redact(&bytes(&case, "message"), &drop, &mut kept).unwrap();
         assert_eq!(kept, bytes(&case, "want"), "{}", case["name"]);

@@ -28,21 +28,9 @@ pub fn number(number: u32, value: u64) -> Vec<u8> {
 }
 
 pub fn tensor(name: &str, datatype: &str, shape: &[i64], contents: &[u8]) -> Vec<u8> {
-    let dims: Vec<u8> = shape
-        .iter()
-        .flat_map(|&dim| varint(dim.cast_unsigned()))
-        .collect();
-    let head = [
-        bytes(1, name.as_bytes()),
-        bytes(2, datatype.as_bytes()),
-        bytes(3, &dims),
-    ]
-    .concat();
-    if contents.is_empty() {
-        head
-    } else {
-        [head, bytes(5, contents)].concat()
-    }
+    let dims: Vec<u8> = shape.iter().flat_map(|&dim| varint(dim.cast_unsigned())).collect();
+    let head = [bytes(1, name.as_bytes()), bytes(2, datatype.as_bytes()), bytes(3, &dims)].concat();
+    if contents.is_empty() { head } else { [head, bytes(5, contents)].concat() }
 }
 
 /// A field that no message of the protocol has, of any wire type.
@@ -57,8 +45,7 @@ pub fn unknown() -> impl Strategy<Value = Vec<u8>> {
         any::<u64>().prop_map(|value| number(5, value)),
     ];
     simple.prop_recursive(4, 16, 4, |inner| {
-        proptest::collection::vec(inner, 0..4)
-            .prop_map(|fields| [tag(1004, 3), fields.concat(), tag(1004, 4)].concat())
+        proptest::collection::vec(inner, 0..4).prop_map(|fields| [tag(1004, 3), fields.concat(), tag(1004, 4)].concat())
     })
 }
 

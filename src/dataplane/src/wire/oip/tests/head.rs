@@ -31,9 +31,7 @@ impl Choice {
         match self {
             Self::Bool(value) => Param::Bool(*value),
             Self::Int(value) => Param::Int(*value),
-            Self::Uint(value) => {
-                i64::try_from(*value).map_or(Param::Float(*value as f64), Param::Int)
-            }
+            Self::Uint(value) => i64::try_from(*value).map_or(Param::Float(*value as f64), Param::Int),
             Self::Float(value) => Param::Float(*value),
             Self::Text(value) => Param::Text(value),
         }
@@ -68,18 +66,11 @@ impl Request {
         out.extend(encode::bytes(2, self.version.as_bytes()));
         out.extend(encode::bytes(3, self.id.as_bytes()));
         for (name, choice) in &self.params {
-            let entry = [
-                encode::bytes(1, name.as_bytes()),
-                encode::bytes(2, &choice.encode()),
-            ]
-            .concat();
+            let entry = [encode::bytes(1, name.as_bytes()), encode::bytes(2, &choice.encode())].concat();
             out.extend(encode::bytes(4, &entry));
         }
         for (name, datatype, shape, contents) in &self.inputs {
-            out.extend(encode::bytes(
-                5,
-                &encode::tensor(name, datatype, shape, contents),
-            ));
+            out.extend(encode::bytes(5, &encode::tensor(name, datatype, shape, contents)));
         }
         for raw in &self.raw {
             out.extend(encode::bytes(7, raw));
@@ -90,24 +81,11 @@ impl Request {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let input = (
-        "[a-d]{1,3}",
-        "[A-Z0-9]{1,5}",
-        vec(any::<i64>(), 0..4),
-        vec(any::<u8>(), 0..20),
-    );
+    let input = ("[a-d]{1,3}", "[A-Z0-9]{1,5}", vec(any::<i64>(), 0..4), vec(any::<u8>(), 0..20));
     let noise = vec(encode::unknown(), 0..3).prop_map(|fields| fields.concat());
     // Few keys, so that some come twice.
     let params = vec(("[a-c]", choice()), 0..5);
-    (
-        "\\PC{0,8}",
-        "[0-9]{0,3}",
-        "\\PC{0,8}",
-        params,
-        vec(input, 0..4),
-        vec(vec(any::<u8>(), 0..20), 0..3),
-        noise,
-    )
+    ("\\PC{0,8}", "[0-9]{0,3}", "\\PC{0,8}", params, vec(input, 0..4), vec(vec(any::<u8>(), 0..20), 0..3), noise)
         .prop_map(|(model, version, id, params, inputs, raw, noise)| Request {
             model,
             version,
@@ -216,12 +194,7 @@ proptest! {
 #[test]
 fn raw_contents_that_nobody_owns_refuse_the_capture() {
     let input = encode::bytes(5, &encode::tensor("a", "BYTES", &[1], b""));
-    let message = [
-        input,
-        encode::bytes(7, b"whose"),
-        encode::bytes(7, b"are these"),
-    ]
-    .concat();
+    let message = [input, encode::bytes(7, b"whose"), encode::bytes(7, b"are these")].concat();
     let mut kept = b"before".to_vec();
     assert!(redact(&message, &["a"], &mut kept).is_err());
     assert_eq!(kept, b"before");
@@ -230,20 +203,11 @@ fn raw_contents_that_nobody_owns_refuse_the_capture() {
 #[test]
 fn an_input_in_shared_memory_takes_no_raw_contents() {
     let region = encode::bytes(4, &encode::bytes(1, b"shared_memory_region"));
-    let shared = encode::bytes(
-        5,
-        &[encode::tensor("s", "FP32", &[1], b""), region].concat(),
-    );
+    let shared = encode::bytes(5, &[encode::tensor("s", "FP32", &[1], b""), region].concat());
     let secret = encode::bytes(5, &encode::tensor("email", "BYTES", &[1], b""));
     let open = encode::bytes(5, &encode::tensor("age", "FP32", &[1], b""));
-    let message = [
-        shared.clone(),
-        secret,
-        open.clone(),
-        encode::bytes(7, b"a@b.c"),
-        encode::bytes(7, b"1234"),
-    ]
-    .concat();
+    let message =
+        [shared.clone(), secret, open.clone(), encode::bytes(7, b"a@b.c"), encode::bytes(7, b"1234")].concat();
     let mut kept = Vec::new();
     redact(&message, &["email"], &mut kept).unwrap();
     assert_eq!(kept, [shared, open, encode::bytes(7, b"1234")].concat());
@@ -253,11 +217,8 @@ fn an_input_in_shared_memory_takes_no_raw_contents() {
 fn a_flood_of_parameters_or_inputs_is_refused() {
     let params: Vec<u8> = (0..300)
         .flat_map(|n| {
-            let entry = [
-                encode::bytes(1, format!("p{n}").as_bytes()),
-                encode::bytes(2, &encode::number(1, 1)),
-            ]
-            .concat();
+            let entry =
+                [encode::bytes(1, format!("p{n}").as_bytes()), encode::bytes(2, &encode::number(1, 1))].concat();
             encode::bytes(4, &entry)
         })
         .collect();

@@ -68,11 +68,7 @@ fn typed(datatype: &str, number: u8) -> (u32, u8, Vec<u8>) {
 }
 
 fn answer(name: &str, datatype: &str, shape: &[i64], numbers: &[u8], form: Form) -> Vec<u8> {
-    let form = if matches!(datatype, "FP16" | "BF16") {
-        Form::Raw
-    } else {
-        form
-    };
+    let form = if matches!(datatype, "FP16" | "BF16") { Form::Raw } else { form };
     let contents: Vec<u8> = match form {
         Form::Raw => Vec::new(),
         Form::Unpacked => numbers
@@ -83,36 +79,18 @@ fn answer(name: &str, datatype: &str, shape: &[i64], numbers: &[u8], form: Form)
             })
             .collect(),
         Form::Packed => {
-            let values: Vec<u8> = numbers
-                .iter()
-                .flat_map(|&number| typed(datatype, number).2)
-                .collect();
+            let values: Vec<u8> = numbers.iter().flat_map(|&number| typed(datatype, number).2).collect();
             encode::bytes(typed(datatype, 0).0, &values)
         }
     };
     // An output that nobody asked for stands before it: contents are found by position.
-    let other = encode::tensor(
-        "other",
-        "FP32",
-        &[1],
-        if matches!(form, Form::Raw) {
-            b""
-        } else {
-            b"\x32\x04abcd"
-        },
-    );
+    let other = encode::tensor("other", "FP32", &[1], if matches!(form, Form::Raw) { b"" } else { b"\x32\x04abcd" });
     let mut out = encode::bytes(1, b"spam");
     out.extend(encode::bytes(5, &other));
-    out.extend(encode::bytes(
-        5,
-        &encode::tensor(name, datatype, shape, &contents),
-    ));
+    out.extend(encode::bytes(5, &encode::tensor(name, datatype, shape, &contents)));
     if let Form::Raw = form {
         out.extend(encode::bytes(6, b"abcd"));
-        let values: Vec<u8> = numbers
-            .iter()
-            .flat_map(|&number| raw(datatype, number))
-            .collect();
+        let values: Vec<u8> = numbers.iter().flat_map(|&number| raw(datatype, number)).collect();
         out.extend(encode::bytes(6, &values));
     }
     out
@@ -121,9 +99,7 @@ fn answer(name: &str, datatype: &str, shape: &[i64], numbers: &[u8], form: Form)
 fn spec(classes: usize) -> PredictionSpec {
     PredictionSpec {
         scores: Some("s".into()),
-        classes: (0..classes)
-            .map(|class| format!("c{class}").into())
-            .collect(),
+        classes: (0..classes).map(|class| format!("c{class}").into()).collect(),
         datatype: "FP32".into(),
         ..PredictionSpec::default()
     }
@@ -203,10 +179,7 @@ fn refused(spec: &PredictionSpec, message: &[u8], words: &str) {
 fn a_fault_says_what_was_found_and_what_was_wanted() {
     let good = answer("s", "FP32", &[1, 2], &[1, 0], Form::Raw);
     refused(
-        &PredictionSpec {
-            scores: Some("p".into()),
-            ..spec(2)
-        },
+        &PredictionSpec { scores: Some("p".into()), ..spec(2) },
         &good,
         "'p': missing; the answer's outputs: other, s",
     );
@@ -221,31 +194,11 @@ fn a_fault_says_what_was_found_and_what_was_wanted() {
         &answer("s", "FP32", &[2, 2], &[1, 0], Form::Packed),
         "2 elements of its datatype, shape [2, 2] wants 4",
     );
-    refused(
-        &spec(2),
-        &answer("s", "FP32", &[1], &[1, 0], Form::Packed),
-        "more than the 1 elements",
-    );
-    refused(
-        &spec(2),
-        &answer("s", "FP32", &[65, 2], &[], Form::Raw),
-        "65 rows, wanted 0 to 64",
-    );
-    refused(
-        &spec(2),
-        &answer("s", "FP32", &[-1, 2], &[], Form::Raw),
-        "-1 rows",
-    );
-    refused(
-        &spec(2),
-        &encode::bytes(5, &encode::tensor("s", "FP33", &[1], b"")),
-        "unknown datatype 'FP33'",
-    );
-    refused(
-        &spec(2),
-        &encode::bytes(5, &encode::tensor("s", "FP16", &[1], b"\x32\x04abcd")),
-        "raw_output_contents",
-    );
+    refused(&spec(2), &answer("s", "FP32", &[1], &[1, 0], Form::Packed), "more than the 1 elements");
+    refused(&spec(2), &answer("s", "FP32", &[65, 2], &[], Form::Raw), "65 rows, wanted 0 to 64");
+    refused(&spec(2), &answer("s", "FP32", &[-1, 2], &[], Form::Raw), "-1 rows");
+    refused(&spec(2), &encode::bytes(5, &encode::tensor("s", "FP33", &[1], b"")), "unknown datatype 'FP33'");
+    refused(&spec(2), &encode::bytes(5, &encode::tensor("s", "FP16", &[1], b"\x32\x04abcd")), "raw_output_contents");
     refused(&spec(2), &[good.clone(), good].concat(), "stands twice");
     let unmatched = [
         encode::bytes(5, b"\x0a\x01x"),
@@ -253,70 +206,30 @@ fn a_fault_says_what_was_found_and_what_was_wanted() {
         encode::bytes(6, b"abcd"),
     ]
     .concat();
-    refused(
-        &spec(2),
-        &unmatched,
-        "it is output 1, but raw_output_contents has 1 entries",
-    );
+    refused(&spec(2), &unmatched, "it is output 1, but raw_output_contents has 1 entries");
 }
 
 #[test]
 fn class_indexes_are_labels_within_the_classes() {
-    let spec = PredictionSpec {
-        scores: None,
-        label: Some("s".into()),
-        ..spec(3)
-    };
+    let spec = PredictionSpec { scores: None, label: Some("s".into()), ..spec(3) };
     let mut out = Predictions::default();
-    read(
-        &spec,
-        &answer("s", "INT64", &[2], &[2, 0], Form::Packed),
-        MAX_ROWS,
-        &mut out,
-    )
-    .unwrap();
+    read(&spec, &answer("s", "INT64", &[2], &[2, 0], Form::Packed), MAX_ROWS, &mut out).unwrap();
     assert_eq!(out.labels, [Label::Class(2), Label::Class(0)]);
-    refused(
-        &spec,
-        &answer("s", "INT64", &[1], &[3], Form::Raw),
-        "class index 3, wanted 0 to 2",
-    );
-    refused(
-        &spec,
-        &answer("s", "FP32", &[1], &[1], Form::Raw),
-        "a float",
-    );
+    refused(&spec, &answer("s", "INT64", &[1], &[3], Form::Raw), "class index 3, wanted 0 to 2");
+    refused(&spec, &answer("s", "FP32", &[1], &[1], Form::Raw), "a float");
 }
 
 #[test]
 fn outputs_must_agree_in_their_rows() {
-    let spec = PredictionSpec {
-        confidence: Some("c".into()),
-        ..spec(2)
-    };
-    let one = encode::bytes(
-        5,
-        &encode::tensor("s", "FP64", &[1], &encode::bytes(7, &[0; 8])),
-    );
-    let two = encode::bytes(
-        5,
-        &encode::tensor("c", "FP64", &[2], &encode::bytes(7, &[0; 16])),
-    );
-    refused(
-        &spec,
-        &[one, two].concat(),
-        "2 rows, but the output before it has 1",
-    );
+    let spec = PredictionSpec { confidence: Some("c".into()), ..spec(2) };
+    let one = encode::bytes(5, &encode::tensor("s", "FP64", &[1], &encode::bytes(7, &[0; 8])));
+    let two = encode::bytes(5, &encode::tensor("c", "FP64", &[2], &encode::bytes(7, &[0; 16])));
+    refused(&spec, &[one, two].concat(), "2 rows, but the output before it has 1");
 }
 
 #[test]
 fn what_is_no_number_is_read_as_it_stands() {
-    let tensor = encode::tensor(
-        "s",
-        "FP32",
-        &[1],
-        &encode::bytes(6, &f32::NAN.to_le_bytes()),
-    );
+    let tensor = encode::tensor("s", "FP32", &[1], &encode::bytes(6, &f32::NAN.to_le_bytes()));
     let mut out = Predictions::default();
     read(&spec(2), &encode::bytes(5, &tensor), MAX_ROWS, &mut out).unwrap();
     assert!(out.scores[0].is_nan());
