@@ -74,7 +74,8 @@ def test_estimates_of_the_demo_are_there_with_their_labels(numbers: dict[str, An
     for name in ("precision", "recall"):
         estimate = report[name]
         assert 0 <= estimate["low"] <= estimate["value"] <= estimate["high"] <= 1
-    assert report["feedback"]["app"]["labels"] == numbers["feedback"]["kept"] > 0
+    # What is said of the holdout is kept, and says nothing of the model.
+    assert 0 < report["feedback"]["app"]["labels"] <= numbers["feedback"]["kept"]
     assert report["shadows"]["eight-v2"]["compared"] > 0
 
 
