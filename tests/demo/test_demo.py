@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from examples.demo.callers import Answer, decide
 from examples.demo.data import FEATURES, Call, Images, Sample, draw_calls
@@ -95,6 +96,20 @@ def test_calls_are_the_same_for_the_same_seed() -> None:
     known = [call for call in drawn[0] if call.sender.endswith("@example.org")]
     assert known
     assert not any(sample.is_eight for call in known for sample in call.samples)
+
+
+def test_page_about_the_demo_says_what_is_done() -> None:
+    """docs/demo.md names every phase, and the shares that stand in the settings."""
+    page = (ROOT / "docs" / "demo.md").read_text()
+    settings = YAML(typ="safe").load(ROOT / "examples" / "demo" / "gateway.yaml")
+    route = settings["routes"]["eight"]
+    for phase in PHASES:
+        assert f"| {phase.name} |" in page
+    assert f"{route['holdout']['share']:.0%}".replace("%", " % of users are the **holdout**") in page
+    assert f"{route['mirror'][0]['share']:.0%}".replace("%", " % of users are **mirrored**") in page
+    share = route["review"]["share"]
+    assert f"flagged ones with probability {share['flagged']}, others with {share['unflagged']}" in page
+    assert f"after {settings['backends']['eight-v1']['timeout_ms']} ms `deadline`" in page
 
 
 def test_phases_share_out_all_calls() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import queue
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 from examples.oip_server import Faults, ServedModel, ServerProcess
 
+ROOT = Path(__file__).parents[2]
 ROWS, KINDS = load_iris(return_X_y=True)
 CLASSES = ("setosa", "versicolor", "virginica")
 
@@ -184,6 +188,21 @@ def test_killed_server_comes_back_on_its_port(model: ServedModel, tmp_path: Path
         client = triton.InferenceServerClient(address)
         assert client.is_model_ready("iris")
         client.close()
+
+
+def test_command_says_where_it_listens_and_ends_on_sigterm(model: ServedModel, tmp_path: Path) -> None:
+    """As a reader of the README would start it; without `--faults` it never misbehaves."""
+    file = model.save(tmp_path / "iris.joblib")
+    command = [sys.executable, "-m", "examples.oip_server", f"iris={file}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["listening"]
+        client = triton.InferenceServerClient(address)
+        result = client.infer("iris", [tensor(ROWS[:1])], parameters={"fault": "nan"})
+        assert np.isfinite(result.as_numpy("probabilities")).all()
+        client.close()
+        process.terminate()
+        assert process.wait(10) == 0
 
 
 def test_server_that_cannot_start_says_why(tmp_path: Path) -> None:
