@@ -109,7 +109,7 @@ impl Decide<'_, '_, '_> {
         self.asked = true;
         let budget = self.state.budget(self.left());
         let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
-        let suffix = address(model, self.head.model, self.head.version);
+        let suffix = address(model, self.head.model, self.head.version, self.head.cut);
         let (frames, inflated) = if self.message.whole { self.message.with(&suffix) } else { Default::default() };
         let outbound = &self.call.outbound;
         let head = |left| {

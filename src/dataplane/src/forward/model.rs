@@ -101,7 +101,7 @@ impl Plain<'_> {
             return self.static_model(caller, &upload, route, method, &name);
         };
         let model = policy.backend(backend).as_model();
-        let up = model.map(|model| address(model, &name, &version)).filter(|up| !up.is_empty()).map(Bytes::from);
+        let up = model.map(|model| address(model, &name, &version, false)).filter(|up| !up.is_empty()).map(Bytes::from);
         let down = up.as_ref().map(|_| renamed(method, &name)).filter(|down| !down.is_empty()).map(Bytes::from);
         self.to(caller, upload, route, backend, up, down).await
     }

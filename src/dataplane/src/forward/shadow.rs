@@ -51,7 +51,7 @@ pub fn send(call: &Decide<'_, '_, '_>, decision: &Decision, position: usize) {
     let (Some(model), Some(_)) = (plan.policy().backend(mirror.to).as_model(), plan.shadow(mirror.to)) else {
         return;
     };
-    let suffix = address(model, call.head.model, call.head.version);
+    let suffix = address(model, call.head.model, call.head.version, call.head.cut);
     let (frames, inflated) = if call.message.whole {
         call.message.with(&suffix)
     } else if let Some(chunks) = call.upload.chunks().filter(|_| call.upload.is_ended()) {
