@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import os
 import shutil
+import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -49,9 +53,11 @@ def main() -> int:
     if arguments.calls < 300:
         parser.error("--calls: at least 300, or there is nothing to estimate from")
 
+    # A demo that is told to end takes its processes with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     console = Console(stderr=arguments.json)
     started = time.monotonic()
-    directory = folder(arguments.dir)
+    directory = folder(arguments.dir, console)
     with Bar(console) as bar, World(directory) as world:
         world.start_gateway()
         generator = np.random.default_rng(arguments.seed)
@@ -149,16 +155,24 @@ class Bar:
         self._progress.stop()
 
 
-def folder(wanted: Path | None) -> Path:
+def folder(wanted: Path | None, console: Console) -> Path:
     """Where the demo keeps its files: the same place every time, so that commands can be typed again."""
-    if wanted is None:
-        shutil.rmtree(HOME, ignore_errors=True)  # of an earlier demo
-        HOME.mkdir(parents=True)
-        return HOME
-    wanted.mkdir(parents=True, exist_ok=True)
-    if any(wanted.iterdir()):
-        raise SystemExit(f"--dir: {wanted} is not empty")
-    return wanted.resolve()
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+        if any(wanted.iterdir()):
+            raise SystemExit(f"--dir: {wanted} is not empty")
+        return wanted.resolve()
+    HOME.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(HOME.parent / "demo.lock", os.O_CREAT | os.O_RDWR)  # held until the process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        other = Path(tempfile.mkdtemp(prefix="gateway-demo-"))
+        console.print(f"Another demo is at work in {shown(HOME)}; this one goes to {other}.", highlight=False)
+        return other
+    shutil.rmtree(HOME, ignore_errors=True)  # of an earlier demo
+    HOME.mkdir()
+    return HOME
 
 
 def shown(path: Path) -> Path:

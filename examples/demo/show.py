@@ -90,11 +90,10 @@ def numbers(found: Findings) -> dict[str, Any]:
 
 def tables(console: Console, found: Findings) -> None:
     """Print what happened."""
+    for table in (_endings(found), _phases(found), _net(found), _estimates(found)):
+        console.print()
+        console.print(table)
     console.print()
-    console.print(_endings(found))
-    console.print(_phases(found))
-    console.print(_net(found))
-    console.print(_estimates(found))
     for line in _facts(found):
         console.print(f"[dim]-[/] {line}", highlight=False)
     for difference in differences(found):
