@@ -10,8 +10,8 @@
     ├── NotFound            no decision or review task of that id
     └── QualityError        arrays from which no number can be had
 
-Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text says
-where, what was found, what was wanted, and the mend.
+Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
+says where, what was found, what was wanted, and the mend.
 """
 
 from __future__ import annotations

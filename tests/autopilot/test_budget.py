@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.autopilot.budget import START_SHARE, ReviewBudget, Shares, split
-from gateway.runtime.batch import Batch, PolicyNames
+from gateway.autopilot.budget import ReviewBudget, Shares, split
+from gateway.runtime import FIRST_SHARES, Batch, PolicyNames
 
 NAMES = {1: PolicyNames(routes=("spam",), backends=("m",), rules=((),))}
 rates = st.floats(0, 1e5)
@@ -59,7 +59,7 @@ def test_shares_follow_traffic_and_rest_when_it_is_steady() -> None:
     """A new policy comes with the first traffic, and none while nothing changes."""
     clock = Clock()
     budget = ReviewBudget({"spam": 3600.0}, {}, clock)
-    assert budget.shares == {"spam": Shares(START_SHARE, START_SHARE)}
+    assert budget.shares == {"spam": Shares(*FIRST_SHARES)}
     clock.now = 9.0
     budget.consume(batch(990, 10))
     assert budget.revise() is None, "nine seconds are too short a look"

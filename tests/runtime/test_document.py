@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from gateway._dataplane import Policy
-
 from gateway.config import Settings, read_text
 from gateway.runtime.document import FIRST_SHARES, document, names, settings_path
 from tests.config.examples import EVERYTHING, TEN_LINES

@@ -14,13 +14,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from gateway.runtime.batch import Batch
+from gateway.runtime import FIRST_SHARES, Batch
 from gateway.types import NO_INDEX
 
 __all__ = ["ReviewBudget", "Shares"]
-
-START_SHARE: Final = 0.01
-"""Before any traffic was seen: small, because a wrong guess upwards floods the queue within seconds."""
 
 LEAST_SECONDS: Final = 10.0
 """No rate is believed before so long a look."""
@@ -47,7 +44,7 @@ class ReviewBudget:
 
     Args:
         per_hour: reviews an hour, by route.
-        start: shares to begin with, by route, such as those of the last policy; else `START_SHARE`.
+        start: shares to begin with, by route, such as those of the last policy; else `FIRST_SHARES`.
         clock: seconds, monotonic.
     """
 
@@ -55,7 +52,7 @@ class ReviewBudget:
         self, per_hour: Mapping[str, float], start: Mapping[str, Shares], clock: Callable[[], float]
     ) -> None:
         self._per_hour = dict(per_hour)
-        self._shares = {route: start.get(route, Shares(START_SHARE, START_SHARE)) for route in per_hour}
+        self._shares = {route: start.get(route, Shares(*FIRST_SHARES)) for route in per_hour}
         self._seen: dict[str, list[float]] = {route: [0.0, 0.0] for route in per_hour}
         self._rates: dict[str, tuple[float, float]] = {}
         self._clock = clock

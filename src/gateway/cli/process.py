@@ -152,9 +152,9 @@ class Process:
 
     def _make_budget(self, settings: Settings, start: Mapping[str, Shares]) -> ReviewBudget:
         per_hour = {
-            name: route.review.per_hour
+            name: route.review.wanted_per_hour
             for name, route in settings.routes.items()
-            if route.review is not None and route.review.per_hour is not None
+            if route.review is not None and route.review.wanted_per_hour is not None
         }
         return ReviewBudget(per_hour, start, time.monotonic)
 

@@ -13,12 +13,13 @@ Never: touches a call, or talks to a network other than through the data plane.
 
 from gateway.runtime.batch import Batch, Columns, PolicyNames
 from gateway.runtime.check import check, preflight
-from gateway.runtime.document import document, names
+from gateway.runtime.document import FIRST_SHARES, document, names
 from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
 from gateway.runtime.receipts import verify_receipt
 from gateway.runtime.secrets import Secrets, kept_secrets
 
 __all__ = [
+    "FIRST_SHARES",
     "Batch",
     "Columns",
     "Plane",
