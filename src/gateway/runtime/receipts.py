@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway import _dataplane
-from gateway.errors import ReceiptError
+from gateway import errors
+from gateway._dataplane import ReceiptError as Unreadable
+from gateway._dataplane import verify_receipt as verify
 
 __all__ = ["verify_receipt"]
 
@@ -19,8 +20,7 @@ def verify_receipt(receipt: str, keys: Sequence[bytes]) -> Mapping[str, Any]:
     Raises: ReceiptError, its kind one of malformed, foreign (no such key), forged.
     """
     try:
-        fields: Mapping[str, Any] = _dataplane.verify_receipt(receipt, list(keys))
-    except _dataplane.ReceiptError as error:
+        return verify(receipt, list(keys))
+    except Unreadable as error:
         kind, message = error.args
-        raise ReceiptError(kind, message) from None
-    return fields
+        raise errors.ReceiptError(kind, message) from None

@@ -14,8 +14,8 @@ pub struct Note {
 
 /// A share as people read it: `2 %`.
 pub(super) fn share(share: f64) -> String {
-    // Shares are written with few digits; what a product by 100 adds to them is noise.
-    format!("{} %", (share * 1e8).round() / 1e6)
+    // Shares are written with few digits; what single precision and a product by 100 add to them is noise.
+    format!("{} %", (share * 1e6).round() / 1e4)
 }
 
 impl Call {
