@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 
 from gateway.errors import LedgerError, LedgerUnavailable
 from gateway.ledger import Ledger, Reader, migrations, schema
+from gateway.ledger.database import writer_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,6 +25,21 @@ def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> No
     """A column added to one and not to the other is found here."""
     with ledger._engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+
+
+def test_a_new_ledger_is_what_the_steps_lead_to(tmp_path: Path) -> None:
+    """A new ledger skips the steps; both ways must end at the same tables and indexes."""
+    made, stepped = (writer_engine(f"sqlite:///{tmp_path / name}.db") for name in ("made", "stepped"))
+    migrations.make(made)
+    migrations.step(stepped)
+    tables = []
+    for engine in (made, stepped):
+        with engine.connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
+            tables.append({row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master")})
+        engine.dispose()
+    assert tables[0] == tables[1]
+    assert "alembic_version" in tables[0]
 
 
 def test_known_versions_are_those_of_the_migrations() -> None:

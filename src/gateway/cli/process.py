@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import logging
 import signal
 import tempfile
@@ -42,6 +44,14 @@ BUDGET_PERIOD_S: Final = 10.0
 
 SECRET_FIELDS: Final = ("salt", "receipt_keys", "version")
 """What a kept policy leaves out: the ledger may be read by people who must not forge receipts."""
+
+
+def give_back_memory() -> None:
+    """Return to the system what only the start needed: 4 MB of 112, where the C library can."""
+    gc.collect()
+    gc.freeze()  # what has lived until here lives on: no later collection need look at it
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Process:
@@ -120,6 +130,7 @@ class Process:
                 asyncio.create_task(ledger_source.refresh_forever()),
             ]
             self._ready(control, serving=True)
+            give_back_memory()
             log.info("serving", extra={**bound, "policy": self._version, "routes": len(settings.routes)})
             await self._stop.wait()
         finally:

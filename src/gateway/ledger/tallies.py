@@ -166,7 +166,8 @@ class _Named:
         return self.policies[policy].route(route)
 
     def segment(self, route: str, index: int) -> str:
-        return self._segments.admit(route, "" if index == NO_STRING else self.strings[index])
+        # A call without a segment has the text ""; no text at all means that the batch held too many others.
+        return OTHER_SEGMENT if index == NO_STRING else self._segments.admit(route, self.strings[index])
 
     def label(self, index: int) -> str | None:
         return None if index == NO_STRING else self.strings[index]

@@ -22,7 +22,7 @@ from gateway.telemetry.instruments import (
     status_name,
 )
 from gateway.telemetry.registry import Distribution, Registry
-from gateway.types import NO_INDEX, Outcome, Reason, reason_text
+from gateway.types import NO_INDEX, NO_STRING, Outcome, Reason, reason_text
 
 if TYPE_CHECKING:
     from gateway.runtime.batch import Batch, PolicyNames
@@ -102,9 +102,15 @@ def distributions(
         )
 
 
-def method_name(method: str, *, unrecognised: bool) -> str:
-    """`package.Service/Method`, or the conventions' word for a method that nobody serves."""
-    return UNRECOGNISED_METHOD if unrecognised else method.removeprefix("/")
+def method_name(method: str | None, *, unrecognised: bool) -> str:
+    """`package.Service/Method`, or the conventions' word for a method that nobody serves or whose text was not
+    kept: callers choose it, and may make it longer than any real one.
+    """
+    return UNRECOGNISED_METHOD if unrecognised or method is None else method.removeprefix("/")
+
+
+def _method(batch: Batch, index: int) -> str | None:
+    return None if index == NO_STRING else batch.strings[index]
 
 
 def _names(batch: Batch, policy: int) -> PolicyNames | None:
@@ -163,7 +169,7 @@ def _calls(batch: Batch, registry: Registry) -> None:
     for at, values in zip(first.tolist(), found, strict=True):
         status = int(records["status"][at])
         method = method_name(
-            batch.strings[int(records["method"][at])],
+            _method(batch, int(records["method"][at])),
             unrecognised=not routed[at] and status == _UNIMPLEMENTED,
         )
         registry.observe(name, _rpc(method, status, failed=status in SERVER_FAULTS), values)
@@ -205,7 +211,7 @@ def _attempts(batch: Batch, registry: Registry) -> None:
     for at, values in zip(first.tolist(), found, strict=True):
         code = int(status[at])
         names = _names(batch, int(policy[at]))
-        spoken = method_name(batch.strings[int(method[at])], unrecognised=bool(unrecognised[at]))
+        spoken = method_name(_method(batch, int(method[at])), unrecognised=bool(unrecognised[at]))
         attributes = _rpc(spoken, code, failed=code != 0)
         registry.observe(name, {**attributes, "backend": _backend(names, int(backend[at]))}, values)
 

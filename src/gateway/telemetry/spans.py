@@ -173,7 +173,7 @@ def build_spans(
         call = {name: column[at] for name, column in calls.items()}
         names = traced.names.get(call["policy"])
         trace_id = call["trace_hi"] << 64 | call["trace_lo"]
-        method = method_name(traced.strings[call["method"]], unrecognised=False)
+        method = method_name(traced.strings.get(call["method"]), unrecognised=False)
         context = SpanContext(trace_id, call["span"], is_remote=False, trace_flags=_SAMPLED)
         parent = SpanContext(trace_id, call["parent"], is_remote=True, trace_flags=_SAMPLED)
         yield ReadableSpan(
