@@ -14,7 +14,7 @@ from gateway.runtime.batch import Batch
 from gateway.telemetry.aggregate import SERVER_FAULTS, add_batch, group
 from gateway.telemetry.instruments import CATALOGUE, status_name
 from gateway.telemetry.registry import Attributes, Distribution, Registry
-from gateway.types import NO_INDEX, Outcome, Reason, reason_text
+from gateway.types import NO_INDEX, NO_STRING, Outcome, Reason, reason_text
 from tests.telemetry.records import NAMES, STRINGS, batch
 
 ROUTED = st.fixed_dictionaries(
@@ -170,6 +170,23 @@ def test_an_unknown_policy_version_still_counts_its_rows() -> None:
     found = {family.instrument.name: family.series for family in registry.collect()}
     assert found["gateway.decisions"][0].attributes == {"route": "", "outcome": "model", "reason": "ok"}
     assert found["gateway.decisions"][0].value == 1
+
+
+def test_a_method_too_long_to_keep_costs_no_other_call_its_numbers() -> None:
+    """Callers choose the method's name: 300 bytes of it must not blind the metrics of the whole batch."""
+    registry = Registry()
+    long = {
+        "method": NO_STRING,
+        "route": NO_INDEX,
+        "backend": NO_INDEX,
+        "outcome": Outcome.ERROR,
+        "status": 14,
+    }
+    add_batch(batch([{}, long], [{}, {"record": 1, "status": 14}]), registry)
+    found = {family.instrument.name: family.series for family in registry.collect()}
+    for name in ("rpc.server.call.duration", "rpc.client.call.duration"):
+        methods = {str(series.attributes["rpc.method"]) for series in found[name]}
+        assert methods == {"inference.GRPCInferenceService/ModelInfer", "_OTHER"}
 
 
 class CountingRegistry(Registry):

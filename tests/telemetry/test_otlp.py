@@ -11,6 +11,7 @@ import pytest
 
 from gateway.telemetry import Point, Telemetry, TelemetryOptions
 from gateway.telemetry.spans import MOST_PIECES
+from gateway.types import NO_STRING
 from tests.telemetry.receiver import Receiver, attributes, eventually
 from tests.telemetry.records import batch, traced_batch
 from tests.telemetry.test_prometheus import key, samples
@@ -110,6 +111,16 @@ def test_a_traced_call_arrives_as_a_server_span_with_a_client_span_per_attempt(r
     assert attributes(missed)["error.type"] == "UNAVAILABLE"
     assert attributes(missed)["gateway.reason"] == "backend_error"
     assert attributes(answered)["gateway.backend"] == "spam-lite"
+
+
+def test_a_traced_call_of_a_method_too_long_to_keep_takes_no_other_with_it(receiver: Receiver) -> None:
+    """Its text is not in the batch; the span says so."""
+    telemetry = running(receiver.endpoint)
+    calls = [{"traced": 1, "span": 0x51}, {"traced": 1, "span": 0x52, "method": NO_STRING}]
+    telemetry.consume(batch([{**call, "trace_lo": 1} for call in calls]))
+    telemetry.stop()
+    names = {int.from_bytes(span.span_id): span.name for span in receiver.spans()}
+    assert names == {0x51: "inference.GRPCInferenceService/ModelInfer", 0x52: "_OTHER"}
 
 
 def test_a_batch_of_rows_is_one_span_without_a_prediction(receiver: Receiver) -> None:
