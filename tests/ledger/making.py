@@ -100,8 +100,9 @@ def batch(
     strings: Sequence[str] = (),
     captures: Sequence[Mapping[str, Any]] = (),
 ) -> Batch:
-    """A batch of the policy version 7."""
-    return Batch(columns(_RECORD, records), {}, columns(_MIRROR, mirrors), strings, captures, NAMES)
+    """A batch of the policy version 7; records that name no segment have the empty one."""
+    records = [{"segment": len(strings), **record} for record in records]
+    return Batch(columns(_RECORD, records), {}, columns(_MIRROR, mirrors), [*strings, ""], captures, NAMES)
 
 
 def decision(number: int) -> bytes:

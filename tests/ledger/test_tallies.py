@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.ledger import NO_SCORE, Ledger, Limits, Window
 from gateway.ledger.schema import tally_calls, tally_scores
 from gateway.ledger.tallies import OTHER_SEGMENT, Delta, Segments, reduce_batch
-from gateway.types import NO_INDEX, Outcome, Reason
+from gateway.types import NO_INDEX, NO_STRING, Outcome, Reason
 from tests.ledger.making import HOUR_US, NOW_US, batch
 
 
@@ -141,6 +141,13 @@ def test_segments_beyond_the_limit_are_counted_together() -> None:
     assert len(kept) == 11
     assert kept[OTHER_SEGMENT] == 40
     assert segments.admit("spam", "device=1") == "device=1"
+
+
+def test_a_segment_whose_text_found_no_room_is_not_taken_for_none() -> None:
+    """A batch holds so many texts; the calls past them have a segment, though nobody knows which."""
+    delta = Delta()
+    reduce_batch(batch([{}, {"segment": NO_STRING}]), delta, Segments(10), Limits())
+    assert {key[4]: sums[0] for key, sums in delta.sums[tally_calls].items()} == {"": 1, OTHER_SEGMENT: 1}
 
 
 def test_records_of_a_policy_without_names_are_dropped_and_counted(ledger: Ledger) -> None:
