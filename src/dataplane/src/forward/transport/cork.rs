@@ -139,8 +139,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Corked<S> {
         self.0.borrow_mut().poll_write(cx, bufs)
     }
 
+    /// No: then `h2` copies DATA of up to 1 KB between its other frames and hands all of a poll over at once. When it may
+    /// chain, it flushes after every DATA frame of 256 bytes or more. Large frames go past the cork either way.
     fn is_write_vectored(&self) -> bool {
-        true
+        false
     }
 
     /// Held back on purpose: the driver drains after the connection's poll.
