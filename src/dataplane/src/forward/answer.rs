@@ -22,7 +22,7 @@ use crate::wire::oip;
 const AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// Room for the marks and what a backend usually adds: growing twice cost more than the marks.
-const TRAILERS: usize = 16;
+const TRAILERS: usize = 12;
 
 /// What the caller gets.
 #[expect(

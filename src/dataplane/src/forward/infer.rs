@@ -115,15 +115,17 @@ impl Plain<'_> {
     ) -> Result<(), Option<Status>> {
         // One byte past the limit tells a message that is held whole from a longer one.
         let bytes = HEAD_BYTES + bytes + 1;
-        let (began, mut pended) = (Instant::now(), false);
+        let mut pended: Option<Instant> = None;
         let gathered = watched(caller, alarm, |_, cx| {
             let polled = upload.poll_gather(cx, bytes);
-            pended |= polled.is_pending();
+            if polled.is_pending() && pended.is_none() {
+                pended = Some(Instant::now());
+            }
             polled
         });
         let gathered = gathered.await;
-        if pended {
-            self.waited.set(self.waited.get() + began.elapsed());
+        if let Some(pended) = pended {
+            self.waited.set(self.waited.get() + pended.elapsed());
         }
         match gathered {
             Ok(Ok(())) => Ok(()),

@@ -20,19 +20,16 @@ const SHOWN_ROWS: usize = 64;
 const USUAL_BYTES: usize = 384;
 
 const COUNT: usize = 7;
-const NAMES: [(HeaderName, &str); COUNT] = [
-    (HeaderName::from_static("gateway-decision-id"), "gateway_decision_id"),
-    (HeaderName::from_static("gateway-outcome"), "gateway_outcome"),
-    (HeaderName::from_static("gateway-reason"), "gateway_reason"),
-    (HeaderName::from_static("gateway-backend"), "gateway_backend"),
-    (HeaderName::from_static("gateway-policy"), "gateway_policy"),
-    (HeaderName::from_static("gateway-attempts"), "gateway_attempts"),
-    (HeaderName::from_static("gateway-receipt"), "gateway_receipt"),
+/// Trailer, response parameter, and whether no two calls share its value.
+static NAMES: [(HeaderName, &str, bool); COUNT] = [
+    (HeaderName::from_static("gateway-decision-id"), "gateway_decision_id", true),
+    (HeaderName::from_static("gateway-outcome"), "gateway_outcome", false),
+    (HeaderName::from_static("gateway-reason"), "gateway_reason", false),
+    (HeaderName::from_static("gateway-backend"), "gateway_backend", false),
+    (HeaderName::from_static("gateway-policy"), "gateway_policy", false),
+    (HeaderName::from_static("gateway-attempts"), "gateway_attempts", false),
+    (HeaderName::from_static("gateway-receipt"), "gateway_receipt", true),
 ];
-
-/// Those whose values no two calls share.
-const UNIQUE: [HeaderName; 2] =
-    [HeaderName::from_static("gateway-decision-id"), HeaderName::from_static("gateway-receipt")];
 
 /// The marks of one decision.
 pub struct Marks {
@@ -91,12 +88,12 @@ impl Marks {
 
     /// Adds the trailers.
     pub fn trailers(&self, headers: &mut HeaderMap) {
-        for ((name, _), range) in NAMES.iter().zip(&self.ranges) {
+        for ((name, _, unique), range) in NAMES.iter().zip(&self.ranges) {
             if !range.is_empty()
                 && let Ok(mut value) = HeaderValue::from_maybe_shared(self.text.slice(range.clone()))
             {
                 // No other call will have this value: keep it out of the table by which headers are compressed.
-                value.set_sensitive(UNIQUE.contains(name));
+                value.set_sensitive(*unique);
                 headers.insert(name.clone(), value);
             }
         }
@@ -104,7 +101,7 @@ impl Marks {
 
     /// Appends the response parameters to a `ModelInferResponse`.
     pub fn params(&self, out: &mut Vec<u8>) {
-        for ((_, name), range) in NAMES.iter().zip(&self.ranges) {
+        for ((_, name, _), range) in NAMES.iter().zip(&self.ranges) {
             if let (false, Ok(text)) = (range.is_empty(), std::str::from_utf8(&self.text[range.clone()])) {
                 oip::append_param(name, Param::Text(text), out);
             }

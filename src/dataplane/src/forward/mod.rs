@@ -89,11 +89,11 @@ async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
     let outbound = Outbound { uri: head.uri, headers, trace };
     let call = plain::Plain { worker, plan, outbound, arrival, until, waited: Cell::default() };
     let path = call.outbound.uri.path();
-    if CONTROL.iter().any(|prefix| path.starts_with(prefix)) {
-        return Box::pin(call.control(&mut caller, body)).await;
-    }
     if path == method::MODEL_INFER {
         return Box::pin(call.infer(&mut caller, body)).await;
+    }
+    if CONTROL.iter().any(|prefix| path.starts_with(prefix)) {
+        return Box::pin(call.control(&mut caller, body)).await;
     }
     if let Some(method) = model::oip_method(path) {
         if model::names_model(method) {

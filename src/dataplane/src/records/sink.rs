@@ -146,7 +146,16 @@ impl Sink {
 
     fn take(&self) -> Option<Batch> {
         let mut batch = self.lock();
-        (!batch.is_empty()).then(|| std::mem::take(&mut *batch))
+        if batch.is_empty() {
+            return None;
+        }
+        // As much room as these rows took: growing row by row copies every column several times over.
+        let next = Batch {
+            records: Records::with_capacity(batch.records.row.len()),
+            attempts: Attempts::with_capacity(batch.attempts.record.len()),
+            ..Batch::default()
+        };
+        Some(std::mem::replace(&mut *batch, next))
     }
 
     fn rows(&self) -> usize {

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 pub const NO_TEXT: u32 = u32::MAX;
 /// Different texts in one batch; what comes after is shown as none.
 const MAX_TEXTS: usize = 8192;
+/// Texts that are compared one by one: a batch has rarely more, and hashing each took as long as all other columns.
+const NEAR_TEXTS: usize = 8;
 /// The longest text kept.
 const MAX_TEXT_BYTES: usize = 256;
 
@@ -19,7 +21,13 @@ pub struct Strings {
 impl Strings {
     /// The index of a text; [`NO_TEXT`] when the batch holds too many others.
     pub fn intern(&mut self, text: &str) -> u32 {
-        if let Some(&index) = self.index.get(text) {
+        let near = self.texts.iter().take(NEAR_TEXTS).zip(0_u32..).find(|(known, _)| *known == text);
+        if let Some((_, index)) = near {
+            return index;
+        }
+        if self.texts.len() > NEAR_TEXTS
+            && let Some(&index) = self.index.get(text)
+        {
             return index;
         }
         if self.texts.len() >= MAX_TEXTS || text.len() > MAX_TEXT_BYTES {
