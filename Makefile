@@ -44,6 +44,7 @@ bench: .make/release  ## The decision path, with pytest-benchmark
 
 bench-peers: .make/release  ## The byte path beside HAProxy, nghttpx and Envoy
 	$(BIN)/python benchmarks/peers/run.py
+	$(BIN)/python benchmarks/peers/shadow.py
 
 examples: .make/built  ## Check every settings file under examples/
 	@for file in examples/settings/*.yaml; do $(BIN)/gateway check $$file || exit 1; done

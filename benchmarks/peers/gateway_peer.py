@@ -1,6 +1,7 @@
 """The gateway as a peer: one worker, a confidence floor, two rules, trailers and a receipt; records are drained.
 
-Run as a process of its own, so that its CPU time is its own: `python gateway_peer.py BACKEND_PORT`. Prints its port.
+Run as a process of its own, so that its CPU time is its own: `python gateway_peer.py BACKEND_PORT [SHADOW_PORT]`.
+Prints its port. With a shadow, every call is mirrored to it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from gateway._dataplane import Dataplane, Policy
 __all__ = ["document"]
 
 
-def document(backend: str) -> dict[str, Any]:
+def document(backend: str, shadow: str | None = None) -> dict[str, Any]:
     """A policy as usual settings make it."""
+    usual: dict[str, Any] = {
+        "kind": "grpc",
+        "model": None,
+        "version": None,
+        "timeout_ms": None,
+        "max_in_flight": 4096,
+        "connect_timeout_ms": 300,
+    }
+    mirror = {"to": "shadow", "share": 1.0, "max_in_flight": 64, "max_bytes": 4194304, "timeout_ms": 1000}
     rule: dict[str, Any] = {
         "name": "allow-list",
         "on": "request",
@@ -39,16 +49,8 @@ def document(backend: str) -> dict[str, Any]:
         },
         "trace_share": 0.01,
         "backends": [
-            {
-                "name": "spam-v3",
-                "kind": "grpc",
-                "endpoints": [backend],
-                "model": None,
-                "version": None,
-                "timeout_ms": None,
-                "max_in_flight": 4096,
-                "connect_timeout_ms": 300,
-            },
+            {"name": "spam-v3", "endpoints": [backend], **usual},
+            *([{"name": "shadow", "endpoints": [shadow], **usual}] if shadow else []),
             {"name": "ham", "kind": "static", "label": "ham", "score": 0.0, "scores": None, "value": None},
         ],
         "routes": [
@@ -84,7 +86,7 @@ def document(backend: str) -> dict[str, Any]:
                     },
                 ],
                 "holdout": None,
-                "mirror": [],
+                "mirror": [mirror] if shadow else [],
                 "review": None,
                 "kill_switch": False,
             }
@@ -100,8 +102,8 @@ def main() -> None:
         "ring_rows": 262144,
         "capture_bytes": 1 << 20,
     }
-    backend = f"127.0.0.1:{sys.argv[1]}"
-    plane = Dataplane(json.dumps(options), Policy(json.dumps(document(backend))))
+    backends = [f"127.0.0.1:{port}" for port in sys.argv[1:]]
+    plane = Dataplane(json.dumps(options), Policy(json.dumps(document(*backends))))
     print(plane.start()["inference"].rsplit(":", 1)[1], flush=True)
     stopping = threading.Event()
 

@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks.peers.calls import PATH, write_answer
 
-__all__ = ["Peer", "backend", "peers"]
+__all__ = ["Peer", "backend", "gateway", "peers"]
 
 START_S = 20.0
 
@@ -177,14 +177,17 @@ OTHERS: dict[str, Callable[[int, int, Path], list[str] | None]] = {
 
 
 @contextlib.contextmanager
-def _gateway(backend: int) -> Iterator[Peer]:
+def gateway(backend: int, shadow: int | None = None) -> Iterator[Peer]:
+    """The gateway with its policy on; with the port of a `shadow`, every call is mirrored there."""
     command = [sys.executable, str(Path(__file__).with_name("gateway_peer.py")), str(backend)]
+    command += [] if shadow is None else [str(shadow)]
     # The tree that this file stands in, whatever is installed.
     path = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
     try:
         assert process.stdout is not None
-        yield Peer("gateway, policy on", int(process.stdout.readline()), process)
+        name = "gateway, policy on" if shadow is None else "gateway, shadow black-holed"
+        yield Peer(name, int(process.stdout.readline()), process)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
@@ -194,7 +197,7 @@ def _gateway(backend: int) -> Iterator[Peer]:
 def peers(backend: int, folder: Path, wanted: set[str]) -> Iterator[tuple[list[Peer], list[str]]]:
     """Every wanted peer that is installed, running; and the names of those that are not."""
     with contextlib.ExitStack() as stack:
-        started, missing = [stack.enter_context(_gateway(backend))], []
+        started, missing = [stack.enter_context(gateway(backend))], []
         for name, command_of in OTHERS.items():
             if name.lower() not in wanted:
                 continue
