@@ -64,6 +64,9 @@ class Process:
         self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
         self._version = 0
+        self._reload_why: str | None = None
+        self._reload_wanted = asyncio.Event()
+        self._changing = asyncio.Lock()
 
     async def run(self) -> None:
         """Serves until told to stop.
@@ -85,7 +88,8 @@ class Process:
         settings = self._settings
         control_socket = str(sockets / "control")
         self._budget = self._make_budget(settings, {})
-        policy = self._compile(settings, author="serve", reason="start")
+        policy = self._compile(settings, self._budget, author="serve", reason="start")
+        self._takes_over(policy)
         self._plane = Plane(
             PlaneOptions(
                 inference=settings.listen.inference,
@@ -126,6 +130,7 @@ class Process:
             self._listen_to_signals()
             self._tasks = [
                 asyncio.create_task(self._watch_file()),
+                asyncio.create_task(self._reload_when_wanted()),
                 asyncio.create_task(self._revise_budget()),
                 asyncio.create_task(ledger_source.refresh_forever()),
             ]
@@ -169,19 +174,34 @@ class Process:
         }
         return ReviewBudget(per_hour, start, time.monotonic)
 
-    def _compile(self, settings: Settings, *, author: str, reason: str) -> dict[str, Any]:
-        """The document of the settings and what was learnt, kept in the ledger under a version."""
+    def _compile(
+        self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str
+    ) -> dict[str, Any]:
+        """The document of the settings and what was learnt, kept in the ledger under a version.
+
+        Waits for the ledger's disk: once the gateway serves, never on the loop that feedback and health wait for.
+        """
         made = document(
             settings,
             version=1,
             salt_hex=self._secrets.salt_hex,
             receipt_keys=self._secrets.receipt_keys,
-            review_shares=self._budget.shares,
+            review_shares=budget.shares,
         )
         kept = {key: value for key, value in made.items() if key not in SECRET_FIELDS}
-        made["version"] = self._version = self._ledger.keep_policy(kept, author=author, reason=reason)
-        self._routes = {route["name"]: route["prediction"] or {} for route in made["routes"]}
+        made["version"] = self._ledger.keep_policy(kept, author=author, reason=reason)
         return made
+
+    def _takes_over(self, made: Mapping[str, Any]) -> None:
+        """From now on this is the policy that is told of."""
+        self._version = made["version"]
+        self._routes = {route["name"]: route["prediction"] or {} for route in made["routes"]}
+
+    async def _publish(self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str) -> None:
+        """Raises: GatewayError; then the old policy stays."""
+        made = await asyncio.to_thread(self._compile, settings, budget, author=author, reason=reason)
+        await asyncio.to_thread(self._plane.publish, made)
+        self._takes_over(made)
 
     def _classes(self, route: str) -> RouteClasses | None:
         """What labels a route knows; None where there is no such route."""
@@ -190,9 +210,21 @@ class Process:
             return None
         return RouteClasses(tuple(prediction.get("classes") or ()), prediction.get("positive"))
 
-    def _reload(self, reason: str) -> None:
+    async def _reload_when_wanted(self) -> None:
+        """One reload at a time; those wanted meanwhile are one more."""
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            try:
+                async with self._changing:
+                    await self._reload(self._reload_why or "")
+            except Exception:
+                # The next change of the file must be taken all the same.
+                log.exception("settings not taken")
+
+    async def _reload(self, reason: str) -> None:
         try:
-            settings = self._load(machine=False)
+            settings = await asyncio.to_thread(self._load, machine=False)
         except SettingsError as error:
             for fault in error.faults:
                 log.error("settings not taken: %s", fault)
@@ -200,21 +232,24 @@ class Process:
         for block in ("listen", "workers", "secrets", "ledger", "state_dir", "telemetry"):
             if getattr(settings, block) != getattr(self._settings, block):
                 log.warning("a change of `%s` takes a restart", block)
+        budget, before = self._make_budget(settings, self._budget.shares), self._version
         try:
-            self._budget = self._make_budget(settings, self._budget.shares)
-            before = self._version
-            self._plane.publish(self._compile(settings, author="serve", reason=reason))
+            await self._publish(settings, budget, author="serve", reason=reason)
         except GatewayError as error:
             log.error("settings not taken: %s", error)
             return
-        self._settings = settings
+        self._settings, self._budget = settings, budget
         log.info("settings taken", extra={"policy": self._version, "before": before, "why": reason})
+
+    def _want_reload(self, why: str) -> None:
+        self._reload_why = why
+        self._reload_wanted.set()
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._reload("SIGHUP"))
+        loop.add_signal_handler(signal.SIGHUP, self._want_reload, "SIGHUP")
 
     async def _watch_file(self) -> None:
         from watchfiles import awatch
@@ -226,11 +261,22 @@ class Process:
                 now = self._file.read_bytes()
                 if now != before:
                     before = now
-                    self._reload("the file changed")
+                    self._want_reload("the file changed")
 
     async def _revise_budget(self) -> None:
+        wanted = False
         while True:
             await asyncio.sleep(BUDGET_PERIOD_S)
-            if (shares := self._budget.revise()) is not None:
-                self._plane.publish(self._compile(self._settings, author="autopilot", reason="review budget"))
-                log.info("review shares", extra={"policy": self._version, "routes": len(shares)})
+            wanted |= self._budget.revise() is not None
+            if not wanted:
+                continue
+            try:
+                async with self._changing:
+                    await self._publish(
+                        self._settings, self._budget, author="autopilot", reason="review budget"
+                    )
+            except GatewayError as error:
+                log.error("review shares not taken: %s; tried again in %g s", error, BUDGET_PERIOD_S)
+                continue
+            wanted = False
+            log.info("review shares", extra={"policy": self._version, "routes": len(self._budget.shares)})
