@@ -13,16 +13,13 @@ use super::marks::{Marks, explain};
 use super::message::{Frames, Message, frames};
 use super::metadata::EXPLAIN;
 use super::shadow;
-use super::status::{GRPC_STATUS, INTERNAL, OK, Status, code_value};
+use super::status::{INTERNAL, OK, Status};
 use crate::policy::{BackendIx, Decision};
 use crate::records::{Capture, Counter};
 use crate::wire::oip;
 
 /// Up to here an answer is handed over whole; above, as its caller takes it.
 const AT_ONCE_BYTES: usize = 64 * 1024;
-
-/// Room for the marks and what a backend usually adds: growing twice cost more than the marks.
-const TRAILERS: usize = 12;
 
 /// What the caller gets.
 #[expect(
@@ -80,28 +77,29 @@ impl Decide<'_, '_, '_> {
     }
 
     async fn answer(&mut self, caller: &mut Caller, end: &mut Final, decision: &Decision) -> Result<(), Gone> {
-        let snapshot = &self.call.plan.snapshot;
-        let marks = Marks::of(snapshot, &self.journal.id, decision);
-        let mut trailers = HeaderMap::with_capacity(TRAILERS);
+        let marks = Marks::of(&self.call.plan, &self.journal.id, decision);
+        let mut trailers = marks.trailers();
         let (headers, frames) = match end {
             Final::Answered { backend, answer, message } => {
-                trailers.extend(std::mem::take(&mut answer.trailers));
+                // Usually it has but the `grpc-status: 0` that the marks say as well.
+                if answer.trailers.len() > 1 || decision.status != OK {
+                    trailers.extend(std::mem::take(&mut answer.trailers));
+                }
                 (std::mem::take(&mut answer.headers), self.marked(*backend, message, &marks))
             }
             Final::Static { plain } => {
                 let mut suffix = Vec::new();
                 marks.params(&mut suffix);
-                trailers.insert(GRPC_STATUS, code_value(OK));
                 let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 (HeaderMap::from_iter([kind]), frames(plain, &suffix))
             }
             Final::Failed => {
                 let status = self.status(decision, &mut trailers);
-                self.mark(&marks, decision, &mut trailers);
+                self.explain(decision, &mut trailers);
                 return caller.fail(&status, trailers);
             }
         };
-        self.mark(&marks, decision, &mut trailers);
+        self.explain(decision, &mut trailers);
         caller.open(grpc_head(headers), false)?;
         let bytes = frames.iter().map(Bytes::len).sum::<usize>();
         self.journal.answer_bytes = bytes as u64;
@@ -115,8 +113,7 @@ impl Decide<'_, '_, '_> {
         caller.trailers(trailers)
     }
 
-    fn mark(&self, marks: &Marks, decision: &Decision, trailers: &mut HeaderMap) {
-        marks.trailers(trailers);
+    fn explain(&self, decision: &Decision, trailers: &mut HeaderMap) {
         if self.call.outbound.headers.get(EXPLAIN).is_some_and(|value| value == "1") {
             trailers.insert(EXPLAIN, explain(self.call.plan.policy(), decision));
         }
@@ -128,7 +125,7 @@ impl Decide<'_, '_, '_> {
         match (&decision.message, failure) {
             (Some(message), _) => Status::new(decision.status, Cow::Owned(message.to_string())),
             (None, Some(failure)) => {
-                *trailers = failure.trailers;
+                trailers.extend(failure.trailers);
                 failure.status
             }
             (None, None) => Status::new(if decision.status == OK { INTERNAL } else { decision.status }, ""),

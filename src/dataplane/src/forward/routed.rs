@@ -97,9 +97,7 @@ impl Routed<'_, '_> {
     }
 
     fn marks(&self, decision: &Decision) -> HeaderMap {
-        let mut trailers = HeaderMap::new();
-        Marks::of(&self.call.plan.snapshot, &self.journal.id, decision).trailers(&mut trailers);
-        trailers
+        Marks::of(&self.call.plan, &self.journal.id, decision).trailers()
     }
 
     fn write(&mut self, decision: &Decision) {
@@ -159,7 +157,7 @@ impl Routed<'_, '_> {
             return Ok(None);
         }
         let mut alarm = Alarm::new(self.until);
-        let (state, journal, snapshot) = (&mut self.state, &mut self.journal, &call.plan.snapshot);
+        let (state, journal, plan) = (&mut self.state, &mut self.journal, &call.plan);
         let mut decision = None;
         let extra = |code: u8| {
             if code == OK {
@@ -168,9 +166,7 @@ impl Routed<'_, '_> {
                 state.pass_on(code)
             }
             let made = decision.insert(state.finish());
-            let mut trailers = HeaderMap::new();
-            Marks::of(snapshot, &journal.id, made).trailers(&mut trailers);
-            trailers
+            Marks::of(plan, &journal.id, made).trailers()
         };
         let ended = relay(caller, &mut alarm, &mut self.upload, opened, None::<Bytes>, extra).await;
         let code = ended.map_or(CANCELLED, |Ended { status, .. }| status);

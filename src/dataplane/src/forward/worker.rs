@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::marks::Known;
 use super::transport::Address;
 use super::upstream::Upstream;
 use crate::mirror;
@@ -90,6 +91,8 @@ pub struct Gauges {
 pub struct Plan {
     /// The policy they belong to.
     pub snapshot: Arc<Snapshot>,
+    /// Decisions under this policy, in words.
+    pub known: Known,
     upstreams: Vec<Option<Rc<Upstream>>>,
     shadows: Vec<Option<Rc<Upstream>>>,
 }
@@ -189,7 +192,7 @@ impl Worker {
         let upstreams = backends.iter().map(|backend| of(backend, false)).collect();
         let shadows = backends.iter().map(|backend| of(backend, true)).collect();
         drop(before);
-        Plan { snapshot, upstreams, shadows }
+        Plan { snapshot, known: Known::default(), upstreams, shadows }
     }
 
     /// The worker itself, for what outlives a call.

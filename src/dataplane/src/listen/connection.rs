@@ -32,7 +32,8 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (head, body) = request.into_parts();
                     let incoming = Incoming { head, body, caller: Caller::new(respond), arrival: Arrival::now() };
-                    tokio::task::spawn_local(serve(Rc::clone(&worker), incoming));
+                    // Boxed, since making a task moves its future five times over.
+                    tokio::task::spawn_local(Box::pin(serve(Rc::clone(&worker), incoming)));
                 }
                 // Closed, or a peer that broke the protocol; its GOAWAY is in the cork already.
                 Poll::Ready(Some(Err(_)) | None) => ended = true,
