@@ -1,4 +1,4 @@
-"""The serving process's background tasks go on after a fault: a task that ends leaves a gateway that never changes again."""
+"""The serving process's background tasks go on after a fault: where one ends, nothing is ever changed again."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from gateway.config import Settings, read_text
 from gateway.runtime.secrets import kept_secrets
 from tests.config.examples import TEN_LINES
@@ -57,3 +59,14 @@ def test_gateways_that_start_at_once_agree(tmp_path: Path) -> None:
     made = settings(tmp_path)
     with ThreadPoolExecutor(8) as pool:
         assert len({kept.salt_hex for kept in pool.map(lambda _: kept_secrets(made), range(16))}) == 1
+
+
+def test_a_kept_secret_that_is_damaged_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    """With a new one receipts would be refused and held-out units would meet the model, and nobody would know."""
+    made = settings(tmp_path)
+    kept_secrets(made)
+    file = tmp_path / "state" / "receipt-key"
+    file.write_bytes(b"\xff\xfe" * 20)
+    with pytest.raises(OSError, match="receipt-key"):
+        kept_secrets(made)
+    assert file.read_bytes() == b"\xff\xfe" * 20

@@ -7,6 +7,7 @@ receipts given before it would be refused.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -54,9 +55,18 @@ def _salt(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("ascii").strip()
+    except UnicodeDecodeError:
+        # Not replaced: with another key or salt, receipts are refused and held-out units meet the model.
+        words = "is not the text that was kept there; put that back, or remove the file for a new one"
+        raise OSError(errno.EINVAL, words, str(file)) from None
+
+
 def _kept(file: Path, make: bool) -> str:
     with contextlib.suppress(FileNotFoundError):
-        held = file.read_text("ascii").strip()
+        held = _read(file)
         if len(held) >= 16:
             return held
         # not ours, or emptied by hand: a secret is linked into place when it is whole
@@ -78,7 +88,7 @@ def _kept(file: Path, make: bool) -> str:
             # a link does not replace: of two that start at once, both end up with the first one's
             os.link(draft, file)
         except FileExistsError:
-            return file.read_text("ascii").strip()
+            return _read(file)
         except PermissionError:
             # a file system without links
             draft.replace(file)
