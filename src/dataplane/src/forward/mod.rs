@@ -90,7 +90,8 @@ async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
     let call = plain::Plain { worker, plan, outbound, arrival, until, waited: Cell::default() };
     let path = call.outbound.uri.path();
     if path == method::MODEL_INFER {
-        return Box::pin(call.infer(&mut caller, body)).await;
+        // Written where it stays: `Box::pin` makes its 4 KB on the stack and copies them.
+        return Box::into_pin(Box::write(Box::new_uninit(), call.infer(&mut caller, body))).await;
     }
     if CONTROL.iter().any(|prefix| path.starts_with(prefix)) {
         return Box::pin(call.control(&mut caller, body)).await;

@@ -32,8 +32,9 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (head, body) = request.into_parts();
                     let incoming = Incoming { head, body, caller: Caller::new(respond), arrival: Arrival::now() };
-                    // Boxed, since making a task moves its future five times over.
-                    tokio::task::spawn_local(Box::pin(serve(Rc::clone(&worker), incoming)));
+                    // Boxed, since making a task moves its future five times over; and written where it stays.
+                    let call = Box::write(Box::new_uninit(), serve(Rc::clone(&worker), incoming));
+                    tokio::task::spawn_local(Box::into_pin(call));
                 }
                 // Closed, or a peer that broke the protocol; its GOAWAY is in the cork already.
                 Poll::Ready(Some(Err(_)) | None) => ended = true,
