@@ -34,7 +34,8 @@ def test_a_backend_is_told_what_is_left(server: EchoServer) -> None:
     with running(document([model("echo", server.address)], default_backend="echo")) as (_, channel):
         channel.unary_unary(f"{SERVICE}/Unary")(b"", timeout=60)
         assert server.left_s[-1] is not None
-        assert 50 < server.left_s[-1] <= 60
+        # grpcio's server reckons from a clock that it reads now and then: on a busy machine 60 s were 60.1.
+        assert 50 < server.left_s[-1] < 61
         channel.unary_unary(f"{SERVICE}/Unary")(b"")
         assert server.left_s[-1] is None
 
