@@ -27,11 +27,14 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
             going = false;
             connection.graceful_shutdown();
         }
+        // Calls that one poll finds came with the same bytes: one reading of the clocks is theirs.
+        let mut arrived = None;
         while !ended {
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (head, body) = request.into_parts();
-                    let incoming = Incoming { head, body, caller: Caller::new(respond), arrival: Arrival::now() };
+                    let arrival = *arrived.get_or_insert_with(Arrival::now);
+                    let incoming = Incoming { head, body, caller: Caller::new(respond), arrival };
                     // Boxed, since making a task moves its future five times over; and written where it stays.
                     let call = Box::write(Box::new_uninit(), serve(Rc::clone(&worker), incoming));
                     tokio::task::spawn_local(Box::into_pin(call));
