@@ -13,7 +13,7 @@ use super::marks::{Marks, explain};
 use super::message::{Frames, Message, frames};
 use super::metadata::EXPLAIN;
 use super::shadow;
-use super::status::{INTERNAL, OK, Status};
+use super::status::{INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
 use crate::policy::{BackendIx, Decision};
 use crate::records::{Capture, Counter};
 use crate::wire::oip;
@@ -100,16 +100,21 @@ impl Decide<'_, '_, '_> {
             }
         };
         self.explain(decision, &mut trailers);
-        caller.open(grpc_head(headers), false)?;
         let bytes = frames.iter().map(Bytes::len).sum::<usize>();
-        self.journal.answer_bytes = bytes as u64;
         if bytes <= AT_ONCE_BYTES {
+            caller.open(grpc_head(headers), false)?;
             for frame in frames {
                 caller.data(frame, false)?;
             }
         } else {
+            let Some(_held) = self.call.worker.hold(bytes) else {
+                let words = "answers that their callers do not read fill the memory kept for them";
+                return caller.fail(&Status::new(RESOURCE_EXHAUSTED, words), trailers);
+            };
+            caller.open(grpc_head(headers), false)?;
             self.hand_over(caller, frames).await?;
         }
+        self.journal.answer_bytes = bytes as u64;
         caller.trailers(trailers)
     }
 
@@ -146,9 +151,9 @@ impl Decide<'_, '_, '_> {
         frames(&message.plain, &suffix)
     }
 
-    /// Hands a long answer over as fast as its caller takes it.
+    /// Hands a long answer over as fast as its caller takes it, for as long as the caller said that it would wait.
     async fn hand_over(&self, caller: &mut Caller, frames: Frames) -> Result<(), Gone> {
-        let mut alarm = Alarm::new(None);
+        let mut alarm = Alarm::new(self.call.until);
         for mut frame in frames {
             while !frame.is_empty() {
                 let room = watched(caller, &mut alarm, |caller, cx| caller.poll_room(cx, frame.len())).await;

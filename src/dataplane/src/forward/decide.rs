@@ -160,16 +160,11 @@ impl Decide<'_, '_, '_> {
         None
     }
 
-    /// The attempt's time is up; the call's too, unless something was kept back for the others.
+    /// The attempt's time is up. Should the call's be too, those after it are passed over in the same way, but for a
+    /// static answer: calls that share a hanging backend run out together, and wait for each other here past the moment.
     fn out_of_time(&mut self, started: &Started, backend: BackendIx) -> Option<Final> {
         let name = &self.call.plan.policy().backend(backend).name;
         let status = Status::new(DEADLINE_EXCEEDED, format!("{name} did not answer in time"));
-        if self.left() == Some(Duration::ZERO) {
-            self.journal.end(started, backend, Reason::Deadline, DEADLINE_EXCEEDED);
-            self.state.abort(Reason::Deadline, DEADLINE_EXCEEDED);
-            self.failure = Some(status.into());
-            return None;
-        }
         self.miss(started, backend, Reason::Deadline, status)
     }
 

@@ -52,7 +52,8 @@ impl Message {
         if !head.compressed || !whole {
             return Ok(Self { framed, plain: body, compressed: head.compressed, whole });
         }
-        let encoding = headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("identity");
+        // The flag without an encoding is a fault of the sender (gRPC over HTTP/2, "Message-Encoding").
+        let encoding = headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let mut plain = Vec::new();
         inflate(encoding, &body, max_plain, &mut plain).map_err(|fault| {
             let code =

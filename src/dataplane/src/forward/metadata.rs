@@ -51,6 +51,10 @@ impl policy::Metadata for Seen<'_> {
         self.0.get(name)?.to_str().ok()
     }
 
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(HeaderValue::as_bytes)
+    }
+
     fn each(&self, visit: &mut dyn FnMut(&str, &str)) {
         for (name, value) in self.0 {
             if let (false, Ok(value)) = (name.as_str().ends_with("-bin"), value.to_str()) {

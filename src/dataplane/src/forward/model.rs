@@ -116,7 +116,7 @@ impl Plain<'_> {
         let mut inflated = Vec::new();
         let body = if head.compressed {
             let encoding = self.outbound.headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok());
-            inflate(encoding.unwrap_or("identity"), body, head_bytes, &mut inflated)
+            inflate(encoding.unwrap_or_default(), body, head_bytes, &mut inflated)
                 .map_err(|fault| fault.to_string())?;
             &inflated[..]
         } else {

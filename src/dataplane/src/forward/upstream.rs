@@ -35,6 +35,8 @@ struct Link {
     send: RefCell<SendRequest<Bytes>>,
     active: Cell<usize>,
     silent: Cell<u32>,
+    /// Whether it ever answered anything.
+    heard: Cell<bool>,
     /// No new streams: closed, told to go away, or silent.
     spent: Cell<bool>,
 }
@@ -44,6 +46,8 @@ struct Endpoint {
     links: RefCell<Vec<Rc<Link>>>,
     dialling: Cell<bool>,
     failures: Cell<u32>,
+    /// Connections in a row that ended before anything was answered.
+    unheard: Cell<u32>,
     rest_until: Cell<Option<Instant>>,
     fault: RefCell<String>,
     /// Rung when a stream or a connection has become free, or dialling has failed.
@@ -98,12 +102,18 @@ impl Lease {
         self.link.silent.set(self.link.silent.get() + 1);
         if self.link.silent.get() >= SILENT_CALLS {
             self.retire();
+            // Others are asked first for a while; where there are none, this one is asked all the same.
+            self.endpoint.rest_until.set(Some(Instant::now() + BACKOFF_LAST));
         }
     }
 
-    /// The peer has answered something.
+    /// The peer has answered something: only now is the endpoint known to be good, as a connection alone shows nothing.
     pub fn heard(&self) {
         self.link.silent.set(0);
+        self.link.heard.set(true);
+        self.endpoint.unheard.set(0);
+        self.endpoint.failures.set(0);
+        self.endpoint.rest_until.set(None);
     }
 }
 
@@ -130,7 +140,10 @@ impl Endpoint {
 
     /// Opens one more connection in the background, unless one is being opened or there are enough.
     fn dial(self: &Rc<Self>, timeout: Duration) {
-        if self.dialling.get() || self.resting() || self.links.borrow().len() >= MAX_CONNECTIONS {
+        if self.dialling.get()
+            || (self.resting() && self.failures.get() > 0)
+            || self.links.borrow().len() >= MAX_CONNECTIONS
+        {
             return;
         }
         self.dialling.set(true);
@@ -140,12 +153,11 @@ impl Endpoint {
             endpoint.dialling.set(false);
             match dialled {
                 Ok(Ok((send, connection, cork))) => {
-                    endpoint.failures.set(0);
-                    endpoint.rest_until.set(None);
                     let link = Rc::new(Link {
                         send: RefCell::new(send),
                         active: Cell::new(0),
                         silent: Cell::new(0),
+                        heard: Cell::new(false),
                         spent: Cell::new(false),
                     });
                     endpoint.links.borrow_mut().push(Rc::clone(&link));
@@ -153,10 +165,14 @@ impl Endpoint {
                     // Whoever drives must not keep alive: the connection closes when nobody else can open streams on it.
                     let (link, endpoint) = (weaken(link), weaken(endpoint));
                     drive(connection, cork).await;
-                    if let Some(link) = link.upgrade() {
+                    let unheard = link.upgrade().is_some_and(|link| {
                         link.spent.set(true);
-                    }
+                        !link.heard.get()
+                    });
                     if let Some(endpoint) = endpoint.upgrade() {
+                        if unheard {
+                            endpoint.closed_unheard();
+                        }
                         endpoint.links.borrow_mut().retain(|link| !link.spent.get());
                         endpoint.changed.notify_waiters();
                     }
@@ -167,6 +183,17 @@ impl Endpoint {
             }
             endpoint.changed.notify_waiters();
         });
+    }
+
+    /// A connection ended before anything was answered on it. Once may be a server that is going away; twice in a row the
+    /// endpoint is no better than one that refuses connections.
+    fn closed_unheard(&self) {
+        self.unheard.set(self.unheard.get().saturating_add(1));
+        if self.unheard.get() > 1 {
+            self.rest("it closed the connection before it answered anything".into());
+        } else {
+            self.rest_until.set(Some(Instant::now() + BACKOFF_FIRST));
+        }
     }
 
     fn rest(&self, fault: String) {
@@ -192,6 +219,7 @@ impl Upstream {
                     links: RefCell::default(),
                     dialling: Cell::new(false),
                     failures: Cell::new(0),
+                    unheard: Cell::new(0),
                     rest_until: Cell::new(None),
                     fault: RefCell::default(),
                     changed: Notify::new(),

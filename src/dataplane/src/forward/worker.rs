@@ -1,6 +1,6 @@
 //! What a call finds around it: the policy, the connections of its worker, and where its record goes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use crate::policy::{BackendIx, Policy, Predictions};
 use crate::records::{Bell, Counter, Counters, Sink};
 use crate::wire::receipt::Signer;
 
+/// Bytes of long answers that may wait on one worker for callers to read them.
+const HELD_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// How long the control plane, on this very machine, may take to accept a connection.
 const CONTROL_CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
 
@@ -132,6 +134,7 @@ pub struct Worker {
     plan: RefCell<Option<Rc<Plan>>>,
     /// The buffer that predictions are read into. Calls take turns with it, never across an await.
     pub predictions: RefCell<Predictions>,
+    held: Cell<usize>,
     this: Weak<Worker>,
 }
 
@@ -149,6 +152,7 @@ impl Worker {
             control,
             plan: RefCell::default(),
             predictions: RefCell::default(),
+            held: Cell::new(0),
         })
     }
 
@@ -218,6 +222,18 @@ impl Worker {
         Some(Occupied(Arc::clone(count)))
     }
 
+    /// Counts bytes of an answer that waits for its caller to read it; `None` when too many wait already.
+    #[must_use]
+    pub fn hold(&self, bytes: usize) -> Option<Held<'_>> {
+        let held = self.held.get() + bytes;
+        if held > HELD_ANSWER_BYTES {
+            self.count(Counter::AnswersFull);
+            return None;
+        }
+        self.held.set(held);
+        Some(Held { worker: self, bytes })
+    }
+
     /// A decision id, RFC 9562's version 7: milliseconds, then what no other call of this millisecond has.
     #[must_use]
     pub fn decision_id(unix_us: i64) -> [u8; 16] {
@@ -226,6 +242,18 @@ impl Worker {
         let mut bytes = [0; 10];
         bytes.copy_from_slice(&random[..10]);
         uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid().into_bytes()
+    }
+}
+
+/// Bytes of an answer that waits; given back when dropped.
+pub struct Held<'a> {
+    worker: &'a Worker,
+    bytes: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.worker.held.set(self.worker.held.get() - self.bytes);
     }
 }
 

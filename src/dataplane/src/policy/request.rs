@@ -6,6 +6,10 @@ use super::spec::{Input, Param};
 pub trait Metadata: Sync {
     /// The first value of that name.
     fn get(&self, name: &str) -> Option<&str>;
+    /// The first value of that name, as it came; a unit is hashed, so it need not be text.
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.get(name).map(str::as_bytes)
+    }
     /// Every name with its values.
     fn each(&self, visit: &mut dyn FnMut(&str, &str));
 }

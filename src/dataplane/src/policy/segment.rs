@@ -82,12 +82,18 @@ pub(super) fn with_unit(source: Option<&Source>, request: &Request, id: &[u8; 16
             take(unit);
         }
     };
-    match request.metadata.get(UNIT_METADATA) {
-        Some(unit) if !unit.is_empty() => return once(unit.as_bytes()),
-        _ => {}
+    let named = |name: &str| request.metadata.bytes(name).filter(|unit| !unit.is_empty());
+    if let Some(unit) = named(UNIT_METADATA) {
+        return once(unit);
     }
-    if let Some(source) = source {
-        with_value(source, request, |unit| once(unit.as_bytes()));
+    match source {
+        Some(Source::Metadata(name)) => {
+            if let Some(unit) = named(name) {
+                return once(unit);
+            }
+        }
+        Some(source) => with_value(source, request, |unit| once(unit.as_bytes())),
+        None => {}
     }
     if !request.id.is_empty() {
         once(request.id.as_bytes());

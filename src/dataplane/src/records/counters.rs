@@ -34,6 +34,8 @@ counters! {
     MirrorError = "dropped.mirror.error",
     /// Fallbacks not taken: the request was longer than what is kept.
     FallbackReplay = "dropped.fallback.replay",
+    /// Answers not given: those that callers have not read yet fill the memory kept for them.
+    AnswersFull = "dropped.answer.full",
     /// Calls that a backend's in-flight limit turned away.
     OverloadBackend = "overload.backend",
     /// Connections turned away at the worker's limit.

@@ -127,7 +127,7 @@ fn time_is_kept_back_for_those_after_in_the_chain() {
     assert_eq!(call.budget(Some(ms(250))), Some(ms(125)), "another model is after it: half");
     call.miss(Reason::BackendError, status::UNAVAILABLE);
     call.next();
-    assert_eq!(call.budget(Some(ms(250))), Some(ms(240)), "only a static answer: 10 ms");
+    assert_eq!(call.budget(Some(ms(500))), Some(ms(475)), "only a static answer: 25 ms");
     assert_eq!(call.budget(Some(ms(50))), Some(ms(45)), "or a tenth");
 }
 
