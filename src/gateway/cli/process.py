@@ -73,6 +73,7 @@ class Process:
 
         Raises: SettingsError, before anything listens; LedgerError, when the ledger cannot be used.
         """
+        self._listen_to_signals()  # first: until then SIGHUP would end the process
         self._settings = settings = await asyncio.to_thread(self._load, machine=True)
         self._secrets = kept_secrets(settings)
         self._ledger = Ledger(settings.ledger_url)
@@ -127,7 +128,6 @@ class Process:
                     metrics=telemetry.prometheus,
                 )
                 bound["admin"] = await admin.start()
-            self._listen_to_signals()
             self._tasks = [
                 asyncio.create_task(self._watch_file()),
                 asyncio.create_task(self._reload_when_wanted()),

@@ -14,10 +14,14 @@ import re
 import secrets as random
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from gateway.config import Settings
 
 __all__ = ["Secrets", "kept_secrets"]
+
+LEAST_CHARACTERS: Final = 16
+"""A kept secret is linked into place when it is whole, so a shorter one was damaged."""
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2}){16,}\Z")
 
@@ -57,22 +61,19 @@ def _salt(text: str) -> str:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text("ascii").strip()
+        held = file.read_text("ascii").strip()
     except UnicodeDecodeError:
-        # Not replaced: with another key or salt, receipts are refused and held-out units meet the model.
-        words = "is not the text that was kept there; put that back, or remove the file for a new one"
-        raise OSError(errno.EINVAL, words, str(file)) from None
+        held = ""
+    if len(held) >= LEAST_CHARACTERS:
+        return held
+    # Not replaced: with another key or salt, receipts are refused and held-out units meet the model.
+    words = "is not the text that was kept there; put that back, or remove the file for a new one"
+    raise OSError(errno.EINVAL, words, str(file))
 
 
 def _kept(file: Path, make: bool) -> str:
     with contextlib.suppress(FileNotFoundError):
-        held = _read(file)
-        if len(held) >= 16:
-            return held
-        # not ours, or emptied by hand: a secret is linked into place when it is whole
-        if not make:
-            return random.token_hex(32)
-        file.unlink(missing_ok=True)
+        return _read(file)
     made = random.token_hex(32)
     if not make:
         return made
