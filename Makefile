@@ -47,7 +47,7 @@ bench-peers: .make/release  ## The byte path beside HAProxy, nghttpx and Envoy
 	$(BIN)/python benchmarks/peers/shadow.py
 
 examples: .make/built  ## Check every settings file under examples/
-	@for file in examples/settings/*.yaml; do $(BIN)/gateway check $$file || exit 1; done
+	@for file in examples/settings/*.yaml; do $(BIN)/gateway check --offline $$file || exit 1; done
 
 proto: .make/venv  ## Generate the code of protos/
 	$(BIN)/python scripts/protos.py
