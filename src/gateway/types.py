@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["NO_INDEX", "NO_STRING", "UNKNOWN", "Outcome", "Reason", "reason_text"]
+__all__ = ["NO_INDEX", "NO_STRING", "STATUS_NAMES", "UNKNOWN", "Outcome", "Reason", "reason_text"]
 
 NO_INDEX: Final = 0xFFFF
 """No such route, backend, rule or arm in a record."""
@@ -15,6 +15,27 @@ NO_STRING: Final = 0xFFFF_FFFF
 
 UNKNOWN: Final = 0xFF
 """Neither yes nor no in a record's flag."""
+
+STATUS_NAMES: Final = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""gRPC's status names, by their numbers."""
 
 
 class Outcome(IntEnum):

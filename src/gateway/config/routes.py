@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
 from gateway.config.predictions import Check, Confidence, Prediction
+from gateway.types import STATUS_NAMES
 
 __all__ = [
     "STATUSES",
@@ -23,25 +24,8 @@ __all__ = [
     "Then",
 ]
 
-STATUSES = (
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-"""gRPC's status names but OK, in the order of their numbers."""
+STATUSES = STATUS_NAMES[1:]
+"""gRPC's status names but OK."""
 
 
 class Match(Block):

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway.types import STATUS_NAMES
+
 __all__ = [
     "CATALOGUE",
     "ERROR_TYPE",
@@ -19,7 +21,6 @@ __all__ = [
     "RPC_STATUS_CODE",
     "RPC_SYSTEM_NAME",
     "SERIES_LIMIT",
-    "STATUS_NAMES",
     "UNRECOGNISED_METHOD",
     "Instrument",
     "Kind",
@@ -40,26 +41,6 @@ cardinality limits).
 
 SERIES_LIMIT: Final = 1000
 """Series that one instrument may have, unless it says otherwise."""
-
-STATUS_NAMES: Final = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
 
 
 def status_name(code: int) -> str:
