@@ -4,12 +4,13 @@
 //! end the decision with its reasons. Never: I/O, a clock, randomness, or an allocation on the usual path.
 //!
 //! Rooms: `document` and `compile*` make a policy of JSON; `matching` finds routes; `cel` judges conditions; `call`,
-//! `judging`, `reading` and `finish` are one call's life; `choice` is every random choice; `notes` and `explain` say it
+//! `assign`, `walk`, `judging`, `reading` and `finish` are one call's life; `choice` is every random choice; `notes` and `explain` say it
 //! in words.
 //!
 //! `Policy::compile` takes the whole document or names every fault in it; `Policy::route` finds a call's route; `Call`
 //! walks it: `begin`, then `next` / `miss` / `judge` until somebody has answered or nobody is left, then `finish`.
 
+mod assign;
 mod call;
 mod cel;
 mod choice;
@@ -32,6 +33,7 @@ mod segment;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod words;
 
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};

@@ -1,0 +1,162 @@
+//! A call's way along its chain: who is asked next, who is passed over, and how long each may take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::call::{Call, End, Step, Why, Wish};
+use super::compiled::{BackendIx, NO_INDEX};
+use super::decision::Attempt;
+use super::words::{Reason, status};
+
+/// Time kept back for a static answer: it needs hardly any, but many calls may come to it at the same moment (of 300 that
+/// shared a hanging backend, 10 ms left 34 without).
+const STATIC_RESERVE: Duration = Duration::from_millis(25);
+
+impl Call {
+    /// Whom to ask next. Once the call has ended it says how, again.
+    #[allow(clippy::should_implement_trait)] // not an iterator: each step depends on what became of the last
+    pub fn next(&mut self) -> Step {
+        if let Some(end) = &self.end {
+            return match end {
+                End::Static(backend) => Step::Static(*backend),
+                End::Rejected { status, message, .. } => Step::Reject { status: *status, message: Arc::clone(message) },
+                _ => Step::Exhausted,
+            };
+        }
+        let policy = Arc::clone(&self.policy);
+        let chain = &policy.route_at(self.route).chain;
+        let wished = match self.wish.take() {
+            Some(Wish::Reject { status, message, rule }) => {
+                self.end = Some(End::Rejected { status, message: Arc::clone(&message), rule });
+                return Step::Reject { status, message };
+            }
+            // Nobody else is asked instead: neither the holdout nor a rule that answers lets a model have the call.
+            Some(Wish::Answer(backend)) => return self.try_backend(backend).unwrap_or_else(|| self.exhausted()),
+            Some(Wish::To(backend)) => {
+                // Rerouted to a later one of the chain: those passed over were not wanted.
+                if let Some(position) = chain.iter().position(|known| *known == backend) {
+                    self.position = self.position.max(position + 1);
+                }
+                Some(backend)
+            }
+            None => None,
+        };
+        if let Some(step) = wished.and_then(|backend| self.try_backend(backend)) {
+            return step;
+        }
+        while let Some(&backend) = chain.get(self.position) {
+            self.position += 1;
+            if let Some(step) = self.try_backend(backend) {
+                return step;
+            }
+        }
+        self.exhausted()
+    }
+
+    fn exhausted(&mut self) -> Step {
+        self.end = Some(End::Exhausted);
+        Step::Exhausted
+    }
+
+    /// The step that asks `backend`; `None` where it was asked already or is passed over.
+    fn try_backend(&mut self, backend: BackendIx) -> Option<Step> {
+        if self.attempts.iter().any(|attempt| attempt.backend == backend) {
+            return None;
+        }
+        if self.policy.backend(backend).is_model() {
+            if self.route().kill_switch {
+                self.pass_over(backend, Reason::KillSwitch);
+                return None;
+            }
+            self.current = Some(backend);
+            self.note_backend("attempt", backend, "is asked");
+            return Some(Step::Attempt(backend));
+        }
+        // A static answer is as long as the request claims to be: it must not be made to grow beyond the limit.
+        if usize::try_from(self.asked_rows).is_ok_and(|rows| rows > self.policy.limits.max_rows) {
+            self.pass_over(backend, Reason::Overload);
+            return None;
+        }
+        self.attempts.push(Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: 0, made: false });
+        self.note_backend("answer", backend, "answers: it is a static answer");
+        self.end = Some(End::Static(backend));
+        Some(Step::Static(backend))
+    }
+
+    /// Notes a backend that was not asked, and why.
+    fn pass_over(&mut self, backend: BackendIx, reason: Reason) {
+        let step = if reason == Reason::KillSwitch { "kill_switch" } else { "attempt" };
+        self.note_backend(
+            step,
+            backend,
+            match reason {
+                Reason::KillSwitch => "is passed over: the kill switch is on",
+                _ => "is passed over: the request claims more rows than `limits.max_rows`",
+            },
+        );
+        self.first.get_or_insert((reason, NO_INDEX));
+        self.attempts.push(Attempt { backend, reason, rule: NO_INDEX, status: 0, made: false });
+    }
+
+    /// The attempt under way failed: `backend_error`, `deadline` or `overload`, with the gRPC status it failed by (0
+    /// where there was none).
+    pub fn miss(&mut self, reason: Reason, status: u8) {
+        self.note_failure(reason, status);
+        self.end_attempt((reason, NO_INDEX), status);
+    }
+
+    pub(super) fn end_attempt(&mut self, (reason, rule): Why, status: u8) {
+        if let Some(backend) = self.current.take() {
+            self.first.get_or_insert((reason, rule));
+            self.attempts.push(Attempt { backend, reason, rule, status, made: true });
+        }
+    }
+
+    /// The attempt under way failed by a status that is the caller's own affair (`status::is_miss` says no): it is
+    /// passed on as it is.
+    pub fn pass_on(&mut self, status: u8) {
+        if let Some(backend) = self.current {
+            self.note_failure(Reason::BackendError, status);
+            self.end_attempt((Reason::BackendError, NO_INDEX), status);
+            self.end = Some(End::PassedOn { backend, status });
+        }
+    }
+
+    /// Ends the call without an answer: time ran out (`Deadline`, `DEADLINE_EXCEEDED`), or the caller went away.
+    pub fn abort(&mut self, reason: Reason, status: u8) {
+        self.end_attempt((reason, NO_INDEX), status);
+        self.end = Some(End::Aborted { reason, status });
+    }
+
+    /// The attempt under way answered, and the route reads no prediction.
+    pub fn accept(&mut self) {
+        if let Some(backend) = self.current.take() {
+            self.note_backend("answer", backend, "answers");
+            self.attempts.push(Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: status::OK, made: true });
+            self.end = Some(End::Answered(backend));
+        }
+    }
+
+    /// How long the attempt under way may take, of the time that is left (`None`: no deadline).
+    ///
+    /// The backend's own `timeout_ms` bounds it, and something is kept back for those after it in the chain: half where
+    /// another model may be asked, hardly anything where only a static answer is left, nothing for the last.
+    pub fn budget(&self, left: Option<Duration>) -> Option<Duration> {
+        let own = self.current.and_then(|backend| self.policy.backend(backend).as_model()?.timeout);
+        let share = left.map(|left| {
+            let rest = self.route().chain.get(self.position..).unwrap_or(&[]);
+            let mut rest = rest.iter().filter(|backend| {
+                Some(**backend) != self.current && !self.attempts.iter().any(|one| one.backend == **backend)
+            });
+            match rest.next() {
+                Some(next) if self.policy.backend(*next).is_model() => left / 2,
+                Some(_) => left - STATIC_RESERVE.min(left / 10),
+                None => left,
+            }
+        });
+        match (own, share) {
+            (Some(own), Some(share)) => Some(own.min(share)),
+            (own, share) => own.or(share),
+        }
+    }
+}
