@@ -47,6 +47,7 @@ impl Plain<'_> {
         };
         let route = policy.route_at(route_index);
         let others = route.chain.iter().filter(|&&backend| policy.backend(backend).is_model()).count() > 1;
+        let others = others || route.explore.is_some() || route.holdout.is_some();
         if !message.whole && !others && route.mirror.is_empty() && route.review.is_none() {
             upload.keep(RETRY_BYTES.min(limits.replay_bytes));
         }

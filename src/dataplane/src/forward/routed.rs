@@ -108,7 +108,7 @@ impl Routed<'_, '_> {
     /// Whether another backend could be asked after this one.
     fn has_others(&self, backend: BackendIx) -> bool {
         let policy = self.call.plan.policy();
-        let mut others = policy.route_at(self.state.route_index()).chain.iter();
+        let mut others = self.state.chain().iter();
         others.any(|&other| {
             other != backend
                 && policy.backend(other).is_model()

@@ -2,18 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::cel::{CelFault, Condition, Predicted, Scope};
-use super::choice::Choice;
-use super::compile::{MOST_MS, milliseconds};
+use super::compile::milliseconds;
 use super::compile_prediction as prediction;
-use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
+use super::compiled::{Backend, BackendIx, Route};
 use super::document::Node;
 use super::matching::{Match, Method};
 use super::reading::Reading;
 use super::request::Request;
 use super::rule::{Action, Lists, Rule, Stage};
+use super::sampling::Explore;
 use super::segment::Segments;
 use super::spec::PredictionSpec;
 use super::words::status;
@@ -25,10 +24,10 @@ const MOST_CHAIN: usize = 32;
 
 /// What a route is compiled against.
 pub(super) struct RouteCompiler<'a> {
-    salt: &'a [u8],
-    backends: &'a [Backend],
+    pub(super) salt: &'a [u8],
+    pub(super) backends: &'a [Backend],
     by_name: &'a HashMap<&'a str, BackendIx>,
-    segments: &'a Segments,
+    pub(super) segments: &'a Segments,
     lists: &'a Arc<Lists>,
     /// Matches and names of the routes before, to find two that are the same.
     seen: Vec<(String, Match)>,
@@ -46,7 +45,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 12] = [
+        const FIELDS: [&str; 13] = [
             "name",
             "match",
             "chain",
@@ -56,6 +55,7 @@ impl<'a> RouteCompiler<'a> {
             "confidence",
             "rules",
             "holdout",
+            "explore",
             "mirror",
             "review",
             "kill_switch",
@@ -69,20 +69,24 @@ impl<'a> RouteCompiler<'a> {
         let spec = prediction::spec(&node.field("prediction"), &node.field("confidence"));
         let spec = spec.as_ref();
         let rules = self.rules(&node.field("rules"), name, spec);
+        let chain = self.chain(&node.field("chain"), spec);
+        let explore = self.explore(&node.field("explore"), name);
+        let models = chain.iter().take(1).copied().chain(explore.iter().flat_map(Explore::backends));
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
-            chain: self.chain(&node.field("chain"), spec),
             deadline: milliseconds(&node.field("deadline_ms")),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
-            holdout: self.holdout(&node.field("holdout"), name, spec),
+            holdout: self.holdout(&node.field("holdout"), name, spec, models),
             mirror: self.mirrors(&node.field("mirror"), name),
             review: self.review(&node.field("review"), name, spec),
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
             wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy),
+            chain,
+            explore,
             rules,
             prediction: spec.cloned(),
         };
@@ -122,7 +126,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     /// A backend by name, noting where there is none.
-    fn backend(&self, node: &Node) -> Option<(BackendIx, &'a Backend)> {
+    pub(super) fn backend(&self, node: &Node) -> Option<(BackendIx, &'a Backend)> {
         let name = node.need_text();
         let found = self.by_name.get(name).map(|&index| (index, &self.backends[usize::from(index)]));
         if found.is_none() && !name.is_empty() {
@@ -264,74 +268,9 @@ impl<'a> RouteCompiler<'a> {
             }
         }
     }
-
-    fn holdout(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Holdout> {
-        if node.is_null() || !node.object(&["share", "answer"]) {
-            return None;
-        }
-        let share = node.field("share").need_share();
-        let answer = self.static_backend(&node.field("answer"), spec)?;
-        Some(Holdout { choice: Choice::new(self.salt, "holdout", route, share), answer })
-    }
-
-    fn mirrors(&self, node: &Node, route: &str) -> Vec<Mirror> {
-        let mut mirrors: Vec<Mirror> = Vec::new();
-        for item in node.items() {
-            if !item.object(&["to", "share", "max_in_flight", "max_bytes", "timeout_ms"]) {
-                continue;
-            }
-            let field = item.field("to");
-            let Some((to, backend)) = self.backend(&field) else { continue };
-            if !backend.is_model() {
-                field.fault(format!("{:?} is a static answer; a copy can only go to a model", backend.name));
-            }
-            if mirrors.iter().any(|known| known.to == to) {
-                field.fault(format!("there are two mirrors to {:?}", backend.name));
-            }
-            let share = item.field("share").need_share();
-            let most = u64::from(u32::MAX);
-            mirrors.push(Mirror {
-                to,
-                choice: Choice::new(self.salt, &format!("mirror:{}", backend.name), route, share),
-                max_in_flight: u32::try_from(item.field("max_in_flight").need_count(most)).unwrap_or(u32::MAX),
-                max_bytes: item.field("max_bytes").need_count(most),
-                timeout: Duration::from_millis(item.field("timeout_ms").need_count(MOST_MS)),
-            });
-        }
-        mirrors
-    }
-
-    fn review(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Review> {
-        if node.is_null() || !node.object(&["queue", "flagged", "unflagged", "capture", "redact"]) {
-            return None;
-        }
-        if spec.is_none() {
-            node.fault("the route reads no prediction that people could judge; give it a `prediction`");
-        }
-        let capture = node.field("capture");
-        let kept = capture.texts();
-        if kept.iter().any(|what| &**what != "inputs") {
-            capture.fault("only \"inputs\" can be captured");
-        }
-        let mut redact = Vec::new();
-        for item in node.field("redact").items() {
-            match item.need_text().strip_prefix("inputs.") {
-                Some(input) if !input.is_empty() => redact.push(input.into()),
-                _ => item.fault("wanted \"inputs.<name>\""),
-            }
-        }
-        Some(Review {
-            queue: node.field("queue").need_text().into(),
-            choice: Choice::new(self.salt, "review", route, 1.0),
-            flagged: node.field("flagged").need_share(),
-            unflagged: node.field("unflagged").need_share(),
-            capture: kept,
-            redact,
-        })
-    }
 }
 
-fn method(text: &str) -> Option<Method> {
+pub(super) fn method(text: &str) -> Option<Method> {
     let (service, method) = text.strip_prefix('/')?.split_once('/')?;
     if service.is_empty() || method.is_empty() || method.contains('/') {
         return None;

@@ -24,14 +24,18 @@ impl Call {
             };
         }
         let policy = Arc::clone(&self.policy);
-        let chain = &policy.route_at(self.route).chain;
+        let chain = Call::chain_of(policy.route_at(self.route), self.held_out);
         let wished = match self.wish.take() {
             Some(Wish::Reject { status, message, rule }) => {
+                self.arm_to_ask(true);
                 self.end = Some(End::Rejected { status, message: Arc::clone(&message), rule });
                 return Step::Reject { status, message };
             }
-            // Nobody else is asked instead: neither the holdout nor a rule that answers lets a model have the call.
-            Some(Wish::Answer(backend)) => return self.try_backend(backend).unwrap_or_else(|| self.exhausted()),
+            // Nobody else is asked instead: a rule that answers lets no model have the call.
+            Some(Wish::Answer(backend)) => {
+                self.arm_to_ask(true);
+                return self.try_backend(backend).unwrap_or_else(|| self.exhausted());
+            }
             Some(Wish::To(backend)) => {
                 // Rerouted to a later one of the chain: those passed over were not wanted.
                 if let Some(position) = chain.iter().position(|known| *known == backend) {
@@ -41,7 +45,8 @@ impl Call {
             }
             None => None,
         };
-        if let Some(step) = wished.and_then(|backend| self.try_backend(backend)) {
+        let first = self.arm_to_ask(wished.is_some()).or(wished);
+        if let Some(step) = first.and_then(|backend| self.try_backend(backend)) {
             return step;
         }
         while let Some(&backend) = chain.get(self.position) {
@@ -144,7 +149,7 @@ impl Call {
     pub fn budget(&self, left: Option<Duration>) -> Option<Duration> {
         let own = self.current.and_then(|backend| self.policy.backend(backend).as_model()?.timeout);
         let share = left.map(|left| {
-            let rest = self.route().chain.get(self.position..).unwrap_or(&[]);
+            let rest = self.chain().get(self.position..).unwrap_or(&[]);
             let mut rest = rest.iter().filter(|backend| {
                 Some(**backend) != self.current && !self.attempts.iter().any(|one| one.backend == **backend)
             });

@@ -5,6 +5,7 @@ mod choices;
 mod documents;
 mod rows;
 mod rules;
+mod sampling;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub(super) fn document() -> Value {
             "confidence": {"measure": "max_probability", "floor": 0.8, "per_label": {}, "per_segment": {}},
             "rules": [],
             "holdout": null,
+            "explore": null,
             "mirror": [],
             "review": null,
             "kill_switch": false
