@@ -15,7 +15,7 @@ SETTINGS = (
     + """\
     holdout: {share: 0.02, answer: ham}
     rules:
-      - {name: too-many, on: request, when: 'request.rows > 64', then: {reject: INVALID_ARGUMENT, message: "at most 64"}}
+      - {name: too-many, on: request, when: 'request.rows > 64', then: {reject: INVALID_ARGUMENT, message: at most 64}}
 """
 )
 
@@ -136,11 +136,14 @@ cases:
 """
     )
     done = gateway("test", settings, str(cases))
+    wanted = (
+        "wanted a score, a list of scores, a gRPC status, timeout, or a block such as {label: spam} "
+        "(did you mean UNAVAILABLE?)"
+    )
     assert done.returncode == 78
     assert done.stderr.splitlines() == [
         f"{cases}:3:12: cases[0].call.modle: there is no setting modle here (did you mean model?)",
-        f'{cases}:4:20: cases[0].answers.ham: "UNAVAILBLE"; wanted a score, a list of scores, a gRPC status, timeout, '
-        "or a block such as {label: spam} (did you mean UNAVAILABLE?)",
+        f'{cases}:4:20: cases[0].answers.ham: "UNAVAILBLE"; {wanted}',
         f"{cases}:6:5: cases[1].name: name is missing; wanted what the case is about, in words",
         f"{cases}:6:5: cases[1].expect: expect is missing",
     ]

@@ -16,9 +16,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.fields import Block, Name, Number, Text, as_list, wrong
+from gateway.config.load import file_text
 from gateway.config.routes import STATUSES
 from gateway.config.settings import Settings
-from gateway.config.load import file_text
 from gateway.config.source import NumberText, Source, WholeText, read_yaml
 from gateway.config.validate import validate
 from gateway.types import STATUS_NAMES, Outcome, Reason

@@ -165,7 +165,7 @@ def _removable(tree: Any, detail: ErrorDetails) -> Path:
     return ()
 
 
-def _remove(tree: Any, checked: Checked, path: Path) -> None:
+def _remove(tree: Any, checked: Checked[Any], path: Path) -> None:
     if not path:
         tree.clear()
         return

@@ -88,11 +88,14 @@ def untried_rules(settings: Settings, results: Sequence[CaseResult]) -> list[tup
         for step in result.explained["steps"]
         if step["step"] == "rule"
     }
-    untried = []
+    untried: list[tuple[str, str]] = []
     for name, route in settings.routes.items():
-        for rule in map(route.rule_name, range(len(route.rules))):
-            if not any(at == name and text.startswith(f"the rule {rule} holds") for at, text in held):
-                untried.append((name, rule))
+        rules = map(route.rule_name, range(len(route.rules)))
+        untried += [
+            (name, rule)
+            for rule in rules
+            if not any(at == name and text.startswith(f"the rule {rule} holds") for at, text in held)
+        ]
     return untried
 
 
