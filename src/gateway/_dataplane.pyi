@@ -14,6 +14,9 @@ OUTCOMES: tuple[str, ...]
 REASONS: tuple[str, ...]
 """Names of `gateway.types.Reason`, by number."""
 
+STRATA: tuple[str, ...]
+"""Names of `gateway.types.Stratum`, by number."""
+
 class PolicyError(Exception):
     """A policy document at fault. `args[0]` is a list of dicts, one per fault:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["NO_INDEX", "NO_STRING", "STATUS_NAMES", "UNKNOWN", "Outcome", "Reason", "reason_text"]
+__all__ = ["NO_INDEX", "NO_STRING", "STATUS_NAMES", "UNKNOWN", "Outcome", "Reason", "Stratum", "reason_text"]
 
 NO_INDEX: Final = 0xFFFF
 """No such route, backend, rule or arm in a record."""
@@ -69,6 +69,24 @@ class Reason(IntEnum):
     LOOP_GUARD = 9
     HOLDOUT = 10
     EXPLORE = 11
+
+    @property
+    def text(self) -> str:
+        return self.name.lower()
+
+
+class Stratum(IntEnum):
+    """How a prediction was sampled for review; the side of the decision stands in `flagged`, not here."""
+
+    LOW = 0
+    """Not flagged, and not near the threshold."""
+    FLAGGED = 1
+    NEAR = 2
+    """Not flagged, but by little."""
+    FALLBACK = 3
+    """Answered by another than the first choice, flagged or not."""
+    DISAGREEMENT = 4
+    """A shadow said otherwise: known only after the answer."""
 
     @property
     def text(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from gateway.config.faults import Path, did_you_mean, listed, quoted
 from gateway.config.predictions import Prediction
 from gateway.config.routes import Route
+from gateway.config.sampling_checks import answer_path
 from gateway.config.settings import Answer, Settings
 
 __all__ = ["check_answers"]
@@ -41,7 +42,8 @@ def _uses(path: Path, route: Route) -> Iterator[tuple[Path, str]]:
             if named is not None:
                 yield (*path, "rules", index, "then", key), named
     if route.holdout is not None:
-        yield (*path, "holdout", "answer"), route.holdout.answer
+        for index, name in enumerate(route.holdout.answer):
+            yield answer_path(path, route.holdout, index), name
 
 
 def _misfit(answer: Answer, prediction: Prediction) -> tuple[str, str, str] | None:

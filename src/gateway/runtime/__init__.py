@@ -13,7 +13,7 @@ Never: touches a call, or talks to a network other than through the data plane.
 
 from gateway.runtime.batch import Batch, Columns, PolicyNames
 from gateway.runtime.check import check, preflight
-from gateway.runtime.document import FIRST_SHARES, document, names
+from gateway.runtime.document import FIRST_SHARES, ReviewShares, document, names
 from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
 from gateway.runtime.receipts import verify_receipt
 from gateway.runtime.secrets import Secrets, kept_secrets
@@ -25,6 +25,7 @@ __all__ = [
     "Plane",
     "PlaneOptions",
     "PolicyNames",
+    "ReviewShares",
     "Secrets",
     "Subscriber",
     "check",
