@@ -40,6 +40,7 @@ class _Batch(TypedDict):
     records: dict[str, NDArray[generic]]
     attempts: dict[str, NDArray[generic]]
     mirrors: dict[str, NDArray[generic]]
+    raises: dict[str, NDArray[generic]]
     strings: list[str]
     captures: list[_Capture]
 

@@ -3,7 +3,9 @@
 //! A decided call is of the Open Inference Protocol, or of a service that a descriptor describes; nobody else in this room
 //! knows which. An enum, so that the first costs nothing by it.
 
-use crate::policy::{Input, InvalidOutput, Metadata, ModelBackend, Predictions, Request, Review, Route, StaticAnswer};
+use crate::policy::{
+    Input, InvalidOutput, Metadata, Mirror, ModelBackend, Predictions, Request, Review, Route, StaticAnswer,
+};
 use crate::wire::Malformed;
 use crate::wire::oip::{self, Head, Inputs};
 
@@ -92,6 +94,16 @@ impl Asked<'_> {
     pub fn redact(&self, whole: &[u8], review: &Review, out: &mut Vec<u8>) -> Result<(), Malformed> {
         match self {
             Self::Oip(_) => oip::redact(whole, &review.redact, out),
+        }
+    }
+
+    /// Appends the request without what a copy is to go without.
+    ///
+    /// # Errors
+    /// What cannot be read cannot be redacted; nothing was appended.
+    pub fn without(&self, whole: &[u8], mirror: &Mirror, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        match self {
+            Self::Oip(_) => oip::without(whole, &mirror.redact_inputs, &mirror.redact_params, out),
         }
     }
 }

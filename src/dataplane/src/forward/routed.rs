@@ -13,6 +13,7 @@ use super::journal::Journal;
 use super::marks::Marks;
 use super::metadata::Seen;
 use super::plain::Plain;
+use super::shadow;
 use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED};
 use super::through::{Ended, relay, status_of};
 use super::upload::Upload;
@@ -84,6 +85,9 @@ impl Routed<'_, '_> {
                 Ok(None) => {}
                 Ok(Some(decision)) => {
                     self.write(&decision);
+                    if decision.status == OK && !decision.mirrors.is_empty() {
+                        shadow::send_unread(self.call, &self.journal, &self.upload, decision);
+                    }
                     return Ok(());
                 }
                 Err(Gone) => {

@@ -172,7 +172,8 @@ impl RouteCompiler<'_> {
                 _ => item.fault("wanted \"inputs.<name>\""),
             }
         }
-        let share = |name: &str| Some(node.field(name)).filter(|field| !field.is_null()).map(|field| field.need_share());
+        let share =
+            |name: &str| Some(node.field(name)).filter(|field| !field.is_null()).map(|field| field.need_share());
         let margin = share("near_margin");
         if margin.is_none() && !node.field("near").is_null() {
             node.field("near_margin").fault("wanted how near the threshold `near` is");

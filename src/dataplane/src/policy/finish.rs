@@ -125,8 +125,7 @@ impl Call {
             .map(|(index, reading)| {
                 let own = self.own.get(index as usize).copied().flatten().filter(|_| own_counts);
                 let (reason, rule) = own.unwrap_or(call);
-                let sample =
-                    if predicted { self.review(index, &reading, outcome, factor) } else { Sample::NONE };
+                let sample = if predicted { self.review(index, &reading, outcome, factor) } else { Sample::NONE };
                 Row {
                     outcome,
                     reason,

@@ -109,6 +109,11 @@ pub struct Mirror {
 }
 
 impl Mirror {
+    /// Whether something is taken out of the request before it is copied.
+    pub fn redacts(&self) -> bool {
+        !(self.redact_inputs.is_empty() && self.redact_params.is_empty())
+    }
+
     pub fn takes(&self, method: &str) -> bool {
         self.methods.iter().any(|one| one.takes(method))
     }

@@ -147,7 +147,7 @@ fn raising_an_arms_share_moves_units_to_that_arm_and_no_more_than_needed() {
 #[test]
 fn the_holdout_is_answered_by_whom_the_settings_name_and_by_nobody_else() {
     let holdout = ("/routes/0/holdout", json!({"share": 1.0, "answer": ["spam-v4", "ham"]}));
-    let policy = policy_with(&[holdout.clone()]);
+    let policy = policy_with(std::slice::from_ref(&holdout));
     let decision = ask(&policy, "ann", &[(V4, Ok(scores(&[0.6])))]);
     assert_eq!((decision.outcome, decision.reason), (Outcome::Holdout, Reason::Holdout), "the floor is the model's");
     assert_eq!((decision.backend, attempts(&policy, &decision).as_str()), (Some(V4), "spam-v4:ok"));
@@ -156,7 +156,8 @@ fn the_holdout_is_answered_by_whom_the_settings_name_and_by_nobody_else() {
     let alone = policy_with(&[("/routes/0/holdout", json!({"share": 1.0, "answer": "spam-v4"}))]);
     let decision = ask(&alone, "ann", &[(V4, Err(DOWN))]);
     assert_eq!((decision.outcome, decision.reason), (Outcome::Error, Reason::Holdout));
-    let rule = json!([{"name": "all", "on": "prediction", "when": "true", "then": {"kind": "to", "backend": "spam-v3"}}]);
+    let rule =
+        json!([{"name": "all", "on": "prediction", "when": "true", "then": {"kind": "to", "backend": "spam-v3"}}]);
     let ruled = policy_with(&[holdout, ("/routes/0/rules", rule)]);
     assert_eq!(ask(&ruled, "ann", &[(V4, Ok(scores(&[0.9])))]).backend, Some(V4), "no rule leads it to the model");
 }
