@@ -85,8 +85,8 @@ class Dataplane:
     """Forwards calls on threads of its own, from `start` to `shutdown`.
 
     Args:
-        options: JSON: inference (address), workers, control_socket (path or null), ring_rows, capture_bytes; tls (null or
-            paths cert, key, client_ca).
+        options: JSON: inference (address), workers, control_socket (path or null), ring_rows, capture_bytes;
+            tls (null or paths cert, key, client_ca).
         policy: what the first calls see.
     Raises: ValueError, if the options or the listener's certificates are at fault; PolicyError, if a backend's are.
     """

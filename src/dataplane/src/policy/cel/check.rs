@@ -4,7 +4,7 @@
 //! every part of the expression, so that `false && 1 < "a"` is found too. What depends on values that only a call has
 //! (`request.params.x`) is not known here: it fails the rule at run time, and `gateway check` knows more.
 
-use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, SourceInfo, operators};
+use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
 use cel::common::value::CowVal;
 use cel::{Context, ExecutionError, Value};
 
