@@ -36,6 +36,7 @@ impl Asked<'_> {
                 params: &head.params,
                 inputs,
                 metadata,
+                caller: None,
             },
         }
     }
