@@ -1,0 +1,53 @@
+"""Shadows are compared by segment and against noise; labels know the arm that was explored."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+KEYS = ("hour", "route", "policy", "backend", "shadow")
+SUMS = (
+    "compared",
+    "failed",
+    "judged",
+    "agreed",
+    "differences",
+    "sum_difference",
+    "sum_squared",
+    "sum_absolute",
+)
+
+
+def upgrade() -> None:
+    """What was compared before is of no segment, and no noise."""
+    op.add_column("labels", sa.Column("arm", sa.Text(), nullable=True))
+    op.add_column("labels", sa.Column("propensity", sa.Double(), nullable=False, server_default="1"))
+    # A key cannot grow in place in SQLite.
+    columns = ", ".join(KEYS + SUMS)
+    op.execute(f"CREATE TEMPORARY TABLE kept_shadow AS SELECT {columns} FROM tally_shadow")
+    op.drop_table("tally_shadow")
+    op.create_table(
+        "tally_shadow",
+        sa.Column("hour", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("policy", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("backend", sa.Text(), nullable=False),
+        sa.Column("shadow", sa.Text(), nullable=False),
+        sa.Column("segment", sa.Text(), nullable=False),
+        sa.Column("noise", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("compared", sa.BigInteger(), nullable=False),
+        sa.Column("failed", sa.BigInteger(), nullable=False),
+        sa.Column("judged", sa.BigInteger(), nullable=False),
+        sa.Column("agreed", sa.BigInteger(), nullable=False),
+        sa.Column("differences", sa.BigInteger(), nullable=False),
+        sa.Column("sum_difference", sa.Double(), nullable=False),
+        sa.Column("sum_squared", sa.Double(), nullable=False),
+        sa.Column("sum_absolute", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint(*KEYS, "segment", "noise", name=op.f("pk_tally_shadow")),
+        sqlite_with_rowid=False,
+    )
+    op.execute(
+        f"INSERT INTO tally_shadow ({columns}, segment, noise) SELECT {columns}, '', 0 FROM kept_shadow"
+    )
+    op.execute("DROP TABLE kept_shadow")
