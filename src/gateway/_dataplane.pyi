@@ -85,7 +85,8 @@ class Dataplane:
     """Forwards calls on threads of its own, from `start` to `shutdown`.
 
     Args:
-        options: JSON: inference (address), workers, control_socket (path or null), ring_rows, capture_bytes.
+        options: JSON: inference (address), workers, control_socket (path or null), ring_rows, capture_bytes, listening
+            (limits of the listener; what is absent has its default).
         policy: what the first calls see.
     Raises: ValueError, if the options are at fault.
     """

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::marks::Known;
 use super::transport::Address;
+use super::transport::limits::Listening;
 use super::upstream::Upstream;
 use crate::mirror;
 use crate::policy::{BackendIx, Policy, Predictions};
@@ -76,6 +77,8 @@ pub struct Shared {
     pub serving: AtomicBool,
     /// Where the control plane listens.
     pub control: Option<Address>,
+    /// Limits of the listener's side.
+    pub listening: Listening,
 }
 
 /// What one worker's counts are known by outside its thread.

@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use super::policy::Policy;
 use crate::forward::transport::Address;
+use crate::forward::transport::limits::Listening;
 use crate::forward::{Gauges, Shared, Snapshot};
 use crate::listen::{Options, Server};
 use crate::records::{Batch, Bell, Capture, Column, Limits, Sink, take};
@@ -32,6 +33,8 @@ struct Settings {
     control_socket: Option<String>,
     ring_rows: usize,
     capture_bytes: usize,
+    #[serde(default)]
+    listening: Listening,
 }
 
 /// Forwards calls on threads of its own until it is shut down.
@@ -68,6 +71,7 @@ impl Dataplane {
             bell: Bell::default(),
             serving: AtomicBool::new(true),
             control,
+            listening: settings.listening,
         });
         let limits = Limits {
             rows: settings.ring_rows.div_ceil(settings.workers),

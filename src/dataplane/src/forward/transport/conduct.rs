@@ -52,9 +52,14 @@ impl Conduct {
     pub fn close(&self, why: Close) {
         if self.close.get().is_none() {
             self.close.set(Some(why));
-            if let Some(driver) = &*self.driver.borrow() {
-                driver.wake_by_ref();
-            }
+            self.wake();
+        }
+    }
+
+    /// Has the connection look after itself, as something is to be written.
+    pub fn wake(&self) {
+        if let Some(driver) = &*self.driver.borrow() {
+            driver.wake_by_ref();
         }
     }
 
@@ -101,6 +106,12 @@ impl Conduct {
                 waiting.wake();
             }
         }
+    }
+
+    /// Whether the socket takes no more.
+    #[must_use]
+    pub fn is_choked(&self) -> bool {
+        self.choked.get()
     }
 
     /// Ready when the socket takes more: what `h2` would hold for a caller that does not read is not handed to it.

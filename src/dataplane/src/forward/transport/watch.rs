@@ -116,7 +116,8 @@ impl Watch {
     /// The highest stream that the peer has opened: what a GOAWAY names.
     #[must_use]
     pub fn last_stream(&self) -> u32 {
-        self.last_stream
+        // A backend opens none: it answers on ours.
+        if self.pings.is_some() { self.last_stream } else { 0 }
     }
 
     /// The number of the header block that has begun and not ended.
