@@ -9,9 +9,10 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request
 use super::caller::{Caller, Gone, Incoming};
 use super::deadline;
 use super::model;
-use super::status::{INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Status};
+use super::status::{INTERNAL, INVALID_ARGUMENT, PERMISSION_DENIED, RESOURCE_EXHAUSTED, Status};
 use super::transport::limits;
 use super::worker::Worker;
+use crate::policy::{Allow, Peer};
 use crate::records::{Arrival, Counter};
 
 /// Services that the control plane answers, by the beginning of their paths.
@@ -71,9 +72,15 @@ pub fn full() -> Refusal {
     Refusal::Grpc(Status::new(RESOURCE_EXHAUSTED, words))
 }
 
+/// What is said to whom the allow-list does not name.
+#[must_use]
+pub fn not_allowed(peer: Option<&Peer>) -> Refusal {
+    Refusal::Grpc(Status::new(PERMISSION_DENIED, Allow::refusal(peer)))
+}
+
 /// Ends what is not a call.
 pub async fn refuse(worker: &Worker, incoming: Incoming, refusal: Refusal) {
-    let Incoming { head, body, mut caller, arrival } = incoming;
+    let Incoming { head, body, mut caller, arrival, .. } = incoming;
     let ended = match refusal {
         Refusal::Grpc(status) => caller.fail(&status, HeaderMap::new()),
         Refusal::Http(status) => refuse_http(&mut caller, body, status, head.method == Method::HEAD).await,

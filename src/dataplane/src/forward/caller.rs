@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, header, request};
 
 use super::status::Status;
 use super::transport::Conduct;
+use crate::policy::Peer;
 use crate::records::Arrival;
 
 /// The caller has reset the stream or its connection is gone: nobody waits for an answer.
@@ -27,6 +28,8 @@ pub struct Incoming {
     pub caller: Caller,
     /// When its headers came.
     pub arrival: Arrival,
+    /// Whom the caller has shown to be; `None` without TLS.
+    pub peer: Option<Rc<Peer>>,
 }
 
 enum Side {

@@ -9,6 +9,7 @@ mod append;
 mod asked;
 mod attempt;
 mod caller;
+mod certificates;
 mod deadline;
 mod decide;
 mod exchange;
@@ -37,6 +38,7 @@ use std::time::Instant;
 use h2::RecvStream;
 
 pub use caller::{Caller, Incoming};
+pub use certificates::{Place, Reloaded, in_use as certificates_in_use, reload as reload_certificates};
 pub use worker::{Gauges, Shared, Snapshot, Worker};
 
 use caller::Gone;
@@ -67,13 +69,24 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
         Ok(until) => until,
         Err(refusal) => return Box::pin(admit::refuse(&worker, incoming, refusal)).await,
     };
-    let Incoming { head, body, mut caller, arrival } = incoming;
     let plan = worker.plan();
+    if let Some(allow) = plan.policy().allow()
+        && !allow.admits(incoming.peer.as_deref())
+    {
+        worker.count(Counter::NotAllowed);
+        let refusal = admit::not_allowed(incoming.peer.as_deref());
+        return Box::pin(admit::refuse(&worker, incoming, refusal)).await;
+    }
+    let Incoming { head, body, mut caller, arrival, peer } = incoming;
     let trace = Trace::of(&head.headers, plan.policy().trace_share());
     let mut headers = head.headers;
     metadata::admit(&mut headers);
+    if peer.is_some() {
+        // Who calls was shown by a certificate, or by nothing: no other word for it goes on.
+        headers.remove(metadata::CLIENT_CERTIFICATE);
+    }
     let outbound = Outbound { uri: head.uri, headers, trace };
-    let call = plain::Plain { worker: &worker, plan, outbound, arrival, until, waited: Cell::default() };
+    let call = plain::Plain { worker: &worker, plan, outbound, arrival, peer, until, waited: Cell::default() };
     let ended = if call.outbound.uri.path() == method::MODEL_INFER {
         // Written where it stays: `Box::pin` makes its 4 KB on the stack and copies them.
         Box::into_pin(Box::write(Box::new_uninit(), call.infer(&mut caller, body))).await

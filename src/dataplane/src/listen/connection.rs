@@ -11,10 +11,11 @@ use super::keeper;
 use crate::forward::transport::watch::{Excess, Watch};
 use crate::forward::transport::{Close, Conduct, Cork, Socket, cork, limits};
 use crate::forward::{Caller, Incoming, Worker, serve};
+use crate::policy::Peer;
 use crate::records::{Arrival, Counter};
 
 /// Serves a connection. Once `drain` is called off it takes no new calls, and ends with the last one under way.
-pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
+pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, drain: CancellationToken) {
     let listening = worker.shared.listening;
     let (cork, corked) = cork::watched(socket, Watch::caller(listening.pings()));
     let handshake = cork.run(limits::server(&listening).handshake::<_, bytes::Bytes>(corked));
@@ -53,7 +54,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
                     let (head, body) = request.into_parts();
                     let arrival = *arrived.get_or_insert_with(Arrival::now);
                     let caller = Caller::new(respond, Rc::clone(&conduct));
-                    let incoming = Incoming { head, body, caller, arrival };
+                    let incoming = Incoming { head, body, caller, arrival, peer: peer.clone() };
                     // Boxed, since making a task moves its future five times over; and written where it stays.
                     let call = Box::write(Box::new_uninit(), serve(Rc::clone(&worker), incoming));
                     tokio::task::spawn_local(Box::into_pin(call));
