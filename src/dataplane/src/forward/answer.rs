@@ -7,10 +7,12 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::attempt::Answer;
 use super::caller::{Caller, Gone, grpc_head};
+use super::compression::{accepts, encoding};
 use super::decide::Decide;
 use super::exchange::{Alarm, watched};
+use super::handover::Handover;
 use super::marks::{Marks, explain};
-use super::message::{Frames, Message, frames};
+use super::message::{Frames, GRPC_ENCODING, Message, frames};
 use super::metadata::EXPLAIN;
 use super::shadow;
 use super::status::{INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
@@ -19,7 +21,7 @@ use crate::records::{Capture, Counter};
 use crate::wire::oip;
 
 /// Up to here an answer is handed over whole; above, as its caller takes it.
-const AT_ONCE_BYTES: usize = 64 * 1024;
+pub const AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// What the caller gets.
 #[expect(
@@ -36,6 +38,8 @@ pub enum Final {
         /// What it says.
         message: Message,
     },
+    /// A backend's answer that nobody reads, and that is longer than what is held of it.
+    Begun(Box<Handover>),
     /// A static answer.
     Static {
         /// `ModelInferResponse`.
@@ -45,29 +49,38 @@ pub enum Final {
     Failed,
 }
 
+impl Final {
+    /// What an answer that was read says; none where nobody answered.
+    fn plain(self) -> Option<Bytes> {
+        match self {
+            Self::Answered { message, .. } => Some(message.plain),
+            Self::Static { plain } => Some(plain),
+            Self::Begun(_) | Self::Failed => None,
+        }
+    }
+}
+
 impl Decide<'_, '_, '_> {
     /// Answers, then writes down.
     pub async fn conclude(
         &mut self,
         caller: &mut Caller,
-        mut walked: Result<Final, Gone>,
-        decision: Decision,
+        walked: Result<Final, Gone>,
+        mut decision: Decision,
     ) -> Result<(), Gone> {
         self.journal.request_bytes = self.upload.bytes();
-        let answered = match &mut walked {
-            Ok(end) => self.answer(caller, end, &decision).await,
-            Err(Gone) => Err(Gone),
+        let (answered, plain) = match walked {
+            Ok(Final::Begun(handover)) => {
+                (Box::pin(self.hand_on(caller, handover, &mut decision)).await, Some(Bytes::new()))
+            }
+            Ok(mut end) => (self.answer(caller, &mut end, &decision).await, end.plain()),
+            Err(Gone) => (Err(Gone), None),
         };
         let (worker, plan) = (self.call.worker, &self.call.plan);
         self.journal.write_decision(worker, plan, &decision);
-        let plain = match &walked {
-            Ok(Final::Answered { message, .. }) => Some(&message.plain),
-            Ok(Final::Static { plain }) => Some(plain),
-            Ok(Final::Failed) | Err(Gone) => None,
-        };
         if let Some(plain) = plain {
             if decision.rows.iter().any(|row| row.sampled) {
-                self.capture(&decision, plain);
+                self.capture(&decision, &plain);
             }
             for &position in &decision.mirrors {
                 shadow::send(self, &decision, usize::from(position));
@@ -85,7 +98,14 @@ impl Decide<'_, '_, '_> {
                 if answer.trailers.len() > 1 || decision.status != OK {
                     trailers.extend(std::mem::take(&mut answer.trailers));
                 }
-                (std::mem::take(&mut answer.headers), self.marked(*backend, message, &marks))
+                let mut headers = std::mem::take(&mut answer.headers);
+                if message.compressed && accepts(&self.call.outbound.headers, encoding(&headers)) {
+                    // Nothing can be appended to it.
+                    (headers, smallvec::smallvec![message.framed.clone()])
+                } else {
+                    headers.remove(GRPC_ENCODING);
+                    (headers, frames(&message.plain, &self.suffix(*backend, &marks)))
+                }
             }
             Final::Static { plain } => {
                 let mut suffix = Vec::new();
@@ -93,7 +113,7 @@ impl Decide<'_, '_, '_> {
                 let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 (HeaderMap::from_iter([kind]), frames(plain, &suffix))
             }
-            Final::Failed => {
+            Final::Failed | Final::Begun(_) => {
                 let status = self.status(decision, &mut trailers);
                 self.explain(decision, &mut trailers);
                 return caller.fail(&status, trailers);
@@ -118,7 +138,7 @@ impl Decide<'_, '_, '_> {
         caller.trailers(trailers)
     }
 
-    fn explain(&self, decision: &Decision, trailers: &mut HeaderMap) {
+    pub(super) fn explain(&self, decision: &Decision, trailers: &mut HeaderMap) {
         if self.call.outbound.headers.get(EXPLAIN).is_some_and(|value| value == "1") {
             trailers.insert(EXPLAIN, explain(self.call.plan.policy(), decision));
         }
@@ -137,18 +157,15 @@ impl Decide<'_, '_, '_> {
         }
     }
 
-    /// The answer's frames, under the name that the caller asked for and with the marks; compressed as it came without.
-    fn marked(&self, backend: BackendIx, message: &Message, marks: &Marks) -> Frames {
-        if message.compressed {
-            return smallvec::smallvec![message.framed.clone()];
-        }
+    /// What is appended to a backend's answer: the name that the caller asked for, and the marks.
+    pub(super) fn suffix(&self, backend: BackendIx, marks: &Marks) -> Vec<u8> {
         let mut suffix = Vec::with_capacity(512);
         let model = self.call.plan.policy().backend(backend).as_model();
         if model.and_then(|model| model.model.as_deref()).is_some_and(|name| name != self.head.model) {
             oip::append_model(self.head.model, None, &mut suffix);
         }
         marks.params(&mut suffix);
-        frames(&message.plain, &suffix)
+        suffix
     }
 
     /// Hands a long answer over as fast as its caller takes it, for as long as the caller said that it would wait.

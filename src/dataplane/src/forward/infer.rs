@@ -6,14 +6,17 @@ use std::time::Instant;
 use h2::RecvStream;
 use http::HeaderMap;
 
+use super::answer::AT_ONCE_BYTES;
+use super::attempt::Hold;
 use super::caller::{Caller, Gone};
+use super::compression::too_long;
 use super::decide::Decide;
 use super::earlier;
 use super::exchange::{Alarm, Fault, watched};
 use super::message::Message;
 use super::metadata::Seen;
 use super::plain::Plain;
-use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, Status};
+use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, Status};
 use super::upload::Upload;
 use crate::policy::{self, Limits, Request};
 use crate::records::NONE_U16;
@@ -75,6 +78,10 @@ impl Plain<'_> {
             journal,
             failure: None,
             asked: false,
+            hold: Hold {
+                max_bytes: limits.answer_bytes,
+                stream_over: route.prediction.is_none().then_some(AT_ONCE_BYTES),
+            },
         };
         decide.run(caller).await
     }
@@ -100,8 +107,7 @@ impl Plain<'_> {
         let message =
             Message::read(held, upload.is_ended(), &self.outbound.headers, limits.replay_bytes).map_err(Some)?;
         if message.compressed && !message.whole {
-            let words = format!("a compressed message of more than {} bytes cannot be read", limits.replay_bytes);
-            return Err(Some(Status::new(RESOURCE_EXHAUSTED, words)));
+            return Err(Some(too_long(limits.replay_bytes)));
         }
         Ok(message)
     }

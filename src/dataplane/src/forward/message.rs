@@ -4,10 +4,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
 use smallvec::{SmallVec, smallvec};
 
-use super::status::{INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Status};
+use super::compression::plain;
+use super::status::{INVALID_ARGUMENT, Status};
 use crate::policy::ModelBackend;
 use crate::wire::frame::{self, HEAD_BYTES};
-use crate::wire::inflate::{InflateError, inflate};
 use crate::wire::oip;
 
 /// `grpc-encoding`.
@@ -52,15 +52,8 @@ impl Message {
         if !head.compressed || !whole {
             return Ok(Self { framed, plain: body, compressed: head.compressed, whole });
         }
-        // The flag without an encoding is a fault of the sender (gRPC over HTTP/2, "Message-Encoding").
-        let encoding = headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let mut plain = Vec::new();
-        inflate(encoding, &body, max_plain, &mut plain).map_err(|fault| {
-            let code =
-                if matches!(fault, InflateError::TooLong { .. }) { RESOURCE_EXHAUSTED } else { INVALID_ARGUMENT };
-            Status::new(code, fault.to_string())
-        })?;
-        Ok(Self { framed, plain: plain.into(), compressed: true, whole })
+        let plain = plain(headers, &body, max_plain)?;
+        Ok(Self { framed, plain, compressed: true, whole })
     }
 
     /// The frames of this whole message with bytes appended. A compressed one goes out inflated: the second value says so.
