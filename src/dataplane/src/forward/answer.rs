@@ -39,7 +39,7 @@ pub enum Final {
         message: Message,
     },
     /// A backend's answer that nobody reads, and that is longer than what is held of it.
-    Begun(Box<Handover>),
+    Begun(Option<Box<Handover>>),
     /// A static answer.
     Static {
         /// `ModelInferResponse`.
@@ -49,39 +49,36 @@ pub enum Final {
     Failed,
 }
 
-impl Final {
-    /// What an answer that was read says; none where nobody answered.
-    fn plain(self) -> Option<Bytes> {
-        match self {
-            Self::Answered { message, .. } => Some(message.plain),
-            Self::Static { plain } => Some(plain),
-            Self::Begun(_) | Self::Failed => None,
-        }
-    }
-}
-
 impl Decide<'_, '_, '_> {
     /// Answers, then writes down.
     pub async fn conclude(
         &mut self,
         caller: &mut Caller,
-        walked: Result<Final, Gone>,
+        mut walked: Result<Final, Gone>,
         mut decision: Decision,
     ) -> Result<(), Gone> {
         self.journal.request_bytes = self.upload.bytes();
-        let (answered, plain) = match walked {
-            Ok(Final::Begun(handover)) => {
-                (Box::pin(self.hand_on(caller, handover, &mut decision)).await, Some(Bytes::new()))
-            }
-            Ok(mut end) => (self.answer(caller, &mut end, &decision).await, end.plain()),
-            Err(Gone) => (Err(Gone), None),
+        let answered = match &mut walked {
+            Ok(Final::Begun(handover)) => match handover.take() {
+                Some(handover) => Box::pin(self.hand_on(caller, handover, &mut decision)).await,
+                None => Ok(()),
+            },
+            Ok(end) => self.answer(caller, end, &decision).await,
+            Err(Gone) => Err(Gone),
         };
         let (worker, plan) = (self.call.worker, &self.call.plan);
         self.journal.write_decision(worker, plan, &decision);
-        if let Some(plain) = plain {
-            if decision.rows.iter().any(|row| row.sampled) {
-                self.capture(&decision, &plain);
-            }
+        let plain = match &walked {
+            Ok(Final::Answered { message, .. }) => Some(&message.plain),
+            Ok(Final::Static { plain }) => Some(plain),
+            Ok(Final::Begun(_) | Final::Failed) | Err(Gone) => None,
+        };
+        if let Some(plain) = plain
+            && decision.rows.iter().any(|row| row.sampled)
+        {
+            self.capture(&decision, plain);
+        }
+        if decision.status == OK {
             for &position in &decision.mirrors {
                 shadow::send(self, &decision, usize::from(position));
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::answer::Final;
+use super::answer::{AT_ONCE_BYTES, Final};
 use super::attempt::{Answer, AskBody, Came, Hold, ask};
 use super::caller::{Caller, Gone};
 use super::exchange::{Alarm, Fault, Outbound};
@@ -46,8 +46,6 @@ pub struct Decide<'a, 'm, 'w> {
     pub failure: Option<Failure>,
     /// Whether a backend has been sent anything.
     pub asked: bool,
-    /// How much of an answer is held.
-    pub hold: Hold,
 }
 
 /// All that an attempt needs, at the moment it is made.
@@ -60,8 +58,6 @@ pub struct Ready<'a> {
     pub place: Occupied,
     /// The backend's connections.
     pub upstream: &'a Upstream,
-    /// When it is too late for it.
-    pub until: Option<Instant>,
     /// What addresses the backend's model.
     pub suffix: Vec<u8>,
 }
@@ -121,6 +117,17 @@ impl<'a> Decide<'a, '_, '_> {
         }
     }
 
+    /// How much of an answer is held: what no prediction is read from need not be here whole.
+    pub(super) fn hold(&self) -> Hold {
+        let stream_over = self.route.prediction.is_none().then_some(AT_ONCE_BYTES);
+        Hold { max_bytes: self.call.plan.policy().limits().answer_bytes, stream_over }
+    }
+
+    /// When it is too late for the attempt under way.
+    pub(super) fn share(&self) -> Option<Instant> {
+        self.state.budget(self.left()).map(|budget| Instant::now() + budget)
+    }
+
     fn left(&self) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(Instant::now()))
     }
@@ -128,7 +135,7 @@ impl<'a> Decide<'a, '_, '_> {
     /// One attempt; `None` sends the call on along its chain.
     async fn attempt(&mut self, caller: &mut Caller, backend: BackendIx) -> Result<Option<Final>, Gone> {
         let Some(ready) = self.prepare(backend) else { return Ok(None) };
-        let mut alarm = Alarm::new(ready.until);
+        let (mut alarm, hold) = (Alarm::new(self.share()), self.hold());
         let (frames, inflated) = if self.message.whole { self.message.with(&ready.suffix) } else { Default::default() };
         let head = ready.head(&self.call.outbound, inflated);
         let body = if self.message.whole {
@@ -137,7 +144,7 @@ impl<'a> Decide<'a, '_, '_> {
             let suffix = (!ready.suffix.is_empty()).then(|| Bytes::copy_from_slice(&ready.suffix));
             AskBody::Stream(&mut self.upload, suffix)
         };
-        let came = ask(self.call.worker, ready.upstream, caller, &mut alarm, head, body, self.hold).await;
+        let came = ask(self.call.worker, ready.upstream, caller, &mut alarm, head, body, hold).await;
         drop(frames);
         self.came(ready, came)
     }
@@ -168,9 +175,8 @@ impl<'a> Decide<'a, '_, '_> {
             return None;
         };
         self.asked = true;
-        let until = self.state.budget(self.left()).map(|budget| Instant::now() + budget);
         let suffix = address(model, self.head.model, self.head.version, self.head.cut);
-        Some(Ready { backend, started, place, upstream, until, suffix })
+        Some(Ready { backend, started, place, upstream, suffix })
     }
 
     /// What came of an attempt: an answer, or a miss.
@@ -179,7 +185,7 @@ impl<'a> Decide<'a, '_, '_> {
         match came {
             Ok(Came::Begun(begun)) => {
                 self.state.accept();
-                Ok(Some(Final::Begun(Box::new(Handover { backend, started, place, begun }))))
+                Ok(Some(Final::Begun(Some(Box::new(Handover { backend, started, place, begun })))))
             }
             Ok(Came::Whole(answer)) if answer.status.code == OK => {
                 self.journal.end(&started, backend, Reason::Ok, OK);
@@ -197,7 +203,7 @@ impl<'a> Decide<'a, '_, '_> {
             }
             Err(Fault::TooLong) => {
                 self.journal.end(&started, backend, Reason::InvalidOutput, OK);
-                let words = format!("the answer is longer than {} bytes", self.hold.max_bytes);
+                let words = format!("the answer is longer than {} bytes", self.hold().max_bytes);
                 self.failure = Some(Status::new(RESOURCE_EXHAUSTED, words.clone()).into());
                 if self.route.prediction.is_none() {
                     self.state.miss(Reason::InvalidOutput, RESOURCE_EXHAUSTED);
@@ -255,17 +261,18 @@ impl<'a> Decide<'a, '_, '_> {
         });
         let (message, judgement) = match read {
             Ok(message) => (Some(message), self.state.judge(self.request, Ok(&scratch))),
+            Err(InvalidOutput(words)) if self.route.prediction.is_none() => {
+                self.journal.amend(Reason::InvalidOutput);
+                self.state.miss(Reason::InvalidOutput, INTERNAL);
+                self.failure = Some(Status::new(INTERNAL, words.into_string()).into());
+                return None;
+            }
             Err(invalid) => (None, self.state.judge(self.request, Err(&invalid))),
         };
         drop(scratch);
         match (judgement, message) {
             (Judgement::Accept, Some(message)) => Some(Final::Answered { backend, answer, message }),
-            // A route that reads no prediction accepts what it does not read.
-            (Judgement::Accept, None) => {
-                let status = Status::new(status::INTERNAL, "the backend's answer has no message");
-                self.failure = Some(status.into());
-                Some(Final::Failed)
-            }
+            (Judgement::Accept, None) => Some(Final::Failed),
             (Judgement::Miss(reason), _) => {
                 self.journal.amend(reason);
                 let words = match (reason, self.state.invalid()) {

@@ -6,8 +6,6 @@ use std::time::Instant;
 use h2::RecvStream;
 use http::HeaderMap;
 
-use super::answer::AT_ONCE_BYTES;
-use super::attempt::Hold;
 use super::caller::{Caller, Gone};
 use super::compression::too_long;
 use super::decide::Decide;
@@ -78,10 +76,6 @@ impl Plain<'_> {
             journal,
             failure: None,
             asked: false,
-            hold: Hold {
-                max_bytes: limits.answer_bytes,
-                stream_over: route.prediction.is_none().then_some(AT_ONCE_BYTES),
-            },
         };
         decide.run(caller).await
     }

@@ -135,15 +135,3 @@ mod tests {
         assert!(size(serve) <= 1536, "{}", size(serve));
     }
 }
-
-#[cfg(test)]
-mod sizes {
-    use super::*;
-    fn size3<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize { size_of::<F>() }
-    #[test]
-    fn show() {
-        fn infer<'a>(p: &'a plain::Plain<'a>, c: &'a mut Caller, b: h2::RecvStream) -> impl Future<Output = Result<(), Gone>> { p.infer(c, b) }
-        fn routed<'a>(p: &'a plain::Plain<'a>, c: &'a mut Caller, b: h2::RecvStream) -> impl Future<Output = Result<(), Gone>> { p.routed(c, b, 0) }
-        println!("SIZE infer {} routed {}", size3(infer), size3(routed));
-    }
-}
