@@ -17,7 +17,6 @@ use super::earlier;
 use super::exchange::{Alarm, Body, Fault, Opened, open};
 use super::journal::{Journal, Started};
 use super::marks::Marks;
-use super::message::address;
 use super::metadata::Seen;
 use super::model::renamed;
 use super::plain::Plain;
@@ -28,7 +27,7 @@ use super::through::{Ended, go_on, only_end, relay, status_of};
 use super::upload::Upload;
 use crate::policy::{self, BackendIx, Decision, Reason, Request, RouteIx, Step};
 use crate::records::Counter;
-use crate::wire::oip::Head;
+use crate::wire::oip::{self, Head};
 
 /// A call of such a route, under way.
 struct Routed<'a, 'w> {
@@ -185,7 +184,7 @@ impl Routed<'_, '_> {
     fn names(&self, backend: BackendIx) -> (Option<Bytes>, Option<Bytes>) {
         let model = self.call.plan.policy().backend(backend).as_model();
         let (Some(model), Some((name, version))) = (model, self.named) else { return (None, None) };
-        let up = address(model, name, version, false);
+        let up = oip::address(model, name, version, false);
         if up.is_empty() {
             return (None, None);
         }
