@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 
 import grpc
 import h2.errors
@@ -204,6 +206,18 @@ def test_an_unknown_model_is_not_found_or_the_default_backends() -> None:
         assert call.trailing_metadata() == ()
 
 
+def until_refused(address: str) -> None:
+    """Wait until nobody accepts connections there any more."""
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return
+        assert time.monotonic() < until, f"{address} still takes connections"
+
+
 def test_shutdown_lets_calls_under_way_finish_and_takes_no_new_ones() -> None:
     silent = Silent(scores(0.9))
     with ScriptedServer(silent) as server:
@@ -213,6 +227,7 @@ def test_shutdown_lets_calls_under_way_finish_and_takes_no_new_ones() -> None:
             silent.wait_for(1)
             stopping = threading.Thread(target=plane.dataplane.shutdown, args=(10_000,))
             stopping.start()
+            until_refused(plane.address)
             with pytest.raises(grpc.RpcError), grpc.insecure_channel(plane.address) as late:
                 late.unary_unary(INFER)(b"", timeout=1)
             silent.release()

@@ -66,6 +66,7 @@ impl Plain<'_> {
             params: &[],
             inputs: &[],
             metadata: &seen,
+            caller: self.peer.as_deref(),
         };
         let upload = Upload::new(body, self.plan.policy().limits().replay_bytes);
         self.stream(caller, upload, route, &request, None).await
@@ -89,6 +90,7 @@ impl Plain<'_> {
             params: &first.params,
             inputs: &inputs,
             metadata: &seen,
+            caller: self.peer.as_deref(),
         };
         upload.keep(self.plan.policy().limits().replay_bytes);
         self.stream(caller, upload, route, &request, Some((first.model, first.version))).await
