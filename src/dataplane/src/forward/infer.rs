@@ -51,6 +51,7 @@ impl Plain<'_> {
             upload.keep(RETRY_BYTES.min(limits.replay_bytes));
         }
         let inputs = head.inputs();
+        let memory = self.plan.snapshot.units.at(self.arrival.at);
         let request = Request {
             method: method::MODEL_INFER,
             model: head.model,
@@ -59,6 +60,7 @@ impl Plain<'_> {
             params: &head.params,
             inputs: &inputs,
             metadata: &seen,
+            memory: Some(&memory),
         };
         let journal = self.journal();
         let until = earlier(self.until, route.deadline.map(|deadline| self.arrival.at + deadline));

@@ -33,6 +33,7 @@ impl Plain<'_> {
     pub async fn routed(&self, caller: &mut Caller, body: RecvStream, route: RouteIx) -> Result<(), Gone> {
         let policy = Arc::clone(self.plan.policy());
         let seen = Seen(&self.outbound.headers);
+        let memory = self.plan.snapshot.units.at(self.arrival.at);
         let request = Request {
             method: self.outbound.uri.path(),
             model: "",
@@ -41,6 +42,7 @@ impl Plain<'_> {
             params: &[],
             inputs: &[],
             metadata: &seen,
+            memory: Some(&memory),
         };
         let journal = self.journal();
         let deadline = policy.route_at(route).deadline.map(|deadline| self.arrival.at + deadline);
@@ -101,6 +103,7 @@ impl Routed<'_, '_> {
     }
 
     fn write(&mut self, decision: &Decision) {
+        self.call.plan.learn(&self.state, decision, self.call.arrival.at);
         self.journal.request_bytes = self.upload.bytes();
         self.journal.write_decision(self.call.worker, &self.call.plan, decision);
     }

@@ -91,6 +91,7 @@ pub fn explain(policy: &Arc<Policy>, call: &str) -> Result<Value, String> {
         params: &params,
         inputs: &[],
         metadata: &metadata,
+        memory: None,
     };
     let Some(route) = policy.route(method, thought.model.as_deref(), &metadata) else {
         return without_route(policy, &thought);

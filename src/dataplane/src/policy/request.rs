@@ -1,5 +1,6 @@
 //! What a decision sees of a request: borrowed from the call, never copied.
 
+use super::memory::Memory;
 use super::spec::{Input, Param};
 
 /// The call's metadata, by lower-case name. Binary values (`-bin`) are not seen by decisions.
@@ -42,6 +43,8 @@ pub struct Request<'a> {
     pub params: &'a [(&'a str, Param<'a>)],
     pub inputs: &'a [Input<'a>],
     pub metadata: &'a dyn Metadata,
+    /// What is remembered of units and routes; `None` remembers nothing.
+    pub memory: Option<&'a dyn Memory>,
 }
 
 impl<'a> Request<'a> {

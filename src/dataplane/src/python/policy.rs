@@ -126,6 +126,7 @@ fn with_request<T>(head: &Head, metadata: &Pairs, take: impl FnOnce(&Request) ->
         params: &head.params,
         inputs: &inputs,
         metadata,
+        memory: None,
     })
 }
 

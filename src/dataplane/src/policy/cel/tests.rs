@@ -40,7 +40,7 @@ fn compile(text: &str, on_prediction: bool) -> Result<Condition, Vec<CelFault>> 
     let (spec, lists, segments, metadata) = (spec(), lists(), segments(), vec![("sample", "sample")]);
     let reading = Reading::sample(&spec);
     let request =
-        Request { method: "/a.B/C", model: "m", id: "i", rows: 1, params: &[], inputs: &[], metadata: &metadata };
+        Request { method: "/a.B/C", model: "m", id: "i", rows: 1, params: &[], inputs: &[], metadata: &metadata, memory: None };
     let predicted = on_prediction.then_some(Predicted { reading: &reading, spec: &spec, backend: "b" });
     let scope = Scope { request: &request, segment: &Segment::default(), route: "r", lists: &lists, predicted };
     Condition::compile(text, &scope, &segments)
@@ -65,6 +65,7 @@ fn judge(condition: &Condition) -> (Result<bool, Failed>, Result<bool, Failed>) 
         params: &params,
         inputs: &inputs,
         metadata: &metadata,
+        memory: None,
     };
     let segment = segments.of(&request);
     let reading = Reading {
