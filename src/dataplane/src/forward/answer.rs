@@ -16,7 +16,6 @@ use super::shadow;
 use super::status::{INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
 use crate::policy::{BackendIx, Decision};
 use crate::records::{Capture, Counter};
-use crate::wire::oip;
 
 /// Up to here an answer is handed over whole; above, as its caller takes it.
 const AT_ONCE_BYTES: usize = 64 * 1024;
@@ -38,7 +37,7 @@ pub enum Final {
     },
     /// A static answer.
     Static {
-        /// `ModelInferResponse`.
+        /// In the form of the route's prediction.
         plain: Bytes,
     },
     /// A status; which one stands in the decision.
@@ -89,7 +88,9 @@ impl Decide<'_, '_, '_> {
             }
             Final::Static { plain } => {
                 let mut suffix = Vec::new();
-                marks.params(&mut suffix);
+                if self.asked.takes_params() {
+                    marks.params(&mut suffix);
+                }
                 let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 (HeaderMap::from_iter([kind]), frames(plain, &suffix))
             }
@@ -142,12 +143,15 @@ impl Decide<'_, '_, '_> {
         if message.compressed {
             return smallvec::smallvec![message.framed.clone()];
         }
-        let mut suffix = Vec::with_capacity(512);
-        let model = self.call.plan.policy().backend(backend).as_model();
-        if model.and_then(|model| model.model.as_deref()).is_some_and(|name| name != self.head.model) {
-            oip::append_model(self.head.model, None, &mut suffix);
+        let takes_params = self.asked.takes_params();
+        let mut suffix = Vec::with_capacity(if takes_params { 512 } else { 0 });
+        self.asked.rename(self.call.plan.policy().backend(backend).as_model(), &mut suffix);
+        if takes_params {
+            marks.params(&mut suffix);
         }
-        marks.params(&mut suffix);
+        if suffix.is_empty() {
+            return smallvec::smallvec![message.framed.clone()];
+        }
         frames(&message.plain, &suffix)
     }
 
@@ -174,7 +178,7 @@ impl Decide<'_, '_, '_> {
                 return worker.count(Counter::CapturesTooLong);
             };
             // What cannot be redacted does not leave.
-            if oip::redact(&whole, &review.redact, &mut request).is_err() {
+            if self.asked.redact(&whole, review, &mut request).is_err() {
                 return worker.count(Counter::CapturesUnreadable);
             }
         }

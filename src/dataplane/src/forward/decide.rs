@@ -6,18 +6,18 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::answer::Final;
+use super::asked::{self, Asked};
 use super::attempt::{Answer, AskBody, ask};
 use super::caller::{Caller, Gone};
 use super::exchange::{Alarm, Fault};
 use super::journal::{Journal, Started};
-use super::message::{GRPC_ENCODING, Message, address};
+use super::message::{GRPC_ENCODING, Message};
 use super::plain::Plain;
 use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
 use super::through::status_of;
 use super::upload::Upload;
 use crate::policy::{self, BackendIx, InvalidOutput, Judgement, Reason, Request, Route, Step};
 use crate::records::Counter;
-use crate::wire::oip::{self, Head};
 
 /// A call of a route, with all that deciding needs.
 pub struct Decide<'a, 'm, 'w> {
@@ -28,7 +28,7 @@ pub struct Decide<'a, 'm, 'w> {
     /// The request, as far as it is here.
     pub message: &'a Message,
     /// What was read of it.
-    pub head: &'a Head<'m>,
+    pub asked: &'a Asked<'m>,
     /// The same, as decisions see it.
     pub request: &'a Request<'a>,
     /// When it is too late: the caller's deadline, or the route's.
@@ -42,7 +42,7 @@ pub struct Decide<'a, 'm, 'w> {
     /// How the last attempt failed, in the backend's own words.
     pub failure: Option<Failure>,
     /// Whether a backend has been sent anything.
-    pub asked: bool,
+    pub has_asked: bool,
 }
 
 /// A status with what else the backend said beside it.
@@ -98,7 +98,7 @@ impl Decide<'_, '_, '_> {
             return Ok(self.out_of_time(&started, backend));
         }
         let name = &plan.policy().backend(backend).name;
-        if self.asked && !self.message.whole && !self.upload.is_replayable() {
+        if self.has_asked && !self.message.whole && !self.upload.is_replayable() {
             self.call.worker.count(Counter::FallbackReplay);
             let words = format!("the request was longer than what is kept for {name}");
             return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
@@ -107,10 +107,10 @@ impl Decide<'_, '_, '_> {
             let words = format!("{name} has all the calls under way that it may have");
             return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
         };
-        self.asked = true;
+        self.has_asked = true;
         let budget = self.state.budget(self.left());
         let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
-        let suffix = address(model, self.head.model, self.head.version, self.head.cut);
+        let suffix = self.asked.address(model);
         let (frames, inflated) = if self.message.whole { self.message.with(&suffix) } else { Default::default() };
         let outbound = &self.call.outbound;
         let head = |left| {
@@ -190,9 +190,7 @@ impl Decide<'_, '_, '_> {
         let message = message.map_err(|status| InvalidOutput(status.message.into_owned().into()));
         let mut scratch = self.call.worker.predictions.borrow_mut();
         let read = message.and_then(|message| {
-            if let Some(spec) = &self.route.prediction {
-                oip::read(spec, &message.plain, limits.max_rows, &mut scratch)?;
-            }
+            asked::read(self.route, &message.plain, limits.max_rows, &mut scratch)?;
             Ok(message)
         });
         let (message, judgement) = match read {
@@ -222,13 +220,10 @@ impl Decide<'_, '_, '_> {
 
     fn static_answer(&mut self, backend: BackendIx) -> Final {
         let policy = self.call.plan.policy();
-        let max_rows = u32::try_from(policy.limits().max_rows).unwrap_or(u32::MAX);
         let mut plain = Vec::new();
-        let written = match (&self.route.prediction, policy.backend(backend).as_static()) {
-            (Some(spec), Some(answer)) => {
-                oip::static_answer(spec, answer, self.head, max_rows, &mut plain).map_err(|fault| fault.to_string())
-            }
-            _ => Err("the route has no prediction whose form a static answer could take".into()),
+        let written = match policy.backend(backend).as_static() {
+            Some(answer) => self.asked.static_answer(self.route, answer, policy.limits().max_rows, &mut plain),
+            None => Err("the backend is no static answer".into()),
         };
         match written {
             Ok(()) => Final::Static { plain: plain.into() },

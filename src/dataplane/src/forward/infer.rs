@@ -6,6 +6,7 @@ use std::time::Instant;
 use h2::RecvStream;
 use http::HeaderMap;
 
+use super::asked::Asked;
 use super::caller::{Caller, Gone};
 use super::decide::Decide;
 use super::earlier;
@@ -15,7 +16,7 @@ use super::metadata::Seen;
 use super::plain::Plain;
 use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, Status};
 use super::upload::Upload;
-use crate::policy::{self, Limits, Request};
+use crate::policy::{self, Limits, Request, RouteIx};
 use crate::records::NONE_U16;
 use crate::wire::frame::HEAD_BYTES;
 use crate::wire::oip::{Head, method};
@@ -45,38 +46,45 @@ impl Plain<'_> {
         let Some(route_index) = policy.route(method::MODEL_INFER, Some(head.model), &seen) else {
             return self.unknown_model(caller, upload, head.model).await;
         };
+        self.decide(caller, upload, &message, &Asked::Oip(head), route_index).await
+    }
+
+    /// Decides a call whose route is found.
+    pub async fn decide(
+        &self,
+        caller: &mut Caller,
+        mut upload: Upload,
+        message: &Message,
+        asked: &Asked<'_>,
+        route_index: RouteIx,
+    ) -> Result<(), Gone> {
+        let policy = Arc::clone(self.plan.policy());
+        let limits = policy.limits();
         let route = policy.route_at(route_index);
         let others = route.chain.iter().filter(|&&backend| policy.backend(backend).is_model()).count() > 1;
         if !message.whole && !others && route.mirror.is_empty() && route.review.is_none() {
             upload.keep(RETRY_BYTES.min(limits.replay_bytes));
         }
-        let inputs = head.inputs();
+        let seen = Seen(&self.outbound.headers);
+        let inputs = asked.inputs();
         let memory = self.plan.snapshot.units.at(self.arrival.at);
-        let request = Request {
-            method: method::MODEL_INFER,
-            model: head.model,
-            id: head.id,
-            rows: head.rows(),
-            params: &head.params,
-            inputs: &inputs,
-            metadata: &seen,
-            memory: Some(&memory),
-        };
+        let request = asked.request(self.outbound.uri.path(), &inputs, &seen);
+        let request = Request { memory: Some(&memory), ..request };
         let journal = self.journal();
         let until = earlier(self.until, route.deadline.map(|deadline| self.arrival.at + deadline));
         let state = policy::Call::begin(Arc::clone(&policy), route_index, &request, journal.id);
         let mut decide = Decide {
             call: self,
             route,
-            message: &message,
-            head: &head,
+            message,
+            asked,
             request: &request,
             until,
             state,
             upload,
             journal,
             failure: None,
-            asked: false,
+            has_asked: false,
         };
         decide.run(caller).await
     }

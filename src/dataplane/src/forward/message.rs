@@ -5,10 +5,8 @@ use http::{HeaderMap, HeaderName};
 use smallvec::{SmallVec, smallvec};
 
 use super::status::{INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Status};
-use crate::policy::ModelBackend;
 use crate::wire::frame::{self, HEAD_BYTES};
 use crate::wire::inflate::{InflateError, inflate};
-use crate::wire::oip;
 
 /// `grpc-encoding`.
 pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -90,24 +88,4 @@ pub fn frames(plain: &Bytes, suffix: &[u8]) -> Frames {
         frames.push(Bytes::copy_from_slice(suffix));
     }
     frames
-}
-
-/// What to append so that a backend's model is addressed; empty where the caller named it so already.
-///
-/// Where the request's head was `cut`, a later `model_name` may hide in the part that nobody read, and the last one
-/// wins: then the name is always appended, so that no caller reaches a model that its route does not lead to.
-#[must_use]
-pub fn address(model: &ModelBackend, asked: &str, asked_version: &str, cut: bool) -> Vec<u8> {
-    let name = model.model.as_deref().unwrap_or(asked);
-    let version = match (&model.version, &model.model) {
-        (Some(version), _) => Some(&**version),
-        // Another model knows nothing of the version that the caller asked for.
-        (None, Some(_)) if !asked_version.is_empty() => Some(""),
-        (None, _) => cut.then_some(asked_version),
-    };
-    let mut suffix = Vec::new();
-    if cut || name != asked || version.is_some_and(|version| version != asked_version) {
-        oip::append_model(name, version, &mut suffix);
-    }
-    suffix
 }

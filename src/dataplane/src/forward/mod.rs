@@ -5,6 +5,7 @@
 
 mod answer;
 mod append;
+mod asked;
 mod attempt;
 mod caller;
 mod deadline;

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::caller::{Caller, Gone, grpc_head};
 use super::exchange::{Alarm, Fault, watched};
-use super::message::{GRPC_ENCODING, address, frames};
+use super::message::{GRPC_ENCODING, frames};
 use super::metadata::Seen;
 use super::plain::Plain;
 use super::status::{DEADLINE_EXCEEDED, GRPC_STATUS, INVALID_ARGUMENT, OK, Status, UNIMPLEMENTED, code_value};
@@ -101,7 +101,8 @@ impl Plain<'_> {
             return self.static_model(caller, &upload, route, method, &name);
         };
         let model = policy.backend(backend).as_model();
-        let up = model.map(|model| address(model, &name, &version, false)).filter(|up| !up.is_empty()).map(Bytes::from);
+        let up =
+            model.map(|model| oip::address(model, &name, &version, false)).filter(|up| !up.is_empty()).map(Bytes::from);
         let down = up.as_ref().map(|_| renamed(method, &name)).filter(|down| !down.is_empty()).map(Bytes::from);
         self.to(caller, upload, route, backend, up, down).await
     }

@@ -12,18 +12,18 @@ use http::HeaderValue;
 use smallvec::SmallVec;
 
 use super::append::Append;
+use super::asked;
 use super::attempt::{AskBody, ask};
 use super::caller::Caller;
 use super::decide::Decide;
 use super::exchange::{Alarm, Fault, Outbound};
-use super::message::{Frames, GRPC_ENCODING, Message, address};
+use super::message::{Frames, GRPC_ENCODING, Message};
 use super::metadata::{EXPLAIN, NO_REVIEW, SHADOW};
 use super::status::OK;
 use super::worker::{Plan, Worker};
 use crate::mirror::{Full, Ticket, compare};
 use crate::policy::{BackendIx, Decision, Label, Reading, RouteIx};
 use crate::records::{self, Counter, NONE_U16};
-use crate::wire::oip;
 
 /// A copy on its way.
 struct Copy {
@@ -51,7 +51,7 @@ pub fn send(call: &Decide<'_, '_, '_>, decision: &Decision, position: usize) {
     let (Some(model), Some(_)) = (plan.policy().backend(mirror.to).as_model(), plan.shadow(mirror.to)) else {
         return;
     };
-    let suffix = address(model, call.head.model, call.head.version, call.head.cut);
+    let suffix = call.asked.address(model);
     let (frames, inflated) = if call.message.whole {
         call.message.with(&suffix)
     } else if let Some(chunks) = call.upload.chunks().filter(|_| call.upload.is_ended()) {
@@ -179,7 +179,7 @@ impl Copy {
         let message = Message::read(answer.framed, true, &answer.headers, limits.answer_bytes);
         let message = message.map_err(|status| unread(status.message.into_owned()))?;
         let mut scratch = self.worker.predictions.borrow_mut();
-        oip::read(spec, &message.plain, limits.max_rows, &mut scratch)
+        asked::read(route, &message.plain, limits.max_rows, &mut scratch)
             .map_err(|invalid| unread(invalid.to_string()))?;
         let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
         Ok((0..scratch.rows).map(|row| Reading::of_row(spec, measure, false, &scratch, row)).collect())

@@ -3,7 +3,7 @@
 //! In protobuf the last value of a scalar wins and map entries add up, so a message needs no decoding to be readdressed.
 
 use super::{param, request, response};
-use crate::policy::Param;
+use crate::policy::{ModelBackend, Param};
 use crate::wire::proto::{put_bytes, put_double, put_len, put_number, varint_bytes};
 
 /// Appends a model's name, and its version if one is given, to any OIP message with a model: `ModelInferRequest` and
@@ -16,6 +16,26 @@ pub fn append_model(name: &str, version: Option<&str>, out: &mut Vec<u8>) {
     if let Some(version) = version {
         put_bytes(request::VERSION, version.as_bytes(), out);
     }
+}
+
+/// What to append so that a backend's model is addressed; empty where the caller named it so already.
+///
+/// Where the request's head was `cut`, a later `model_name` may hide in the part that nobody read, and the last one
+/// wins: then the name is always appended, so that no caller reaches a model that its route does not lead to.
+#[must_use]
+pub fn address(model: &ModelBackend, asked: &str, asked_version: &str, cut: bool) -> Vec<u8> {
+    let name = model.model.as_deref().unwrap_or(asked);
+    let version = match (&model.version, &model.model) {
+        (Some(version), _) => Some(&**version),
+        // Another model knows nothing of the version that the caller asked for.
+        (None, Some(_)) if !asked_version.is_empty() => Some(""),
+        (None, _) => cut.then_some(asked_version),
+    };
+    let mut suffix = Vec::new();
+    if cut || name != asked || version.is_some_and(|version| version != asked_version) {
+        append_model(name, version, &mut suffix);
+    }
+    suffix
 }
 
 /// Appends one entry of the `parameters` map of a `ModelInferRequest` or `ModelInferResponse`.

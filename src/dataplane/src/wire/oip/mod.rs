@@ -15,7 +15,7 @@ pub mod read;
 mod tensor;
 
 pub use answer::{NoAnswer, READY, static_answer, static_metadata};
-pub use append::{append_model, append_param};
+pub use append::{address, append_model, append_param};
 pub use capture::redact;
 pub use head::{Head, Inputs, ModelName};
 pub use read::read;
