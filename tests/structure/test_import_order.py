@@ -34,6 +34,7 @@ RUST_RANKS = {
     "forward": 4,
     "listen": 5,
     "python": 6,
+    "fuzz": 7,
 }
 
 

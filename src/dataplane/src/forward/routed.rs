@@ -42,6 +42,7 @@ impl Plain<'_> {
             params: &[],
             inputs: &[],
             metadata: &seen,
+            caller: self.peer.as_deref(),
             memory: Some(&memory),
         };
         let journal = self.journal();

@@ -231,6 +231,7 @@ impl<'a> RouteCompiler<'a> {
             params: &[],
             inputs: &[],
             metadata: &metadata,
+            caller: None,
             memory: None,
         };
         let segment = self.segments.of(&request);

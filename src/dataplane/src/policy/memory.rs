@@ -364,7 +364,9 @@ impl LoopGuard {
     fn in_words(&self, met: Met, out: &str) -> String {
         let Met { fallbacks, negatives } = met;
         let (limit, within) = (self.limit, self.within.as_secs_f64());
-        let found = format!("within {within} s the unit met {fallbacks} fallbacks, and {negatives} times the same negative answer");
+        let found = format!(
+            "within {within} s the unit met {fallbacks} fallbacks, and {negatives} times the same negative answer"
+        );
         let past = (self.on_fallback && fallbacks >= limit) || (self.on_negative && negatives >= limit);
         match past {
             true => format!("{found}: the limit is {limit}, {out} is the way out"),
