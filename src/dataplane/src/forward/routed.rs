@@ -58,7 +58,6 @@ impl Plain<'_> {
     /// Serves a call of a route that was matched by its method.
     pub async fn routed(&self, caller: &mut Caller, body: RecvStream, route: RouteIx) -> Result<(), Gone> {
         let seen = Seen(&self.outbound.headers);
-        let memory = self.plan.snapshot.units.at(self.arrival.at);
         let request = Request {
             method: self.outbound.uri.path(),
             model: "",
@@ -68,7 +67,7 @@ impl Plain<'_> {
             inputs: &[],
             metadata: &seen,
             caller: self.peer.as_deref(),
-            memory: Some(&memory),
+            memory: None,
         };
         let upload = Upload::new(body, self.plan.policy().limits().replay_bytes);
         self.stream(caller, upload, route, &request, None).await
@@ -93,6 +92,7 @@ impl Plain<'_> {
             inputs: &inputs,
             metadata: &seen,
             caller: self.peer.as_deref(),
+            memory: None,
         };
         upload.keep(self.plan.policy().limits().replay_bytes);
         self.stream(caller, upload, route, &request, Some((first.model, first.version))).await
@@ -107,6 +107,8 @@ impl Plain<'_> {
         named: Option<(&str, &str)>,
     ) -> Result<(), Gone> {
         let policy = self.plan.policy();
+        let memory = self.plan.snapshot.units.at(self.arrival.at);
+        let request = &Request { memory: Some(&memory), ..*request };
         let journal = self.journal();
         let deadline = policy.route_at(route).deadline.map(|deadline| self.arrival.at + deadline);
         let routed = Routed {
