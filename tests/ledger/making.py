@@ -72,7 +72,11 @@ _MIRROR: Mapping[str, tuple[str, Any]] = {
     "difference": ("f8", np.nan),
 }
 _RAISE: Mapping[str, tuple[str, Any]] = {
-    **{name: form for name, form in _RECORD.items() if name not in ("rows", "duration_us", "overhead_us", "status")},
+    **{
+        name: form
+        for name, form in _RECORD.items()
+        if name not in ("rows", "duration_us", "overhead_us", "status")
+    },
     "stratum": ("u1", 4),
     "review_pi_before": ("f4", 0.0),
     "sampled_before": ("u1", 0),

@@ -21,7 +21,14 @@ def write(ledger: Ledger, *batches: Any) -> None:
 
 
 def record(number: int, **changes: Any) -> dict[str, Any]:
-    return {"id_lo": number, "score": 0.1, "flagged": 0, "stratum": 0, "review_pi": 0.125, "label": 0} | changes
+    return {
+        "id_lo": number,
+        "score": 0.1,
+        "flagged": 0,
+        "stratum": 0,
+        "review_pi": 0.125,
+        "label": 0,
+    } | changes
 
 
 def cells(ledger: Ledger) -> dict[tuple[int, float], int]:
@@ -40,7 +47,8 @@ def test_a_contradicted_prediction_moves_to_the_cell_of_its_new_probability(ledg
         ledger,
         batch([record(number) for number in range(10)], strings=["ham"]),
         batch(
-            raises=[record(number, review_pi_before=0.125, review_pi=0.5) for number in (3, 4)], strings=["ham"]
+            raises=[record(number, review_pi_before=0.125, review_pi=0.5) for number in (3, 4)],
+            strings=["ham"],
         ),
     )
     assert cells(ledger) == {(0, 0.125): 8, (0, 0.5): 2}

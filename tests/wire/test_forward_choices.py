@@ -46,7 +46,10 @@ def test_units_keep_their_arm_and_the_record_says_which_and_how_likely(servers: 
     assert all((one["outcome"], one["reason"]) == ("model", "explore") for one in by_arm["v4"])
     assert all((one["outcome"], one["reason"]) == ("model", "ok") for one in by_arm["v3"])
     assert 1 <= len(by_arm["v4"]) <= 25
-    assert {(row["arm"], row["propensity"], row["backend"]) for row in records} == {(0, 0.75, 0), (1, 0.25, 1)}
+    assert {(row["arm"], row["propensity"], row["backend"]) for row in records} == {
+        (0, 0.75, 0),
+        (1, 0.25, 1),
+    }
 
 
 def test_an_arm_at_its_cap_stays_on_record_while_another_answers(servers: Servers) -> None:

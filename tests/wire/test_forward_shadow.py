@@ -156,7 +156,17 @@ def test_a_row_that_the_shadow_contradicts_is_put_before_people(servers: dict[st
     assert (raised["row"], raised["id_lo"], raised["unit"]) == (1, before["id_lo"], before["unit"])
     assert (raised["review_pi_before"], raised["review_pi"], raised["sampled"]) == (0.25, 1.0, 1)
     assert (raised["sampled_before"], raised["stratum"]) == (before["sampled"], 4)
-    for name in ("label", "score", "confidence", "flagged", "outcome", "backend", "policy", "time_us", "segment"):
+    for name in (
+        "label",
+        "score",
+        "confidence",
+        "flagged",
+        "outcome",
+        "backend",
+        "policy",
+        "time_us",
+        "segment",
+    ):
         assert raised[name] == before[name], name
     captured = [row for capture in drained.captures for row in capture["rows"]]
     assert sorted(captured) == [row["row"] for row in records if row["sampled"] or row["row"] == 1]
@@ -196,7 +206,10 @@ def large_answer(asked: pb.ModelInferRequest, context: Context) -> bytes:
 SHADOWS: dict[str, tuple[Behaviour, str]] = {
     "garbage": (garbage(), "dropped.mirror.invalid"),
     "nothing": (garbage(b""), "dropped.mirror.invalid"),
-    "other_rows": (lambda asked, context: scores(0.9)(request("spam", rows(7)), context), "dropped.mirror.invalid"),
+    "other_rows": (
+        lambda asked, context: scores(0.9)(request("spam", rows(7)), context),
+        "dropped.mirror.invalid",
+    ),
     "too_large": (large_answer, "dropped.mirror.answer"),
     "failing": (fail(grpc.StatusCode.INTERNAL), "dropped.mirror.error"),
 }

@@ -47,7 +47,11 @@ FIELDS = st.fixed_dictionaries(
 def encode(fields: dict[str, Any], key: bytes) -> str:
     """The written form, step by step."""
     explores = fields["arm"] is not None
-    body = bytes([2 if explores else 1, hashlib.sha256(key).digest()[0]]) + fields["id"] + struct.pack("<I", fields["policy"])
+    body = (
+        bytes([2 if explores else 1, hashlib.sha256(key).digest()[0]])
+        + fields["id"]
+        + struct.pack("<I", fields["policy"])
+    )
     for name in ("route", "backend", "segment", "arm") if explores else ("route", "backend", "segment"):
         text = fields[name].encode()
         body += bytes([len(text)]) + text

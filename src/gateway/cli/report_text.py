@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from gateway.ledger.quality import Feedback
     from gateway.ledger.report import CallCounts, Report, RouteReport
     from gateway.ledger.shadows import ShadowReport
-    from gateway.quality import Excess
-    from gateway.quality import Estimate
+    from gateway.quality import Estimate, Excess
 
 __all__ = ["render"]
 

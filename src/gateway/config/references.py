@@ -7,6 +7,7 @@ are those of the file, faulty ones included, so that one fault is not reported a
 from __future__ import annotations
 
 from gateway.config.answers import check_answers
+from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.names import Names, Report, check_segments
 from gateway.config.routes import Route
@@ -114,6 +115,8 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
             first_static = name
     _method(path, route, settings, report)
     _rules(path, route, settings, names, report)
+    check_circles(path, route, report)
+    check_loop_guard(path, route, names, report)
     check_sampling(path, route, settings, names, report)
     if route.confidence is not None:
         _confidence(path, route, names, report)

@@ -98,8 +98,8 @@ class Shadows:
 
     One row per (route, policy, backend, shadow, segment, noise). `backend` answered the caller. Where `noise` is 1, it
     is the primary's twin that was compared beside that shadow, else the shadow. `compared` rows had both answers,
-    `failed` ones had none from the other side (an error, a time-out). Of `judged` (both gave a label or a flag) `agreed` agree. Of
-    `differences` (both gave a score) the sums of (shadow's - primary's) score.
+    `failed` ones had none from the other side (an error, a time-out). Of `judged` (both gave a label or a flag)
+    `agreed` agree. Of `differences` (both gave a score) the sums of (shadow's - primary's) score.
     """
 
     route: Text

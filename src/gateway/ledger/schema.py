@@ -13,9 +13,9 @@
 
 A label carries the facts of its prediction (route, score, flagged, probability...), as the receipt does: it is counted
 without a look-up, and whether or not the decision was ever kept. What a shadow contradicts after its record was counted
-is taken out of its cell of tally_scores and counted in that of its new probability. Times are microseconds since 1970, UTC; an hour is
-whole hours since 1970. Outcomes are the numbers of `gateway.types.Outcome`. What is not known is NULL in rows that
-stand alone, and -1 or "" in the keys of tallies, as NULLs do not collide in a unique key.
+is taken out of its cell of tally_scores and counted in that of its new probability. Times are microseconds since 1970,
+UTC; an hour is whole hours since 1970. Outcomes are the numbers of `gateway.types.Outcome`. What is not known is NULL
+in rows that stand alone, and -1 or "" in the keys of tallies, as NULLs do not collide in a unique key.
 """
 
 from __future__ import annotations
@@ -219,7 +219,9 @@ tally_shadow = Table(
     Column("backend", Text, primary_key=True),
     Column("shadow", Text, primary_key=True),
     Column("segment", Text, primary_key=True),
-    Column("noise", SmallInteger, primary_key=True, autoincrement=False),  # 1: the primary's twin was compared
+    Column(
+        "noise", SmallInteger, primary_key=True, autoincrement=False
+    ),  # 1: the primary's twin was compared
     Column("compared", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     Column("judged", BigInteger, nullable=False),

@@ -111,7 +111,9 @@ def _comparison(shadows: Shadows, rows: Rows) -> Comparison:
         failed=int(shadows.failed[rows].sum()),
         agreement=share(int(shadows.agreed[rows].sum()), int(shadows.judged[rows].sum()), NO_LABELS),
         mean_difference=float(shadows.sum_difference[rows].sum()) / differences if differences else None,
-        mean_absolute_difference=float(shadows.sum_absolute[rows].sum()) / differences if differences else None,
+        mean_absolute_difference=float(shadows.sum_absolute[rows].sum()) / differences
+        if differences
+        else None,
     )
 
 

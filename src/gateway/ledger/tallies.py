@@ -322,12 +322,13 @@ def _amend(connection: sa.Connection, raised: Sequence[Mapping[str, Any]]) -> No
     """Put the probabilities of rows that were kept before right; a label may be there already."""
     if not raised:
         return
-    for table, more in ((schema.decisions, {"stratum": sa.bindparam("now")}), (schema.labels, {})):
-        here = (table.c.decision == sa.bindparam("of"), table.c.row == sa.bindparam("at"))
-        values = {"review_pi": sa.bindparam("pi"), **more}
-        wanted = ("of", "at", "pi", "now") if more else ("of", "at", "pi")
-        rows = [{key: row[key] for key in wanted} for row in raised]
-        connection.execute(sa.update(table).where(*here).values(values), rows)
+    decision, label = schema.decisions, schema.labels
+    now: dict[str, Any] = {"review_pi": sa.bindparam("pi"), "stratum": sa.bindparam("now")}
+    kept = (decision.c.decision == sa.bindparam("of"), decision.c.row == sa.bindparam("at"))
+    connection.execute(sa.update(decision).where(*kept).values(now), raised)
+    said = (label.c.decision == sa.bindparam("of"), label.c.row == sa.bindparam("at"))
+    pis = [{name: row[name] for name in ("of", "at", "pi")} for row in raised]
+    connection.execute(sa.update(label).where(*said).values({"review_pi": sa.bindparam("pi")}), pis)
 
 
 def _decisions(records: Mapping[str, Array], names: _Named) -> list[dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 A model that is asked twice, or two servers of one model, may differ by themselves: rounding, batching, sampling, state.
 What a candidate says otherwise counts only above that noise, as in Diffy, which compares primary and candidate, and
-primary and secondary (its twin): there a difference counts where raw > noise, and both (raw - noise) / (raw + noise) and
-(raw - noise) / requests pass a fixed threshold (twitter/diffy, `DifferencesFilterFactory`). Here the thresholds are
+primary and secondary (its twin): there a difference counts where raw > noise, and both (raw - noise) / (raw + noise)
+and (raw - noise) / requests pass a fixed threshold (twitter/diffy, `DifferencesFilterFactory`). Here the thresholds are
 replaced by what is known: it counts where the lower limit of raw less noise is above zero.
 """
 
@@ -69,7 +69,9 @@ class Differences:
         return spread / max(self.count - 1, 1)
 
 
-def share_excess(events: int, trials: int, noise_events: int, noise_trials: int, level: float = 0.95) -> Excess:
+def share_excess(
+    events: int, trials: int, noise_events: int, noise_trials: int, level: float = 0.95
+) -> Excess:
     """The share that disagrees, less the share that disagrees with a twin.
 
     The interval is for independent samples. Both are of the same calls where they overlap, and an odd answer of the
@@ -108,7 +110,10 @@ def mean_excess(found: Differences, noise: Differences, level: float = 0.95) -> 
 
 
 def _too_few(trials: int, noise_trials: int) -> str | None:
-    for count, what in ((trials, "answers compared"), (noise_trials, "answers of the primary's twin compared")):
+    for count, what in (
+        (trials, "answers compared"),
+        (noise_trials, "answers of the primary's twin compared"),
+    ):
         if count < MINIMUM_COMPARED:
             return f"{count} of the {MINIMUM_COMPARED} {what} that it takes at least"
     return None

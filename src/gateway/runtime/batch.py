@@ -47,8 +47,8 @@ class Batch:
     """Records with what belongs to them.
 
     `records`, `attempts`, `mirrors`: columns of equal length each. `strings`: the table that `label`, `segment` and
-    `method` point into. `captures`: payloads of the calls sampled for review. `names`: by policy version. `raises`: rows
-    whose probability of review was raised after their record had left, because a shadow contradicted them.
+    `method` point into. `captures`: payloads of the calls sampled for review. `names`: by policy version. `raises`:
+    rows whose probability of review was raised after their record had left, because a shadow contradicted them.
     """
 
     records: Columns

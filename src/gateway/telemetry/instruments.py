@@ -130,6 +130,13 @@ CATALOGUE: Final = {
         ),
         Instrument("gateway.in_flight", "updown", "{call}", "Calls under way."),
         Instrument(
+            "gateway.units",
+            "gauge",
+            "{unit}",
+            "Units that are remembered, for loop_guard and for session.",
+            ("what",),
+        ),
+        Instrument(
             "gateway.circuit.state",
             "gauge",
             "{state}",
@@ -140,7 +147,7 @@ CATALOGUE: Final = {
             "gateway.mirror",
             "counter",
             "{prediction}",
-            "Mirrored predictions: agreed, disagreed, scored (no label to compare), answered (nothing is read) or failed. "
+            "Mirrored predictions: agreed, disagreed, scored (no label), answered (nothing is read) or failed. "
             "Noise: the primary's twin was compared.",
             ("route", "to", "result", "noise", "segment"),
         ),

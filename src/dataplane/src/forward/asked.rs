@@ -37,6 +37,7 @@ impl Asked<'_> {
                 inputs,
                 metadata,
                 caller: None,
+                memory: None,
             },
         }
     }

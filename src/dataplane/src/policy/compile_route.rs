@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::compile::milliseconds;
 use super::compile_prediction as prediction;
@@ -29,6 +31,8 @@ pub(super) struct RouteCompiler<'a> {
     by_name: &'a HashMap<&'a str, BackendIx>,
     pub(super) segments: &'a Segments,
     lists: &'a Arc<Lists>,
+    /// Whether there is room for units to be remembered.
+    pub(super) remembers: bool,
     /// Matches and names of the routes before, to find two that are the same.
     seen: Vec<(String, Match)>,
 }
@@ -40,12 +44,13 @@ impl<'a> RouteCompiler<'a> {
         by_name: &'a HashMap<&'a str, BackendIx>,
         segments: &'a Segments,
         lists: &'a Arc<Lists>,
+        remembers: bool,
     ) -> Self {
-        RouteCompiler { salt, backends, by_name, segments, lists, seen: Vec::new() }
+        RouteCompiler { salt, backends, by_name, segments, lists, remembers, seen: Vec::new() }
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 13] = [
+        const FIELDS: [&str; 16] = [
             "name",
             "match",
             "chain",
@@ -59,6 +64,9 @@ impl<'a> RouteCompiler<'a> {
             "mirror",
             "review",
             "kill_switch",
+            "loop_guard",
+            "session",
+            "stats",
         ];
         if !node.object(&FIELDS) {
             return None;
@@ -68,6 +76,8 @@ impl<'a> RouteCompiler<'a> {
         self.only_once(node, name, &matched);
         let spec = prediction::spec(&node.field("prediction"), &node.field("confidence"));
         let spec = spec.as_ref();
+        let session = self.session(&node.field("session"));
+        let stats_within = Self::stats_within(&node.field("stats"));
         let rules = self.rules(&node.field("rules"), name, spec);
         let chain = self.chain(&node.field("chain"), spec);
         let explore = self.explore(&node.field("explore"), name);
@@ -75,6 +85,12 @@ impl<'a> RouteCompiler<'a> {
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
+            loop_guard: self.loop_guard(&node.field("loop_guard"), spec, &chain),
+            session,
+            stats_within,
+            wants_session: false,
+            wants_stats: false,
+            key: xxh3_64(name.as_bytes()),
             deadline: milliseconds(&node.field("deadline_ms")),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
@@ -219,6 +235,7 @@ impl<'a> RouteCompiler<'a> {
             inputs: &[],
             metadata: &metadata,
             caller: None,
+            memory: None,
         };
         let segment = self.segments.of(&request);
         let reading = spec.map(Reading::sample);

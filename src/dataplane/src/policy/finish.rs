@@ -55,10 +55,12 @@ impl Call {
         match end {
             End::Answered(backend) => {
                 let first = if self.arm == NO_INDEX { self.route().chain.first().copied() } else { Some(self.arm) };
-                let outcome = match first == Some(*backend) {
-                    _ if self.held_out => Outcome::Holdout,
-                    true => Outcome::Model,
-                    false => Outcome::Fallback,
+                let outcome = if self.held_out {
+                    Outcome::Holdout
+                } else if first == Some(*backend) {
+                    Outcome::Model
+                } else {
+                    Outcome::Fallback
                 };
                 (outcome, Some(*backend), status::OK, None)
             }

@@ -25,6 +25,7 @@ use super::upload::Upload;
 use crate::mirror::Full;
 use crate::policy::{BackendIx, Decision, Mirror, ModelBackend, Outcome};
 use crate::records::Counter;
+use crate::wire::oip;
 
 use copy::Copy;
 use told::Told;
@@ -32,10 +33,12 @@ use told::Told;
 /// Frames of a copy, and whether they are inflated where the call's own were compressed; or why there is none.
 type Made = Result<(Frames, bool), Counter>;
 
-/// Copies of a call whose answer was read. `recorded`: its rows have left in the records.
-pub fn send(call: &Decide<'_, '_, '_>, decision: Decision, answer: &Bytes, recorded: bool) {
+/// Copies of a decided call. `answer`: what was read of it, if it was; `recorded`: its rows have left in the records.
+pub fn send(call: &Decide<'_, '_, '_>, decision: Decision, answer: Option<&Bytes>, recorded: bool) {
     let Some(told) = Told::new(call.call, &call.journal, decision, recorded) else { return };
-    told.prepare_capture(call, answer);
+    if let Some(answer) = answer {
+        told.prepare_capture(call, answer);
+    }
     let bytes = call.upload.bytes().max(call.message.plain.len() as u64) + told.captured_bytes();
     for (position, mirror) in told.mirrors() {
         let mut redacted = None;
@@ -45,13 +48,21 @@ pub fn send(call: &Decide<'_, '_, '_>, decision: Decision, answer: &Bytes, recor
     }
 }
 
-/// Copies of a call whose messages nobody reads: the shadow is only seen to answer.
-pub fn send_unread(call: &Plain<'_>, journal: &Journal, upload: &Upload, decision: Decision) {
+/// Copies of a call whose answers nobody reads: the shadow is only seen to answer. `named`: the model and version that its
+/// messages name, where they do.
+pub fn send_unread(
+    call: &Plain<'_>,
+    journal: &Journal,
+    upload: &Upload,
+    named: Option<(&str, &str)>,
+    decision: Decision,
+) {
     let Some(told) = Told::new(call, journal, decision, false) else { return };
     for (position, mirror) in told.mirrors() {
-        let mut make = |_: &ModelBackend| match upload.chunks().filter(|_| upload.is_ended()) {
-            Some(chunks) => Ok((Frames::from(chunks), false)),
-            None => Err(Counter::MirrorReplay),
+        let mut make = |model: &ModelBackend| {
+            let suffix = named.map_or_else(Vec::new, |(name, version)| oip::address(model, name, version, false));
+            let chunks = upload.chunks().filter(|_| upload.is_ended()).ok_or(Counter::MirrorReplay)?;
+            Ok((appended(chunks, suffix), false))
         };
         let sender = Sender { call, told: &told, position, mirror, bytes: upload.bytes() };
         sender.send_with_noise(&mut make);

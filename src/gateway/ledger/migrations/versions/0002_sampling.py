@@ -6,26 +6,13 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-KEYS = ("hour", "route", "policy", "backend", "shadow")
-SUMS = (
-    "compared",
-    "failed",
-    "judged",
-    "agreed",
-    "differences",
-    "sum_difference",
-    "sum_squared",
-    "sum_absolute",
-)
-
 
 def upgrade() -> None:
     """What was compared before is of no segment, and no noise."""
     op.add_column("labels", sa.Column("arm", sa.Text(), nullable=True))
     op.add_column("labels", sa.Column("propensity", sa.Double(), nullable=False, server_default="1"))
     # A key cannot grow in place in SQLite.
-    columns = ", ".join(KEYS + SUMS)
-    op.execute(f"CREATE TEMPORARY TABLE kept_shadow AS SELECT {columns} FROM tally_shadow")
+    op.execute("CREATE TEMPORARY TABLE kept_shadow AS SELECT * FROM tally_shadow")
     op.drop_table("tally_shadow")
     op.create_table(
         "tally_shadow",
@@ -44,10 +31,15 @@ def upgrade() -> None:
         sa.Column("sum_difference", sa.Double(), nullable=False),
         sa.Column("sum_squared", sa.Double(), nullable=False),
         sa.Column("sum_absolute", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint(*KEYS, "segment", "noise", name=op.f("pk_tally_shadow")),
+        sa.PrimaryKeyConstraint(
+            "hour", "route", "policy", "backend", "shadow", "segment", "noise", name=op.f("pk_tally_shadow")
+        ),
         sqlite_with_rowid=False,
     )
     op.execute(
-        f"INSERT INTO tally_shadow ({columns}, segment, noise) SELECT {columns}, '', 0 FROM kept_shadow"
+        "INSERT INTO tally_shadow (hour, route, policy, backend, shadow, segment, noise, compared, failed, judged, "
+        "agreed, differences, sum_difference, sum_squared, sum_absolute) "
+        "SELECT hour, route, policy, backend, shadow, '', 0, compared, failed, judged, agreed, differences, "
+        "sum_difference, sum_squared, sum_absolute FROM kept_shadow"
     )
     op.execute("DROP TABLE kept_shadow")
