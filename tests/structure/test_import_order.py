@@ -30,7 +30,7 @@ RUST_RANKS = {
     "error": 0,
     "policy": 1,
     "wire": 2,
-    **dict.fromkeys(("mirror", "records"), 3),
+    **dict.fromkeys(("mirror", "records", "desk"), 3),
     "forward": 4,
     "listen": 5,
     "python": 6,
@@ -177,7 +177,7 @@ def rust_faults(module: str, text: str) -> list[str]:
 
 
 def test_rust_modules_point_one_way() -> None:
-    """python -> listen -> forward -> {mirror, records} -> wire -> policy -> error."""
+    """python -> listen -> forward -> {mirror, records, desk} -> wire -> policy -> error."""
     assert rust_faults("policy", "use crate::wire::frame;") == ["policy names crate::wire"]
     assert rust_faults("mirror", "use crate::{records::Sink, wire};") == ["mirror names crate::records"]
     assert rust_faults("forward", "use crate::mirror; // crate::listen\nuse crate::error::Fault;") == []

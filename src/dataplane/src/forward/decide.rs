@@ -76,6 +76,12 @@ impl Decide<'_, '_, '_> {
                         return Ok(answer);
                     }
                 }
+                Step::People(backend) => {
+                    if let Some(answer) = Box::pin(self.ask_people(caller, backend)).await? {
+                        return Ok(answer);
+                    }
+                }
+                Step::Ask(_) => Box::pin(self.ask_about_request(caller)).await?,
                 Step::Static(backend) => return Ok(self.static_answer(backend)),
                 Step::Reject { .. } | Step::Exhausted => return Ok(Final::Failed),
             }
@@ -129,7 +135,12 @@ impl Decide<'_, '_, '_> {
         match asked {
             Ok(answer) if answer.status.code == OK => {
                 self.journal.end(&started, backend, Reason::Ok, OK);
-                Ok(self.judge(backend, answer))
+                match self.judge(&answer) {
+                    (message, Judgement::Ask(_)) => {
+                        Box::pin(self.ask_about_prediction(caller, backend, answer, message)).await
+                    }
+                    (message, judgement) => Ok(self.judged(backend, answer, message, judgement)),
+                }
             }
             Ok(answer) => Ok(self.failed(&started, backend, answer)),
             Err(Fault::Gone) => {
@@ -153,7 +164,7 @@ impl Decide<'_, '_, '_> {
         }
     }
 
-    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) -> Option<Final> {
+    pub fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) -> Option<Final> {
         self.journal.end(started, backend, reason, status.code);
         self.state.miss(reason, status.code);
         self.failure = Some(status.into());
@@ -162,7 +173,7 @@ impl Decide<'_, '_, '_> {
 
     /// The attempt's time is up. Should the call's be too, those after it are passed over in the same way, but for a
     /// static answer: calls that share a hanging backend run out together, and wait for each other here past the moment.
-    fn out_of_time(&mut self, started: &Started, backend: BackendIx) -> Option<Final> {
+    pub fn out_of_time(&mut self, started: &Started, backend: BackendIx) -> Option<Final> {
         let name = &self.call.plan.policy().backend(backend).name;
         let status = Status::new(DEADLINE_EXCEEDED, format!("{name} did not answer in time"));
         self.miss(started, backend, Reason::Deadline, status)
@@ -183,7 +194,7 @@ impl Decide<'_, '_, '_> {
     }
 
     /// Reads the prediction and asks the policy whether it is good enough.
-    fn judge(&mut self, backend: BackendIx, answer: Answer) -> Option<Final> {
+    fn judge(&mut self, answer: &Answer) -> (Option<Message>, Judgement) {
         let limits = self.call.plan.policy().limits();
         let message = Message::read(answer.framed.clone(), true, &answer.headers, limits.answer_bytes);
         let message = message.map_err(|status| InvalidOutput(status.message.into_owned().into()));
@@ -192,15 +203,24 @@ impl Decide<'_, '_, '_> {
             asked::read(self.route, &message.plain, limits.max_rows, &mut scratch)?;
             Ok(message)
         });
-        let (message, judgement) = match read {
+        match read {
             Ok(message) => (Some(message), self.state.judge(self.request, Ok(&scratch))),
             Err(invalid) => (None, self.state.judge(self.request, Err(&invalid))),
-        };
-        drop(scratch);
+        }
+    }
+
+    /// What becomes of an answer that was judged.
+    pub fn judged(
+        &mut self,
+        backend: BackendIx,
+        answer: Answer,
+        message: Option<Message>,
+        judgement: Judgement,
+    ) -> Option<Final> {
         match (judgement, message) {
             (Judgement::Accept, Some(message)) => Some(Final::Answered { backend, answer, message }),
             // A route that reads no prediction accepts what it does not read.
-            (Judgement::Accept, None) => {
+            (Judgement::Accept | Judgement::Ask(_), _) => {
                 let status = Status::new(status::INTERNAL, "the backend's answer has no message");
                 self.failure = Some(status.into());
                 Some(Final::Failed)
@@ -221,7 +241,9 @@ impl Decide<'_, '_, '_> {
         let policy = self.call.plan.policy();
         let mut plain = Vec::new();
         let written = match policy.backend(backend).as_static() {
-            Some(answer) => self.asked.static_answer(self.route, answer, policy.limits().max_rows, &mut plain),
+            Some(answer) => {
+                self.asked.static_answer(self.route, std::slice::from_ref(answer), policy.limits().max_rows, &mut plain)
+            }
             None => Err("the backend is no static answer".into()),
         };
         match written {

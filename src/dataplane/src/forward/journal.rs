@@ -67,6 +67,11 @@ impl Journal {
         self.attempts.push(Timed { backend, reason, started: started.at, took, status, span: started.span });
     }
 
+    /// Time that was spent waiting for somebody outside.
+    pub fn waited(&mut self, took: Duration) {
+        self.waited += took;
+    }
+
     /// The last attempt's reason turned out otherwise once its answer was read.
     pub fn amend(&mut self, reason: Reason) {
         if let Some(last) = self.attempts.last_mut() {

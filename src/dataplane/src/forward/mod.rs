@@ -17,6 +17,7 @@ mod marks;
 mod message;
 mod metadata;
 mod model;
+mod outside;
 mod plain;
 mod routed;
 mod shadow;

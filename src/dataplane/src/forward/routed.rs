@@ -28,20 +28,17 @@ struct Routed<'a, 'w> {
     failure: Option<Status>,
 }
 
+/// What a decision sees of a call whose messages are not read.
+fn request_of<'a>(call: &'a Plain<'_>, seen: &'a Seen<'a>) -> Request<'a> {
+    Request { method: call.outbound.uri.path(), model: "", id: "", rows: 1, params: &[], inputs: &[], metadata: seen }
+}
+
 impl Plain<'_> {
     /// Serves a call of a route that was matched by its method.
     pub async fn routed(&self, caller: &mut Caller, body: RecvStream, route: RouteIx) -> Result<(), Gone> {
         let policy = Arc::clone(self.plan.policy());
         let seen = Seen(&self.outbound.headers);
-        let request = Request {
-            method: self.outbound.uri.path(),
-            model: "",
-            id: "",
-            rows: 1,
-            params: &[],
-            inputs: &[],
-            metadata: &seen,
-        };
+        let request = request_of(self, &seen);
         let journal = self.journal();
         let deadline = policy.route_at(route).deadline.map(|deadline| self.arrival.at + deadline);
         let routed = Routed {
@@ -62,10 +59,12 @@ impl Routed<'_, '_> {
             let step = self.state.next();
             let done = match step {
                 Step::Attempt(backend) => self.attempt(caller, backend).await,
-                Step::Static(_) => {
+                Step::Ask(_) => Box::pin(self.ask(caller)).await.map(|()| None),
+                Step::Static(_) | Step::People(_) => {
                     // Its form is that of a prediction, which this method has none of.
                     self.state.abort(Reason::BackendError, UNIMPLEMENTED);
-                    self.failure = Some(Status::new(UNIMPLEMENTED, "a static answer has no form for this method"));
+                    self.failure =
+                        Some(Status::new(UNIMPLEMENTED, "an answer of the gateway's own has no form for this method"));
                     continue;
                 }
                 Step::Reject { .. } | Step::Exhausted => {
@@ -94,6 +93,17 @@ impl Routed<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Asks Python about a rule.
+    async fn ask(&mut self, caller: &mut Caller) -> Result<(), Gone> {
+        let asked = std::time::Instant::now();
+        let seen = Seen(&self.call.outbound.headers);
+        let request = request_of(self.call, &seen);
+        let verdict = self.call.verdict(caller, &self.state, &request, self.until).await;
+        self.journal.waited(asked.elapsed());
+        self.state.tell_request(&request, &verdict?);
+        Ok(())
     }
 
     fn marks(&self, decision: &Decision) -> HeaderMap {

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use super::marks::Known;
 use super::transport::Address;
 use super::upstream::Upstream;
+use crate::desk::Desk;
 use crate::mirror;
 use crate::policy::{BackendIx, Policy, Predictions};
 use crate::records::{Bell, Counter, Counters, Sink};
@@ -72,6 +73,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Wakes who drains.
     pub bell: Bell,
+    /// Where calls ask Python.
+    pub desk: Arc<Desk>,
     /// Whether new calls are welcome: `ServerReady` says so where no backend answers it.
     pub serving: AtomicBool,
     /// Where the control plane listens.

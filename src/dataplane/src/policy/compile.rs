@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compile_route::RouteCompiler;
-use super::compiled::{Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Source};
+use super::compiled::{Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, People, Policy, Source};
 use super::document::{Faults, Node};
 use super::matching::Table;
 use super::rule::{List, Lists};
@@ -116,9 +116,7 @@ fn default_backend(node: &Node, backends: &[Backend], by_name: &HashMap<&str, Ba
         return None;
     };
     if !backends[usize::from(index)].is_model() {
-        node.fault(format!(
-            "{name:?} is a static answer; what matches no route can only be forwarded to a model server"
-        ));
+        node.fault(format!("{name:?} is no model; what matches no route can only be forwarded to a model server"));
     }
     Some(index)
 }
@@ -185,7 +183,18 @@ fn lists(node: &Node) -> Lists {
 }
 
 fn limits(node: &Node) -> Limits {
-    node.object(&["buffer_bytes", "replay_bytes", "answer_bytes", "request_head_bytes", "max_rows"]);
+    node.object(&[
+        "buffer_bytes",
+        "replay_bytes",
+        "answer_bytes",
+        "request_head_bytes",
+        "max_rows",
+        "python_waiting",
+        "question_bytes",
+    ]);
+    // Absent: nothing may wait, so nobody outside is asked.
+    let outside =
+        |name| Some(node.field(name)).filter(|field| !field.is_null()).map(|field| field.need_whole(u64::MAX));
     let bytes = |name| usize::try_from(node.field(name).need_count(MOST_MESSAGE_BYTES)).unwrap_or(usize::MAX);
     Limits {
         buffer_bytes: bytes("buffer_bytes"),
@@ -193,6 +202,8 @@ fn limits(node: &Node) -> Limits {
         answer_bytes: bytes("answer_bytes"),
         request_head_bytes: bytes("request_head_bytes"),
         max_rows: bytes("max_rows"),
+        python_waiting: outside("python_waiting").map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX)),
+        question_bytes: outside("question_bytes").unwrap_or(0),
     }
 }
 
@@ -216,6 +227,11 @@ fn backends(node: &Node) -> Vec<Backend> {
             "score",
             "scores",
             "value",
+            "queue",
+            "timeout_s",
+            "max_waiting",
+            "max_rows",
+            "redact",
         ]) {
             item.field("name").need_text().into()
         } else {
@@ -226,9 +242,10 @@ fn backends(node: &Node) -> Vec<Backend> {
         }
         let kind = match item.field("kind").text() {
             Some("static") => BackendKind::Static(static_answer(item)),
+            Some("people") => BackendKind::People(people(item)),
             found => {
                 if found != Some("grpc") {
-                    item.field("kind").fault("wanted \"grpc\" or \"static\"");
+                    item.field("kind").fault("wanted \"grpc\", \"static\" or \"people\"");
                 }
                 BackendKind::Model(model(item))
             }
@@ -247,6 +264,32 @@ fn static_answer(node: &Node) -> StaticAnswer {
         scores: (!scores.is_null()).then(|| scores.items().iter().map(Node::need_number).collect()),
         value: node.field("value").number(),
     }
+}
+
+fn people(node: &Node) -> People {
+    let most = u64::from(u32::MAX);
+    let count = |name: &str| u32::try_from(node.field(name).need_count(most)).unwrap_or(u32::MAX);
+    #[allow(clippy::cast_precision_loss)] // a day of milliseconds
+    let timeout_s = node.field("timeout_s").need_number().clamp(0.001, MOST_MS as f64 / 1000.0);
+    People {
+        queue: node.field("queue").need_text().into(),
+        timeout: Duration::from_secs_f64(timeout_s),
+        max_waiting: count("max_waiting"),
+        max_rows: count("max_rows"),
+        redact: redacted(&node.field("redact")),
+    }
+}
+
+/// Names of inputs that are taken out: `inputs.email` in settings is `email` here.
+pub(super) fn redacted(node: &Node) -> Vec<Box<str>> {
+    let mut redact = Vec::new();
+    for item in node.items() {
+        match item.need_text().strip_prefix("inputs.") {
+            Some(input) if !input.is_empty() => redact.push(input.into()),
+            _ => item.fault("wanted \"inputs.<name>\""),
+        }
+    }
+    redact
 }
 
 fn model(node: &Node) -> ModelBackend {

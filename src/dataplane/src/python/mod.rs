@@ -1,5 +1,6 @@
 //! The seam to Python: what comes in is checked and copied once, what goes out leaves as columns.
 
+mod desk;
 mod plane;
 mod policy;
 pub mod receipt;

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use serde::Deserialize;
 
+use super::desk;
 use super::policy::Policy;
 use crate::forward::transport::Address;
 use crate::forward::{Gauges, Shared, Snapshot};
@@ -66,6 +67,7 @@ impl Dataplane {
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::new(policy.compiled(), None)),
             bell: Bell::default(),
+            desk: Arc::default(),
             serving: AtomicBool::new(true),
             control,
         });
@@ -128,6 +130,11 @@ impl Dataplane {
         }
         counts.insert("connections".to_owned(), connections);
         counts.insert("in_flight".to_owned(), calls);
+        let (waiting, late) = self.shared.desk.counts();
+        counts.insert("dropped.reply.late".to_owned(), late);
+        for (people, count) in waiting {
+            counts.insert(desk::waiting_name(&people), u64::from(count));
+        }
         let snapshot = self.shared.snapshot.load();
         for (backend, count) in snapshot.policy.backends().iter().zip(&snapshot.in_flight) {
             if backend.is_model() {
@@ -135,6 +142,19 @@ impl Dataplane {
             }
         }
         counts
+    }
+
+    /// Waits for questions of calls, up to `timeout_ms`: those that were asked, and those that nobody waits for any more.
+    fn questions<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<(Bound<'py, PyList>, Vec<u64>)> {
+        self.check_process()?;
+        let (asked, withdrawn) = py.detach(|| self.shared.desk.questions(Duration::from_millis(timeout_ms)));
+        Ok((desk::question_list(py, asked)?, withdrawn))
+    }
+
+    /// Answers a question; false where nobody waits for it any more.
+    #[pyo3(signature = (question, reply))]
+    fn reply(&self, question: u64, reply: Option<desk::Answer>) -> bool {
+        self.shared.desk.reply(question, desk::Answer::into_reply(reply))
     }
 
     /// Whether `ServerReady` and `ServerLive` say yes where no backend answers them.
@@ -145,7 +165,10 @@ impl Dataplane {
     /// Takes no new calls, lets those under way finish for `grace_ms`, then stops. May be called again.
     fn shutdown(&self, py: Python<'_>, grace_ms: u64) {
         if let (Some(server), Ok(())) = (self.server.get(), self.check_process()) {
-            py.detach(|| server.shutdown(Duration::from_millis(grace_ms)));
+            py.detach(|| {
+                self.shared.desk.close_people();
+                server.shutdown(Duration::from_millis(grace_ms));
+            });
         }
     }
 }

@@ -22,7 +22,7 @@ fn each_fault_says_where_it_is_and_what_was_wanted() {
     one("/version", json!("seven"), "version: found \"seven\", wanted a whole number");
     one("/salt", json!("not hex"), "salt: wanted hexadecimal digits");
     one("/default_backend", json!("nobody"), "default_backend: there is no backend \"nobody\"");
-    one("/default_backend", json!("ham"), "is a static answer");
+    one("/default_backend", json!("ham"), "is no model");
     one("/backends/0/endpoints", json!([]), "backends[0].endpoints: wanted at least one");
     one("/backends/0/endpoints", json!(["nowhere"]), "backends[0].endpoints[0]: found \"nowhere\"");
     one("/backends/0/kind", json!("smtp"), "backends[0].kind: wanted \"grpc\" or \"static\"");
