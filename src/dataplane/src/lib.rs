@@ -6,6 +6,8 @@
 pub mod desk;
 pub mod error;
 pub mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod listen;
 pub mod mirror;
 pub mod policy;
