@@ -30,7 +30,7 @@ RUST_RANKS = {
     "error": 0,
     "policy": 1,
     "wire": 2,
-    **dict.fromkeys(("mirror", "records", "desk"), 3),
+    **dict.fromkeys(("mirror", "records", "desk", "fuzz"), 3),
     "forward": 4,
     "listen": 5,
     "python": 6,

@@ -34,6 +34,7 @@ impl Asked<'_> {
                 params: &head.params,
                 inputs,
                 metadata,
+                caller: None,
             },
         }
     }

@@ -30,7 +30,16 @@ struct Routed<'a, 'w> {
 
 /// What a decision sees of a call whose messages are not read.
 fn request_of<'a>(call: &'a Plain<'_>, seen: &'a Seen<'a>) -> Request<'a> {
-    Request { method: call.outbound.uri.path(), model: "", id: "", rows: 1, params: &[], inputs: &[], metadata: seen }
+    Request {
+        method: call.outbound.uri.path(),
+        model: "",
+        id: "",
+        rows: 1,
+        params: &[],
+        inputs: &[],
+        metadata: seen,
+        caller: call.peer.as_deref(),
+    }
 }
 
 impl Plain<'_> {

@@ -225,8 +225,9 @@ fn request_values(request: &Request) -> Value {
         .inputs
         .iter()
         .map(|input| (input.name.to_owned(), json!({"datatype": input.datatype, "shape": input.shape})));
+    let caller = request.caller.map(|caller| json!({"id": caller.id(), "names": caller.names()}));
     json!({
-        "method": request.method, "model": request.model, "id": request.id, "rows": request.rows,
+        "caller": caller, "method": request.method, "model": request.model, "id": request.id, "rows": request.rows,
         "params": params.collect::<Map<_, _>>(), "inputs": inputs.collect::<Map<_, _>>(), "metadata": metadata,
     })
 }

@@ -26,6 +26,7 @@ mod finish;
 mod judging;
 mod matching;
 mod notes;
+mod peer;
 pub mod prediction;
 mod reading;
 mod request;
@@ -41,12 +42,13 @@ pub use asking::{Question, Verdict};
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
 pub use choice::Choice;
 pub use compiled::{
-    Backend, BackendIx, BackendKind, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror, ModelBackend,
-    NO_INDEX, People, Policy, Review, Route, RouteIx, Source,
+    Backend, BackendIx, BackendKind, BackendTls, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror,
+    ModelBackend, NO_INDEX, People, Policy, Review, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use explain::{Ask, decision_json, explain};
 pub use notes::Note;
+pub use peer::{Allow, Peer};
 pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
 pub use request::{Metadata, Request};

@@ -55,6 +55,15 @@ fn verdict(ask: &Py<PyAny>, question: &Question) -> PyResult<Verdict> {
     })
 }
 
+/// All faults in one error.
+pub(super) fn policy_error(py: Python<'_>, faults: &[Fault]) -> PyErr {
+    let faults = faults.iter().map(|fault| fault_dict(py, fault)).collect::<PyResult<Vec<_>>>();
+    match faults.and_then(|faults| PyList::new(py, faults)) {
+        Ok(faults) => PolicyError::new_err((faults.unbind(),)),
+        Err(error) => error,
+    }
+}
+
 type Pairs = Vec<(String, String)>;
 
 #[pymethods]
@@ -63,10 +72,7 @@ impl Policy {
     fn new(py: Python<'_>, document: &str) -> PyResult<Self> {
         match py.detach(|| policy::Policy::compile(document)) {
             Ok(compiled) => Ok(Self(Arc::new(compiled))),
-            Err(faults) => {
-                let faults = faults.iter().map(|fault| fault_dict(py, fault)).collect::<PyResult<Vec<_>>>()?;
-                Err(PolicyError::new_err((PyList::new(py, faults)?.unbind(),)))
-            }
+            Err(faults) => Err(policy_error(py, &faults)),
         }
     }
 
@@ -155,6 +161,7 @@ fn with_request<T>(head: &Head, metadata: &Pairs, take: impl FnOnce(&Request) ->
         params: &head.params,
         inputs: &inputs,
         metadata,
+        caller: None,
     })
 }
 

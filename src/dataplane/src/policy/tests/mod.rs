@@ -78,6 +78,7 @@ pub(super) fn request(metadata: &Pairs, rows: u32) -> Request<'_> {
         params: &[],
         inputs: &[],
         metadata,
+        caller: None,
     }
 }
 
