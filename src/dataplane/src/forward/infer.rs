@@ -8,13 +8,14 @@ use http::HeaderMap;
 
 use super::asked::Asked;
 use super::caller::{Caller, Gone};
+use super::compression::too_long;
 use super::decide::Decide;
 use super::earlier;
 use super::exchange::{Alarm, Fault, watched};
 use super::message::Message;
 use super::metadata::Seen;
 use super::plain::Plain;
-use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, Status};
+use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, Status};
 use super::upload::Upload;
 use crate::policy::{self, Limits, Request, RouteIx};
 use crate::records::NONE_U16;
@@ -83,6 +84,7 @@ impl Plain<'_> {
             upload,
             journal,
             failure: None,
+            unsettled: None,
             has_asked: false,
         };
         decide.run(caller).await
@@ -109,8 +111,7 @@ impl Plain<'_> {
         let message =
             Message::read(held, upload.is_ended(), &self.outbound.headers, limits.replay_bytes).map_err(Some)?;
         if message.compressed && !message.whole {
-            let words = format!("a compressed message of more than {} bytes cannot be read", limits.replay_bytes);
-            return Err(Some(Status::new(RESOURCE_EXHAUSTED, words)));
+            return Err(Some(too_long(limits.replay_bytes)));
         }
         Ok(message)
     }

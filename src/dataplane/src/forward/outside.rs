@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::answer::Final;
-use super::attempt::Answer;
 use super::caller::{Caller, Gone};
-use super::decide::Decide;
+use super::decide::{Decide, Unsettled};
 use super::exchange::{Alarm, Fault, watched};
-use super::message::Message;
 use super::plain::Plain;
 use super::status::{CANCELLED, INTERNAL, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE};
 use crate::desk::{Pending, Question, Refused, Reply, Task};
-use crate::policy::{self, BackendIx, Judgement, People, Reason, Request, StaticAnswer, Verdict};
+use crate::policy::{self, BackendIx, People, Reason, Request, StaticAnswer, Verdict};
 use crate::records::Counter;
 use crate::wire::frame::HEAD_BYTES;
 
@@ -74,28 +72,16 @@ impl Decide<'_, '_, '_> {
         verdict
     }
 
-    /// Asks Python about a rule on the request.
-    pub async fn ask_about_request(&mut self, caller: &mut Caller) -> Result<(), Gone> {
+    /// Asks Python about the rule that the state machine is at; `None` sends the call on its way.
+    pub async fn ask_python(&mut self, caller: &mut Caller) -> Result<Option<Final>, Gone> {
         let verdict = self.verdict(caller).await?;
-        self.state.tell_request(self.request, &verdict);
-        Ok(())
-    }
-
-    /// Asks Python about a rule on the prediction, and about those that come after it.
-    pub async fn ask_about_prediction(
-        &mut self,
-        caller: &mut Caller,
-        backend: BackendIx,
-        answer: Answer,
-        message: Option<Message>,
-    ) -> Result<Option<Final>, Gone> {
-        loop {
-            let verdict = self.verdict(caller).await?;
-            match self.state.tell_prediction(self.request, &verdict) {
-                Judgement::Ask(_) => {}
-                judgement => return Ok(self.judged(backend, answer, message, judgement)),
-            }
-        }
+        let Some(unsettled) = self.unsettled.take() else {
+            self.state.tell_request(self.request, &verdict);
+            return Ok(None);
+        };
+        let Unsettled { backend, answer, message } = *unsettled;
+        let judgement = self.state.tell_prediction(self.request, &verdict);
+        Ok(self.judged(backend, answer, message, judgement))
     }
 
     /// Asks people, and waits for them; `None` sends the call on along its chain.
@@ -103,7 +89,8 @@ impl Decide<'_, '_, '_> {
         let started = self.journal.start();
         let policy = Arc::clone(self.call.plan.policy());
         let Some(people) = policy.backend(backend).as_people() else {
-            return Ok(self.miss(&started, backend, Reason::BackendError, Status::new(INTERNAL, "nobody to ask")));
+            self.miss(&started, backend, Reason::BackendError, Status::new(INTERNAL, "nobody to ask"));
+            return Ok(None);
         };
         let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
         let budget = self.state.budget(left).unwrap_or(people.timeout);
@@ -113,7 +100,8 @@ impl Decide<'_, '_, '_> {
             Ok(Ok(pending)) => reply(caller, &mut alarm, pending).await,
             Ok(Err(status)) => {
                 self.call.worker.count(Counter::PeopleFull);
-                return Ok(self.miss(&started, backend, Reason::Overload, status));
+                self.miss(&started, backend, Reason::Overload, status);
+                return Ok(None);
             }
             Err(fault) => Err(fault),
         };
@@ -122,7 +110,8 @@ impl Decide<'_, '_, '_> {
             Ok(_) => {
                 self.call.worker.count(Counter::PeopleFailed);
                 let words = format!("{} could not be asked", policy.backend(backend).name);
-                Ok(self.miss(&started, backend, Reason::BackendError, Status::new(UNAVAILABLE, words)))
+                self.miss(&started, backend, Reason::BackendError, Status::new(UNAVAILABLE, words));
+                Ok(None)
             }
             Err(Fault::Gone) => {
                 self.journal.end(&started, backend, Reason::Deadline, CANCELLED);
@@ -131,7 +120,8 @@ impl Decide<'_, '_, '_> {
             }
             Err(_) => {
                 self.call.worker.count(Counter::PeopleLate);
-                Ok(self.out_of_time(&started, backend))
+                self.out_of_time(&started, backend);
+                Ok(None)
             }
         }
     }
@@ -206,7 +196,10 @@ impl Decide<'_, '_, '_> {
                 self.state.answer_by_people(&answers);
                 Some(Final::Static { plain: plain.into() })
             }
-            Err(words) => self.miss(started, backend, Reason::InvalidOutput, Status::new(INTERNAL, words)),
+            Err(words) => {
+                self.miss(started, backend, Reason::InvalidOutput, Status::new(INTERNAL, words));
+                None
+            }
         }
     }
 }

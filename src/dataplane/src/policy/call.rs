@@ -15,6 +15,15 @@
 //!       => Exhausted                  => finish
 //! any   => abort                      => finish      time ran out, or the caller went away
 //! ```
+//!
+//! An attempt that is late may get company: `hedge` begins the next of the chain beside it, `turn_to` says which of the two
+//! the next word is about. What the second one says counts only for itself as long as the first is under way; once either
+//! is accepted the other is given up, and once both have missed the call goes on as ever.
+//!
+//! ```text
+//! Attempt => hedge => turn_to => judge => Accept => finish      the other one is given up
+//!                             => miss, judge => Miss            the other one is the attempt under way
+//! ```
 
 use std::sync::Arc;
 
@@ -86,6 +95,15 @@ pub(super) enum End {
     },
 }
 
+/// Two attempts under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    /// Asked first, and late.
+    pub slow: BackendIx,
+    /// Asked beside it.
+    pub quick: BackendIx,
+}
+
 /// What a rule wants instead of the chain's next backend.
 #[derive(Clone, Debug)]
 pub(super) enum Wish {
@@ -112,7 +130,11 @@ pub struct Call {
     pub(super) asking: Option<Box<Asking>>,
     /// Next position in the chain.
     pub(super) position: usize,
+    /// Of two that are under way, the one that is spoken of.
     pub(super) current: Option<BackendIx>,
+    pub(super) pair: Option<Pair>,
+    /// Where among the attempts the one under way belongs, when one that was asked after it has ended before it.
+    pub(super) slot: Option<u8>,
     pub(super) wish: Option<Wish>,
     pub(super) attempts: SmallVec<[Attempt; 4]>,
     /// The first miss: why the caller did not get the first choice.
@@ -158,6 +180,8 @@ impl Call {
             asking: None,
             position: 0,
             current: None,
+            pair: None,
+            slot: None,
             wish: None,
             attempts: SmallVec::new(),
             first: None,

@@ -84,6 +84,7 @@ impl<'a> RouteCompiler<'a> {
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
+            asks_python: rules.iter().any(|rule| rule.on == Stage::Prediction && rule.function.is_some()),
             wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy || rule.function.is_some()),
             rules,
             prediction: spec.cloned(),

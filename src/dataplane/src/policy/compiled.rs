@@ -211,6 +211,8 @@ pub struct Route {
     pub kill_switch: bool,
     /// Whether people may be asked, so that the request is kept for them.
     pub asks_people: bool,
+    /// Whether Python is asked about predictions.
+    pub asks_python: bool,
     /// Whether any rule is judged before / after a backend has answered.
     pub(super) has_request_rules: bool,
     pub(super) has_prediction_rules: bool,

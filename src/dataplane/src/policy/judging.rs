@@ -146,14 +146,26 @@ impl Call {
     }
 
     fn miss_by(&mut self, why: Why, own: Own, invalid: Option<InvalidOutput>) -> Judgement {
-        if self.first.is_none() {
+        let ahead = self.is_ahead();
+        if self.first.is_none() && !ahead {
             self.own = own;
         }
         if invalid.is_some() {
             self.invalid = invalid;
         }
         self.end_attempt(why, status::OK);
+        if !ahead && self.wish.is_some() {
+            self.heed();
+        }
         Judgement::Miss(why.0)
+    }
+
+    /// What a rule wants goes before an attempt that was begun on the chance, unless it is the one that is wanted.
+    fn heed(&mut self) {
+        match (&self.wish, self.current) {
+            (Some(Wish::To(wanted)), Some(current)) if *wanted == current => self.wish = None,
+            _ => self.give_up(),
+        }
     }
 
     /// Reads every row, or says what is wrong with the first one that is.
