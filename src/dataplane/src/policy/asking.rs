@@ -95,12 +95,12 @@ impl Call {
                 self.mark_all = true;
             } else {
                 self.request_rule_holds(route, asking.rule, &then);
-                return self.settle_mirrors();
+                return self.settle();
             }
         }
         self.request_rules(request, asking.rule + 1);
         if self.asking.is_none() {
-            self.settle_mirrors();
+            self.settle();
         }
     }
 

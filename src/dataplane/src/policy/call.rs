@@ -32,6 +32,7 @@ use smallvec::SmallVec;
 use super::asking::Asking;
 use super::compiled::{BackendIx, Policy, Route, RouteIx};
 use super::decision::Attempt;
+use super::memory::Past;
 use super::notes::Note;
 use super::prediction::InvalidOutput;
 use super::reading::Reading;
@@ -128,6 +129,12 @@ pub struct Call {
     pub(super) without_models: bool,
     /// The rule that Python is asked about, and how far the others have come.
     pub(super) asking: Option<Box<Asking>>,
+    /// Whether the unit is more than this one call.
+    pub(super) named: bool,
+    /// Whether the loop guard sends it the way out.
+    pub(super) guarded: bool,
+    /// What its rules see of the past; `None` where they do not ask.
+    pub(super) past: Option<Box<Past>>,
     /// Next position in the chain.
     pub(super) position: usize,
     /// Of two that are under way, the one that is spoken of.
@@ -178,6 +185,9 @@ impl Call {
             held_out: false,
             without_models: false,
             asking: None,
+            named: false,
+            guarded: false,
+            past: None,
             position: 0,
             current: None,
             pair: None,
@@ -197,18 +207,24 @@ impl Call {
             policy,
         };
         call.assign(request);
+        call.recall(request);
         if call.route().has_request_rules {
             call.request_rules(request, 0);
         }
         if call.asking.is_none() {
-            call.settle_mirrors();
+            call.settle();
         }
         call
     }
 
-    /// Who is held out never touches a model; the kill switch stops them all; nothing is compared without a model.
-    pub(super) fn settle_mirrors(&mut self) {
-        if self.held_out || self.route().kill_switch || matches!(self.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
+    /// All rules on the request are judged: what comes of them and of the loop guard is known.
+    pub(super) fn settle(&mut self) {
+        self.way_out();
+        // Who is held out never touches a model; the kill switch stops them all; nothing is compared without a model.
+        if self.held_out
+            || self.guarded
+            || self.route().kill_switch
+            || matches!(self.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
         {
             self.mirrors.clear();
         }

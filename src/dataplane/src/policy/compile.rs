@@ -20,6 +20,8 @@ use crate::error::Fault;
 
 /// Nobody writes more by hand, and an index (two bytes, one value kept back) must hold it.
 const MOST_ENTRIES: usize = 4096;
+/// Some gigabytes of what is remembered.
+const MOST_UNITS: u64 = 100_000_000;
 /// A message of gRPC is no longer.
 const MOST_MESSAGE_BYTES: u64 = u32::MAX as u64;
 /// A day: longer is a mistake in the unit.
@@ -88,7 +90,7 @@ fn compile(root: &Node) -> Option<Policy> {
         routes.fault(format!("found {} routes, at most {MOST_ENTRIES} are possible", items.len()));
         return None;
     }
-    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists);
+    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists, limits.units > 0);
     let mut matches = Vec::new();
     let mut compiled = Vec::new();
     for (index, item) in (0..).zip(&items) {
@@ -177,7 +179,7 @@ fn identity(node: &Node) -> (Option<Source>, Segments) {
     (unit, segments)
 }
 
-fn source(node: &Node) -> Option<Source> {
+pub(super) fn source(node: &Node) -> Option<Source> {
     if node.is_null() || !node.object(&["metadata", "param", "caller"]) {
         return None;
     }
@@ -204,12 +206,14 @@ fn limits(node: &Node) -> Limits {
         "answer_bytes",
         "request_head_bytes",
         "max_rows",
+        "units",
         "python_waiting",
         "question_bytes",
     ]);
     // Absent: nothing may wait, so nobody outside is asked.
     let outside =
         |name| Some(node.field(name)).filter(|field| !field.is_null()).map(|field| field.need_whole(u64::MAX));
+    let units = node.field("units");
     let bytes = |name| usize::try_from(node.field(name).need_count(MOST_MESSAGE_BYTES)).unwrap_or(usize::MAX);
     Limits {
         buffer_bytes: bytes("buffer_bytes"),
@@ -219,6 +223,7 @@ fn limits(node: &Node) -> Limits {
         max_rows: bytes("max_rows"),
         python_waiting: outside("python_waiting").map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX)),
         question_bytes: outside("question_bytes").unwrap_or(0),
+        units: if units.is_null() { 0 } else { usize::try_from(units.need_count(MOST_UNITS)).unwrap_or(0) },
     }
 }
 

@@ -14,6 +14,7 @@ use super::call::{Call, Judgement, Why, Wish};
 use super::cel::{Failed, Predicted, Scope};
 use super::compiled::{BackendIx, NO_INDEX, Policy, Route};
 use super::decision::Attempt;
+use super::memory::Said;
 use super::prediction::{InvalidOutput, Predictions};
 use super::reading::{self, Reading};
 use super::request::Request;
@@ -110,6 +111,10 @@ impl Call {
         let mut own = Own::new();
         if let Err(invalid) = self.check(route, spec, predictions, &mut own) {
             return self.miss_by((Reason::InvalidOutput, NO_INDEX), own, Some(invalid));
+        }
+        if let Some(past) = &mut self.past {
+            past.said.get_or_insert_with(|| Said::of(&self.readings));
+            past.value = self.readings.first().map_or(f64::NAN, |reading| reading.value);
         }
         self.judge_on(request, (spec, backend), Judging { own, next: 0, first: None, held: SmallVec::new() })
     }
