@@ -8,13 +8,11 @@ use h2::RecvStream;
 use http::{HeaderMap, Request};
 
 use super::caller::Caller;
-use super::exchange::{Alarm, Body, Fault, Opened, open, watched};
+use super::exchange::{Alarm, Body, Fault, Opened, Target, open, watched};
 use super::metadata;
 use super::status::{self, Status};
 use super::through::{missing_status, not_grpc};
 use super::upload::{Stopped, Upload};
-use super::upstream::Upstream;
-use super::worker::Worker;
 use crate::wire::frame::HEAD_BYTES;
 
 /// A backend's whole answer.
@@ -61,8 +59,7 @@ impl Gathered {
 /// # Errors
 /// [`Fault`]. A failing status is no fault: it stands in the answer.
 pub async fn ask(
-    worker: &Worker,
-    upstream: &Upstream,
+    target: Target<'_>,
     caller: &mut Caller,
     alarm: &mut Alarm,
     head: impl Fn(Option<Duration>) -> Request<()>,
@@ -71,11 +68,11 @@ pub async fn ask(
 ) -> Result<Answer, Fault> {
     match body {
         AskBody::Whole(frames) => {
-            let opened = open(worker, upstream, caller, alarm, head, Body::Whole(frames)).await?;
+            let opened = open(target, caller, alarm, head, Body::Whole(frames)).await?;
             gather(caller, alarm, None, opened, max_bytes).await
         }
         AskBody::Stream(upload, append) => {
-            let opened = open(worker, upstream, caller, alarm, head, Body::Stream(upload, append)).await?;
+            let opened = open(target, caller, alarm, head, Body::Stream(upload, append)).await?;
             gather(caller, alarm, Some(upload), opened, max_bytes).await
         }
     }

@@ -9,10 +9,11 @@ use super::answer::Final;
 use super::asked::{self, Asked};
 use super::attempt::{Answer, AskBody, ask};
 use super::caller::{Caller, Gone};
-use super::exchange::{Alarm, Fault};
-use super::journal::{Journal, Started};
+use super::exchange::{Alarm, Fault, Target};
+use super::journal::Journal;
 use super::message::{GRPC_ENCODING, Message};
 use super::plain::Plain;
+use super::started::Started;
 use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
 use super::through::status_of;
 use super::upload::Upload;
@@ -102,10 +103,11 @@ impl Decide<'_, '_, '_> {
             let words = format!("the request was longer than what is kept for {name}");
             return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
         }
-        let Some(_place) = self.call.worker.occupy(plan, backend) else {
-            let words = format!("{name} has all the calls under way that it may have");
-            return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
+        let _place = match self.call.worker.occupy(plan, backend, &started, || self.state.has_next()) {
+            Ok(place) => place,
+            Err(refused) => return Ok(self.miss(&started, backend, refused.reason(), refused.status(name))),
         };
+        started.may_repeat(self.asked.repeat());
         self.has_asked = true;
         let budget = self.state.budget(self.left());
         let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
@@ -113,7 +115,7 @@ impl Decide<'_, '_, '_> {
         let (frames, inflated) = if self.message.whole { self.message.with(&suffix) } else { Default::default() };
         let outbound = &self.call.outbound;
         let head = |left| {
-            let mut head = outbound.head(left, started.span);
+            let mut head = outbound.head(left, started.span());
             if inflated {
                 head.headers_mut().remove(GRPC_ENCODING);
             }
@@ -125,7 +127,8 @@ impl Decide<'_, '_, '_> {
             AskBody::Stream(&mut self.upload, (!suffix.is_empty()).then(|| Bytes::from(suffix)))
         };
         let max_bytes = plan.policy().limits().answer_bytes;
-        let asked = ask(self.call.worker, upstream, caller, &mut alarm, head, body, max_bytes).await;
+        let target = Target { worker: self.call.worker, upstream, started: Some(&started) };
+        let asked = ask(target, caller, &mut alarm, head, body, max_bytes).await;
         match asked {
             Ok(answer) if answer.status.code == OK => {
                 self.journal.end(&started, backend, Reason::Ok, OK);

@@ -8,12 +8,13 @@ use http::HeaderMap;
 
 use super::caller::{Caller, Gone};
 use super::earlier;
-use super::exchange::{Alarm, Body, Fault, open};
+use super::exchange::{Alarm, Body, Fault, Target, open};
 use super::journal::Journal;
 use super::marks::Marks;
 use super::metadata::Seen;
 use super::plain::Plain;
-use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED};
+use super::started::Started;
+use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, Status, UNAVAILABLE, UNIMPLEMENTED};
 use super::through::{Ended, relay, status_of};
 use super::upload::Upload;
 use crate::policy::{self, BackendIx, Decision, Reason, Request, RouteIx, Step};
@@ -122,19 +123,26 @@ impl Routed<'_, '_> {
         let started = self.journal.start();
         let name = &call.plan.policy().backend(backend).name;
         let left = self.until.map(|until| until.saturating_duration_since(std::time::Instant::now()));
-        let place = call.worker.occupy(&call.plan, backend);
-        let (Some(upstream), Some(_place)) = (call.plan.upstream(backend), place) else {
-            let words = format!("{name} has all the calls under way that it may have");
-            self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
-            return Ok(None);
+        let place = call.worker.occupy(&call.plan, backend, &started, || self.has_others(backend));
+        let (upstream, _place) = match (call.plan.upstream(backend), place) {
+            (Some(upstream), Ok(place)) => (upstream, place),
+            (_, Err(refused)) => {
+                self.miss(&started, backend, refused.reason(), refused.status(name));
+                return Ok(None);
+            }
+            (None, Ok(_)) => {
+                self.miss(&started, backend, Reason::BackendError, Status::new(INTERNAL, "no model server"));
+                return Ok(None);
+            }
         };
         // A stream under way may outlive any attempt's share: only the call's own end bounds it once it is the last.
         let others = self.has_others(backend);
         let budget = if others { self.state.budget(left) } else { left };
         let mut alarm = Alarm::new(budget.map(|budget| std::time::Instant::now() + budget));
-        let head = |left| call.outbound.head(left, started.span);
+        let head = |left| call.outbound.head(left, started.span());
         let body = Body::Stream(&mut self.upload, None);
-        let opened = match open(call.worker, upstream, caller, &mut alarm, head, body).await {
+        let target = Target { worker: call.worker, upstream, started: Some(&started) };
+        let opened = match open(target, caller, &mut alarm, head, body).await {
             Ok(opened) => opened,
             Err(Fault::Gone) => {
                 self.journal.end(&started, backend, Reason::Deadline, CANCELLED);
@@ -177,7 +185,7 @@ impl Routed<'_, '_> {
         Ok(decision)
     }
 
-    fn miss(&mut self, started: &super::journal::Started, backend: BackendIx, reason: Reason, status: Status) {
+    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) {
         self.journal.end(started, backend, reason, status.code);
         self.state.miss(reason, status.code);
         self.failure = Some(status);

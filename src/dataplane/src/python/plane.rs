@@ -129,9 +129,12 @@ impl Dataplane {
         counts.insert("connections".to_owned(), connections);
         counts.insert("in_flight".to_owned(), calls);
         let snapshot = self.shared.snapshot.load();
-        for (backend, count) in snapshot.policy.backends().iter().zip(&snapshot.in_flight) {
+        for (backend, guard) in snapshot.policy.backends().iter().zip(&snapshot.guards) {
             if backend.is_model() {
-                counts.insert(format!("in_flight.{}", backend.name), u64::from(count.load(Relaxed)));
+                counts.insert(format!("in_flight.{}", backend.name), u64::from(guard.in_flight.load(Relaxed)));
+            }
+            if let Some(state) = guard.circuit() {
+                counts.insert(format!("circuit.{}", backend.name), u64::from(state));
             }
         }
         counts
