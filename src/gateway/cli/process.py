@@ -25,6 +25,7 @@ from typing import Any, Final
 from gateway.autopilot import ReviewBudget, Shares
 from gateway.cli.sources import LedgerSource
 from gateway.config import Settings
+from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger
 from gateway.runtime import Plane, PlaneOptions, check, document, kept_secrets, verify_receipt
@@ -229,9 +230,8 @@ class Process:
             for fault in error.faults:
                 log.error("settings not taken: %s", fault)
             return
-        for block in ("listen", "workers", "secrets", "ledger", "state_dir", "telemetry"):
-            if getattr(settings, block) != getattr(self._settings, block):
-                log.warning("a change of `%s` takes a restart", block)
+        for change in changes(self._settings, settings):
+            log.log(logging.WARNING if change.restart else logging.INFO, "%s", change)
         budget, before = self._make_budget(settings, self._budget.shares), self._version
         try:
             await self._publish(settings, budget, author="serve", reason=reason)

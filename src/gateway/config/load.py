@@ -19,7 +19,7 @@ from gateway.config.validate import Checked, validate
 from gateway.config.warnings import warnings_of
 from gateway.errors import SettingsError
 
-__all__ = ["MOST_BYTES", "Loaded", "load", "read", "read_text"]
+__all__ = ["MOST_BYTES", "Loaded", "file_text", "load", "read", "read_text"]
 
 MOST_BYTES = 4 * 1024 * 1024
 """A settings file may be this long."""
@@ -33,7 +33,7 @@ class Loaded:
     settings: Settings | None = None
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
-    rest: Checked = field(default_factory=Checked)
+    rest: Checked[Settings] = field(default_factory=Checked)
     """The settings without their faulty parts: for further checks in the same run, and for nothing else."""
 
     def fault(self, path: Path, found: str, wanted: str = "", mend: str = "") -> Fault:
@@ -65,32 +65,38 @@ def load(
 
 def read(path: str | FilePath, overrides: Sequence[str] = (), env: Mapping[str, str] | None = None) -> Loaded:
     """As `load`, but faults and warnings come back beside the places of all settings; never raises."""
-    file = FilePath(path)
-    name = str(path)
+    text = file_text(path, "`gateway init` writes one to start with")
+    if isinstance(text, Fault):
+        return Loaded(Source(str(path)), faults=[text])
+    folder = FilePath(path).absolute().parent
+    return read_text(text, name=str(path), folder=folder, overrides=overrides, env=env)
+
+
+def file_text(path: str | FilePath, if_absent: str = "") -> str | Fault:
+    """A file's text, or why there is none; `if_absent` is the mend where there is no such file."""
+    file, name = FilePath(path), str(path)
     try:
         with file.open("rb") as stream:
             held = stream.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        return _refused(
-            name,
-            f"cannot read this file: {reason}",
-            "`gateway init` writes one to start with" if not file.exists() else "",
-        )
+        mend = if_absent if not file.exists() else ""
+        return Fault(name, None, None, (), f"cannot read this file: {reason}", mend=mend)
     if len(held) > MOST_BYTES:
-        return _refused(
+        return Fault(
             name,
+            None,
+            None,
+            (),
             f"this file is longer than {MOST_BYTES} bytes",
-            "long lists belong into files of their own: file:trusted.txt",
+            mend="long lists belong into files of their own: file:trusted.txt",
         )
     try:
-        text = held.decode("utf-8-sig")
+        return held.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = held.count(b"\n", 0, error.start) + 1
         column = error.start - (held.rfind(b"\n", 0, error.start) + 1) + 1
-        fault = Fault(name, line, column, (), "this is not UTF-8", mend="save the file as UTF-8")
-        return Loaded(Source(name), faults=[fault])
-    return read_text(text, name=name, folder=file.absolute().parent, overrides=overrides, env=env)
+        return Fault(name, line, column, (), "this is not UTF-8", mend="save the file as UTF-8")
 
 
 def read_text(
@@ -107,7 +113,7 @@ def read_text(
     source = read_yaml(name, text, env)
     apply_overrides(source, overrides, env)
     read_files(source, folder)
-    checked = validate(source)
+    checked = validate(source, Settings)
     faults = source.faults + checked.faults + check_references(source, checked) + _expressions(source)
     faults = sorted(
         dict.fromkeys(faults), key=lambda fault: (fault.line is None, fault.line or 0, fault.column or 0)
@@ -118,10 +124,6 @@ def read_text(
         loaded.settings = checked.settings.model_copy(update={"state_dir": state_dir})
         loaded.warnings = warnings_of(loaded.settings, source)
     return loaded
-
-
-def _refused(name: str, found: str, mend: str) -> Loaded:
-    return Loaded(Source(name), faults=[Fault(name, None, None, (), found, mend=mend)])
 
 
 def _expressions(source: Source) -> list[Fault]:

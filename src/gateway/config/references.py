@@ -21,7 +21,7 @@ Report = Callable[..., None]
 OIP = "/inference.GRPCInferenceService/"
 
 
-def check_references(source: Source, checked: Checked) -> list[Fault]:
+def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
     """Every fault between settings."""
     settings = checked.settings
     if settings is None:
@@ -117,7 +117,7 @@ def _listening(settings: Settings, report: Report) -> None:
         report(("listen", "admin"), f"inference listens on {listen.admin} too", "an address of its own")
 
 
-def _same_matches(source: Source, settings: Settings, checked: Checked, report: Report) -> None:
+def _same_matches(source: Source, settings: Settings, checked: Checked[Settings], report: Report) -> None:
     seen: dict[object, str] = {}
     for name, route in settings.routes.items():
         match = route.match

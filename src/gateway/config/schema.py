@@ -16,23 +16,23 @@ from gateway.config.settings import Settings
 __all__ = ["block_at", "blocks_with", "every_block", "field_at", "json_schema"]
 
 
-def block_at(path: Path) -> type[Block] | None:
-    """The block that stands at the path, if it is one."""
-    found = _kind_at(path)
+def block_at(path: Path, root: type[Block] = Settings) -> type[Block] | None:
+    """The block that stands at the path below `root`, if it is one."""
+    found = _kind_at(path, root)
     return found if isinstance(found, type) and issubclass(found, Block) else None
 
 
-def field_at(path: Path) -> FieldInfo | None:
+def field_at(path: Path, root: type[Block] = Settings) -> FieldInfo | None:
     """What the block around says of the setting at the path."""
     if not path or not isinstance(path[-1], str):
         return None
-    block = block_at(path[:-1])
+    block = block_at(path[:-1], root)
     return block.model_fields.get(path[-1]) if block else None
 
 
-def blocks_with(name: str) -> Iterator[str]:
+def blocks_with(name: str, root: type[Block] = Settings) -> Iterator[str]:
     """Where else a setting of that name may stand, as `routes.<name>.confidence`."""
-    for path, block in every_block(Settings, ()):
+    for path, block in every_block(root, ()):
         if name in block.model_fields:
             yield ".".join(path)
 
@@ -48,8 +48,8 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _kind_at(path: Path) -> Any:
-    kind: Any = Settings
+def _kind_at(path: Path, root: type[Block]) -> Any:
+    kind: Any = root
     for part in path:
         if isinstance(kind, type) and issubclass(kind, Block):
             info = kind.model_fields.get(part) if isinstance(part, str) else None

@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.config.faults import Fault, Path, did_you_mean, listed, nearest, quoted
+from gateway.config.fields import Block
 from gateway.config.schema import block_at, blocks_with, field_at
-from gateway.config.settings import Settings
 from gateway.config.source import UNREADABLE, Source
 
 __all__ = ["Checked", "validate"]
@@ -24,14 +24,17 @@ __all__ = ["Checked", "validate"]
 _ROUNDS = 64
 
 
-class Checked:
+Root = TypeVar("Root", bound=Block)
+
+
+class Checked(Generic[Root]):
     """Settings, perhaps without their faulty parts, and the faults.
 
     `moved`: where items of a list were left out, the indexes that the rest had in the file.
     """
 
     def __init__(self) -> None:
-        self.settings: Settings | None = None
+        self.settings: Root | None = None
         self.faults: list[Fault] = []
         self.moved: dict[Path, list[int]] = {}
 
@@ -45,9 +48,9 @@ class Checked:
         return made
 
 
-def validate(source: Source) -> Checked:
-    """Check the data against the models; every fault is found, none is raised."""
-    checked = Checked()
+def validate(source: Source, root: type[Root]) -> Checked[Root]:
+    """Check the data against the models below `root`; every fault is found, none is raised."""
+    checked: Checked[Root] = Checked()
     if source.tree is None and source.faults:
         return checked
     tree = {} if source.tree is None else source.tree
@@ -56,7 +59,7 @@ def validate(source: Source) -> Checked:
             whole = source.fault(
                 (),
                 f"the file holds {_shown(tree)}",
-                "settings as `name: value`, such as backends: and routes:",
+                f"`name: value`, such as {root.usual}",
             )
             checked.faults.append(whole)
         return checked
@@ -65,13 +68,13 @@ def validate(source: Source) -> Checked:
     touched: set[Path] = set()
     for round_ in range(_ROUNDS):
         try:
-            checked.settings = Settings.model_validate(tree)
+            checked.settings = root.model_validate(tree)
         except ValidationError as error:
-            details = error.errors(include_url=False)
+            details = _own(error.errors(include_url=False))
             if round_ == 0:
                 tree = _copied(tree)
             for detail in details if round_ == 0 else _further(details, source, touched):
-                made = _fault(source, detail)
+                made = _fault(source, detail, root)
                 if made is not None and (made.path, made.found) not in seen:
                     seen.add((made.path, made.found))
                     checked.faults.append(made)
@@ -82,6 +85,18 @@ def validate(source: Source) -> Checked:
         else:
             break
     return checked
+
+
+def _own(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that are too short only because what stands in them is faulty: those faults say so themselves."""
+
+    def follows(detail: ErrorDetails) -> bool:
+        path = detail["loc"]
+        return detail["type"] == "too_short" and any(
+            len(other["loc"]) > len(path) and other["loc"][: len(path)] == path for other in details
+        )
+
+    return [detail for detail in details if not follows(detail)]
 
 
 def _further(details: list[ErrorDetails], source: Source, touched: set[Path]) -> Iterator[ErrorDetails]:
@@ -150,7 +165,7 @@ def _removable(tree: Any, detail: ErrorDetails) -> Path:
     return ()
 
 
-def _remove(tree: Any, checked: Checked, path: Path) -> None:
+def _remove(tree: Any, checked: Checked[Any], path: Path) -> None:
     if not path:
         tree.clear()
         return
@@ -193,22 +208,22 @@ _KINDS = {
 }
 
 
-def _fault(source: Source, detail: ErrorDetails) -> Fault | None:
+def _fault(source: Source, detail: ErrorDetails, root: type[Block]) -> Fault | None:
     """One error of pydantic in our words; None where the value could not even be read (that has its fault)."""
     path, kind, value = _clean(detail["loc"]), detail["type"], detail["input"]
     context = detail.get("ctx") or {}
     if _at(source.tree, path) is UNREADABLE or value is UNREADABLE:
         return None
-    if len(path) > 1 and path[0] in ("routes", "backends") and _is_setting_of(path):
+    if len(path) > 1 and path[0] in ("routes", "backends") and _is_setting_of(path, root):
         what = str(path[0]).removesuffix("s")
         found = f"{path[1]} stands where the name of a {what} is wanted"
         return source.fault(path[:2], found, mend=f"indent it under its {what}", key=True)
     if kind == "missing":
-        info = field_at(path)
+        info = field_at(path, root)
         wanted = (info.description or "") if info else ""
         return source.fault(path, f"{path[-1]} is missing", wanted, key=False)
     if kind == "extra_forbidden":
-        return _unknown(source, path)
+        return _unknown(source, path, root)
     at = source.existing(path)
     key = detail["loc"][-1:] == ("[key]",)
     if kind == "wrong":
@@ -216,20 +231,20 @@ def _fault(source: Source, detail: ErrorDetails) -> Fault | None:
         return source.fault(
             max(at, inside, key=len), context["found"], context["wanted"], context["mend"], key=key
         )
-    wanted, mend = _wanted(kind, path, value, context)
+    wanted, mend = _wanted(kind, path, value, context, root)
     return source.fault(at, f"found {_shown(value)}", wanted, mend, key=key)
 
 
-def _is_setting_of(path: Path) -> bool:
+def _is_setting_of(path: Path, root: type[Block]) -> bool:
     """Whether a setting of a route or backend stands one level too far to the left."""
-    block = block_at(path[:2])
+    block = block_at(path[:2], root)
     return block is not None and path[1] in block.model_fields
 
 
-def _wanted(kind: str, path: Path, value: Any, context: dict[str, Any]) -> tuple[str, str]:
+def _wanted(kind: str, path: Path, value: Any, context: dict[str, Any], root: type[Block]) -> tuple[str, str]:
     stem = kind.removesuffix("_type").removesuffix("_parsing").removesuffix("_attributes")
     if kind.startswith(("model", "dataclass")):
-        block = block_at(path)
+        block = block_at(path, root)
         usual = block.usual if block else ""
         return f"a block{' such as ' + usual if usual else ''}", ""
     if kind in ("int_from_float", "int_parsing_size"):
@@ -266,7 +281,7 @@ def _wanted(kind: str, path: Path, value: Any, context: dict[str, Any]) -> tuple
     if kind == "string_too_long":
         return f"at most {context['max_length']} characters", ""
     if kind == "string_pattern_mismatch":
-        info = field_at(path)
+        info = field_at(path, root)
         return (info.description if info and info.description else "another form"), ""
     return "something else", ""
 
@@ -289,9 +304,9 @@ def _bounds(path: Path, value: Any, kind: str, context: dict[str, Any]) -> tuple
     return f"{words[kind]} {bound}", ""
 
 
-def _unknown(source: Source, path: Path) -> Fault:
+def _unknown(source: Source, path: Path, root: type[Block]) -> Fault:
     name = str(path[-1])
-    block = block_at(path[:-1])
+    block = block_at(path[:-1], root)
     if block is None:
         return source.fault(path, f"there is no setting {name} here", key=True)
     if name in block.later:
@@ -302,6 +317,6 @@ def _unknown(source: Source, path: Path) -> Fault:
     guess = nearest(name, names)
     if guess:
         return source.fault(path, f"there is no setting {name} here", mend=f"did you mean {guess}?", key=True)
-    elsewhere = [place or "the top of the file" for place in blocks_with(name)]
+    elsewhere = [place or "the top of the file" for place in blocks_with(name, root)]
     mend = f"{name} belongs into {listed(elsewhere)}" if elsewhere else ""
     return source.fault(path, f"there is no setting {name} here", listed(names, 20), mend, key=True)

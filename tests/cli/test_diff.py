@@ -1,0 +1,116 @@
+"""`gateway diff`: a change of settings in words, and what follows from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import gateway
+from tests.config.examples import EVERYTHING, TEN_LINES
+
+
+def diff(folder: Path, before: str, after: str, *options: str) -> tuple[int, list[str]]:
+    (folder / "a.yaml").write_text(before)
+    (folder / "b.yaml").write_text(after)
+    done = gateway("diff", str(folder / "a.yaml"), str(folder / "b.yaml"), *options)
+    assert done.stderr == ""
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_what_is_the_same_in_other_words_is_no_change(tmp_path: Path) -> None:
+    """Comments, order of keys and defaults that are written out change nothing."""
+    written = TEN_LINES.replace(
+        "confidence: {floor: 0.8}", "confidence: {floor: 0.80, measure: max_probability}"
+    )
+    assert diff(tmp_path, TEN_LINES, "# ours\n" + written) == (0, ["nothing changes"])
+    assert diff(tmp_path, EVERYTHING, EVERYTHING)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("floor: 0.8", "floor: 0.85", "confidence.floor: 0.8 -> 0.85: more calls go on along the chain"),
+        ("floor: 0.8", "floor: 0.75", "confidence.floor: 0.8 -> 0.75: fewer calls go on along the chain"),
+        (
+            "chain: [spam-v3, ham]",
+            "chain: [ham]",
+            "chain: [spam-v3, ham] -> [ham]: ham is asked first instead of spam-v3, spam-v3 is not asked any more",
+        ),
+        (
+            "positive: spam",
+            "positive: spam, threshold: 0.4",
+            "prediction.threshold: 0.5 -> 0.4: more predictions are flagged",
+        ),
+        (
+            "confidence: {floor: 0.8}",
+            "kill_switch: true",
+            "kill_switch: false -> true: no model is asked any more",
+        ),
+    ],
+)
+def test_change_of_a_route_says_what_follows(tmp_path: Path, old: str, new: str, line: str) -> None:
+    """A number that moved is half of the news."""
+    code, lines = diff(tmp_path, TEN_LINES, TEN_LINES.replace(old, new))
+    assert code == 1
+    assert f"routes.spam.{line}" in lines
+
+
+def test_larger_share_keeps_its_units_and_a_smaller_one_loses_some(tmp_path: Path) -> None:
+    """Who compares before and after must know whose group changed."""
+    small = TEN_LINES + "    holdout: {share: 0.02, answer: ham}\n"
+    large = small.replace("0.02", "0.05")
+    grown = "routes.spam.holdout.share: 0.02 -> 0.05: those chosen before stay, others join"
+    assert diff(tmp_path, small, large) == (1, [grown])
+    _, lines = diff(tmp_path, large, small)
+    assert lines[0].endswith("some of those chosen before leave, none joins")
+
+
+def test_what_a_reload_does_not_take_is_said(tmp_path: Path) -> None:
+    """A change that waits for a restart looks like one that does not work."""
+    lines = diff(tmp_path, TEN_LINES, TEN_LINES + "workers: 3\ntelemetry: {trace_share: 0.5}\n")[1]
+    assert lines == ["workers: auto -> 3: takes a restart", "telemetry.trace_share: 0.01 -> 0.5"]
+
+
+def test_rules_go_by_their_names_and_order_counts(tmp_path: Path) -> None:
+    """A rule that is put in front of another is not two changed rules."""
+    rules = [
+        "{name: a, when: 'request.rows > 1', then: next}",
+        "{name: b, when: 'request.rows > 2', then: next}",
+    ]
+    one = TEN_LINES + f"    rules: [{rules[0]}, {rules[1]}]\n"
+    other = TEN_LINES + f"    rules: [{rules[1]}, {rules[0]}]\n"
+    assert diff(tmp_path, one, other)[1] == [
+        "routes.spam.rules: [a, b] -> [b, a]: the rules are tried in another order"
+    ]
+    only = TEN_LINES + f"    rules: [{rules[1]}]\n"
+    assert diff(tmp_path, one, only)[1][0].startswith("routes.spam.rules.a: {name: a, when: request.rows > 1")
+
+
+def test_secrets_are_never_shown(tmp_path: Path) -> None:
+    """A diff lands in tickets."""
+    lines = diff(
+        tmp_path,
+        TEN_LINES + "secrets: {salt: aaaaaaaaaaaaaaaaaaaa}\n",
+        TEN_LINES + "secrets: {salt: bbbbbbbbbbbbbbbbbbbb}\n",
+    )[1]
+    effect = "every sticky choice is drawn anew: held-out units meet the model; takes a restart"
+    assert lines == [f"secrets.salt: a secret -> a secret: {effect}"]
+
+
+def test_json_has_the_values(tmp_path: Path) -> None:
+    """For a pull request's bot."""
+    _, lines = diff(tmp_path, TEN_LINES, TEN_LINES.replace("floor: 0.8", "floor: 0.9"), "--json")
+    (change,) = json.loads("\n".join(lines))["changes"]
+    assert (change["path"], change["kind"]) == ("routes.spam.confidence.floor", "changed")
+    assert (change["before"], change["after"]) == (0.8, 0.9)
+
+
+def test_faulty_file_is_told_by_its_lines(tmp_path: Path) -> None:
+    """Nothing is compared with half a file."""
+    (tmp_path / "a.yaml").write_text(TEN_LINES)
+    (tmp_path / "b.yaml").write_text(TEN_LINES.replace("floor", "flor"))
+    done = gateway("diff", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
+    assert done.returncode == 78
+    assert "did you mean floor?" in done.stderr
