@@ -38,6 +38,7 @@ impl Asked<'_> {
                 params: &head.params,
                 inputs,
                 metadata,
+                caller: None,
             },
         }
     }

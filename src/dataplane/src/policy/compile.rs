@@ -11,6 +11,7 @@ use super::compile_route::RouteCompiler;
 use super::compiled::{Backend, BackendIx, Limits, Policy, Source};
 use super::document::{Faults, Node};
 use super::matching::Table;
+use super::peer::Allow;
 use super::rule::{List, Lists};
 use super::segment::{SEGMENT_BYTES, Segments};
 use crate::error::Fault;
@@ -48,7 +49,7 @@ fn not_json(error: &serde_json::Error) -> Fault {
 }
 
 fn compile(root: &Node) -> Option<Policy> {
-    const FIELDS: [&str; 11] = [
+    const FIELDS: [&str; 12] = [
         "version",
         "salt",
         "receipt_keys",
@@ -60,6 +61,7 @@ fn compile(root: &Node) -> Option<Policy> {
         "dns",
         "backends",
         "routes",
+        "allow",
     ];
     if !root.object(&FIELDS) {
         return None;
@@ -109,7 +111,17 @@ fn compile(root: &Node) -> Option<Policy> {
         routes: compiled,
         table: Table::new(matches.into_iter()),
         backends,
+        allow: allow(&root.field("allow")),
     })
+}
+
+/// Who may call: nothing for everybody.
+fn allow(node: &Node) -> Option<Allow> {
+    let patterns = node.texts();
+    if patterns.len() > MOST_ENTRIES {
+        node.fault(format!("found {} patterns, at most {MOST_ENTRIES} are possible", patterns.len()));
+    }
+    (!node.is_null()).then(|| Allow::new(patterns.iter().map(|pattern| &**pattern)))
 }
 
 fn default_backend(node: &Node, backends: &[Backend], by_name: &HashMap<&str, BackendIx>) -> Option<BackendIx> {
@@ -156,7 +168,7 @@ fn identity(node: &Node) -> (Option<Source>, Segments) {
         }
         match source(&item.field("from")) {
             Some(from) => names.push((name.into(), from)),
-            None => item.field("from").fault("wanted {\"metadata\": name} or {\"param\": name}"),
+            None => item.field("from").fault("wanted {\"metadata\": name}, {\"param\": name} or {\"caller\": \"id\"}"),
         }
     }
     let segments = Segments::new(names).unwrap_or_else(|| {
@@ -169,15 +181,16 @@ fn identity(node: &Node) -> (Option<Source>, Segments) {
 }
 
 fn source(node: &Node) -> Option<Source> {
-    if node.is_null() || !node.object(&["metadata", "param"]) {
+    if node.is_null() || !node.object(&["metadata", "param", "caller"]) {
         return None;
     }
-    let (metadata, param) = (node.field("metadata"), node.field("param"));
-    match (metadata.boxed(), param.boxed()) {
-        (Some(name), None) => Some(Source::Metadata(name.to_ascii_lowercase().into())),
-        (None, Some(name)) => Some(Source::Param(name)),
+    let of = |kind| node.field(kind).boxed();
+    match (of("metadata"), of("param"), of("caller")) {
+        (Some(name), None, None) => Some(Source::Metadata(name.to_ascii_lowercase().into())),
+        (None, Some(name), None) => Some(Source::Param(name)),
+        (None, None, Some(name)) if &*name == "id" => Some(Source::CallerId),
         _ => {
-            node.fault("wanted one of `metadata` and `param`");
+            node.fault("wanted one of `metadata`, `param` and `caller: id`");
             None
         }
     }

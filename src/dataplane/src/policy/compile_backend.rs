@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::compile::{MOST_ENTRIES, MOST_MS, milliseconds};
-use super::compiled::{Backend, BackendKind, Circuit, Dns, Endpoint, ModelBackend, Retry};
+use super::compiled::{Backend, BackendKind, BackendTls, Circuit, Dns, Endpoint, ModelBackend, Retry};
 use super::document::Node;
 use super::spec::StaticAnswer;
 
@@ -37,6 +37,7 @@ pub(super) fn backends(node: &Node) -> Vec<Backend> {
             "score",
             "scores",
             "value",
+            "tls",
         ]) {
             item.field("name").need_text().into()
         } else {
@@ -86,7 +87,20 @@ fn model(node: &Node) -> ModelBackend {
         retry: retry(&node.field("retry")),
         circuit: circuit(&node.field("circuit")),
         warm: warm(&node.field("warm")),
+        tls: backend_tls(&node.field("tls")),
     }
+}
+
+fn backend_tls(node: &Node) -> Option<BackendTls> {
+    if node.is_null() || !node.object(&["ca", "cert", "key", "server_name"]) {
+        return None;
+    }
+    let of = |name| node.field(name).boxed();
+    let tls = BackendTls { ca: of("ca"), cert: of("cert"), key: of("key"), server_name: of("server_name") };
+    if tls.cert.is_some() != tls.key.is_some() {
+        node.fault("wanted `cert` and `key` together, or neither");
+    }
+    Some(tls)
 }
 
 fn retry(node: &Node) -> Option<Retry> {

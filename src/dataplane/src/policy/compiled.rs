@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::choice::Choice;
 use super::matching::Table;
+use super::peer::Allow;
 use super::rule::{Lists, Rule};
 use super::segment::Segments;
 use super::spec::{PredictionSpec, StaticAnswer};
@@ -21,6 +22,8 @@ pub const NO_INDEX: u16 = u16::MAX;
 pub enum Source {
     Metadata(Box<str>),
     Param(Box<str>),
+    /// The first name of the caller's certificate.
+    CallerId,
 }
 
 /// Where a model server listens.
@@ -84,6 +87,19 @@ impl Default for Dns {
     }
 }
 
+/// What a connection to a backend is encrypted by: paths of PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BackendTls {
+    /// Who may have signed the backend's certificate; `None` for whom this machine trusts.
+    pub ca: Option<Box<str>>,
+    /// The gateway's own certificate.
+    pub cert: Option<Box<str>>,
+    /// Its key.
+    pub key: Option<Box<str>>,
+    /// The name that the backend's certificate must be for; `None` for the endpoint's own.
+    pub server_name: Option<Box<str>>,
+}
+
 /// A model on a model server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelBackend {
@@ -98,6 +114,8 @@ pub struct ModelBackend {
     pub circuit: Option<Circuit>,
     /// Connections that a worker keeps open to each endpoint.
     pub warm: u32,
+    /// `None` for plain text.
+    pub tls: Option<BackendTls>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -253,6 +271,8 @@ pub struct Policy {
     pub(super) backends: Vec<Backend>,
     pub(super) routes: Vec<Route>,
     pub(super) table: Table,
+    /// Who may call; `None` for everybody.
+    pub(super) allow: Option<Allow>,
 }
 
 impl Policy {
@@ -298,6 +318,11 @@ impl Policy {
 
     pub fn dns(&self) -> &Dns {
         &self.dns
+    }
+
+    /// Who may call; `None` for everybody.
+    pub fn allow(&self) -> Option<&Allow> {
+        self.allow.as_ref()
     }
 
     pub fn salt(&self) -> &[u8] {
