@@ -39,6 +39,7 @@ impl Asked<'_> {
                 inputs,
                 metadata,
                 caller: None,
+                memory: None,
             },
         }
     }
