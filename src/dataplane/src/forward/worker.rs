@@ -16,6 +16,7 @@ use super::marks::Known;
 use super::started::Started;
 use super::status::{RESOURCE_EXHAUSTED, Status, UNAVAILABLE};
 use super::transport::Address;
+use super::transport::limits::Listening;
 use super::transport::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
 use crate::error::Fault;
@@ -108,6 +109,8 @@ pub struct Shared {
     pub serving: AtomicBool,
     /// Where the control plane listens.
     pub control: Option<Address>,
+    /// Limits of the listener's side.
+    pub listening: Listening,
     /// What callers' connections are encrypted by; `None` for plain text.
     pub tls: Option<Arc<ServerTls>>,
 }
