@@ -182,7 +182,7 @@ impl Decide<'_, '_, '_> {
 
     fn people_answered(
         &mut self,
-        started: &super::journal::Started,
+        started: &super::started::Started,
         backend: BackendIx,
         labels: Vec<Box<str>>,
     ) -> Option<Final> {

@@ -8,7 +8,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::choice::Choice;
-use super::compile::{MOST_MS, milliseconds, redacted};
+use super::compile::{MOST_MS, milliseconds};
+use super::compile_backend::redacted;
 use super::compile_prediction as prediction;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
