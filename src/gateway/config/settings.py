@@ -26,6 +26,7 @@ from gateway.config.fields import (
     wrong,
 )
 from gateway.config.routes import Route
+from gateway.config.tls import EncryptedBackend, ListenTls
 
 __all__ = [
     "FORM",
@@ -50,7 +51,6 @@ class Listen(Block):
 
     usual: ClassVar[str] = '{inference: "127.0.0.1:8080", admin: "127.0.0.1:9090"}'
     later: ClassVar[Mapping[str, str]] = {
-        "tls": "TLS",
         "control": "a port of its own for feedback and review",
     }
 
@@ -58,14 +58,15 @@ class Listen(Block):
         "127.0.0.1:8080", description="HOST:PORT or unix:/path; port 0 takes a free one"
     )
     admin: Listening | None = Field(
-        "127.0.0.1:9090", description="health, readiness and metrics; null for none"
+        "127.0.0.1:9090", description="health, readiness and metrics, in plain text; null for none"
     )
+    tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
 
 
 class From(Block):
     """Where in a call a value stands."""
 
-    kind: Literal["metadata", "param"]
+    kind: Literal["metadata", "param", "caller"]
     name: str = Field(min_length=1)
 
     def __str__(self) -> str:
@@ -76,13 +77,16 @@ def _from(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     kind, colon, name = value.partition(":")
-    wanted = "metadata:<key> or param:<name>"
-    if kind == "caller" and colon:
-        raise wrong(f"{quoted(value)} is not supported yet", wanted, "callers have no identity without TLS")
-    if kind not in ("metadata", "param") or not name.strip():
-        mend = f"write metadata:{value}" if not colon and value else did_you_mean(kind, ("metadata", "param"))
+    wanted = "metadata:<key>, param:<name> or caller:id"
+    if kind not in ("metadata", "param", "caller") or not name.strip():
+        known = ("metadata", "param", "caller")
+        mend = f"write metadata:{value}" if not colon and value else did_you_mean(kind, known)
         raise wrong(f"{quoted(value)}", wanted, mend)
     name = name.strip()
+    if kind == "caller" and name != "id":
+        raise wrong(
+            f"{quoted(value)}", "caller:id, the first name of the caller's certificate", "write caller:id"
+        )
     if kind == "metadata" and (name != name.lower() or " " in name or name.endswith("-bin")):
         raise wrong(
             f"{quoted(name)} is no key of text metadata",
@@ -100,11 +104,13 @@ class Identity(Block):
 
     usual: ClassVar[str] = '{unit: "metadata:x-user-id", segments: {device: "metadata:x-device"}}'
 
-    unit: Source | None = Field(None, description="metadata:<key> or param:<name>; else the request id")
+    unit: Source | None = Field(
+        None, description="metadata:<key>, param:<name> or caller:id; else the request id"
+    )
     segments: Mapping[Name, Source] = Field(
         default_factory=dict,
         max_length=8,
-        description="name: metadata:<key> or param:<name>; few values each",
+        description="name: metadata:<key>, param:<name> or caller:id; few values each",
     )
 
 
@@ -186,6 +192,7 @@ class Backend(Block):
     timeout_ms: Milliseconds | None = Field(None, description="for one attempt")
     max_in_flight: Count = Field(256, description="calls under way; what is more is a miss (overload)")
     connect_timeout_ms: Milliseconds = Field(300, description="for a connection to stand")
+    tls: EncryptedBackend = Field(None, description="true, or files; plain text if absent")
     answer: Answer | None = Field(None, description="a static answer")
 
     @model_validator(mode="after")
@@ -197,7 +204,8 @@ class Backend(Block):
                 'grpc: "HOST:PORT" for a model, or answer: {label: ..} for a static answer',
             )
         only = sorted(
-            {"model", "version", "timeout_ms", "max_in_flight", "connect_timeout_ms"} & self.model_fields_set
+            {"model", "version", "timeout_ms", "max_in_flight", "connect_timeout_ms", "tls"}
+            & self.model_fields_set
         )
         if self.answer is not None and only:
             raise wrong(f"{only[0]} beside answer", "answer alone: nothing is called", f"take {only[0]} out")
