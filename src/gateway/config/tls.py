@@ -18,7 +18,8 @@ from gateway.config.fields import Block, Text, as_list, wrong
 from gateway.config.source import Source
 
 if TYPE_CHECKING:
-    from gateway.config.settings import From, Settings
+    from gateway.config.origins import From
+    from gateway.config.settings import Settings
 
 __all__ = ["BackendTls", "EncryptedBackend", "ListenTls", "check_tls", "make_absolute", "warnings_of_tls"]
 
