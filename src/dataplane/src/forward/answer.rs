@@ -206,7 +206,7 @@ impl Decide<'_, '_, '_> {
         if review.capture.iter().any(|what| &**what == "inputs") {
             let whole = self.whole_request().ok_or(Counter::CapturesTooLong)?;
             // What cannot be redacted does not leave.
-            self.asked.redact(&whole, review, &mut request).map_err(|_| Counter::CapturesUnreadable)?;
+            self.asked.redact(&whole, &review.redact, &mut request).map_err(|_| Counter::CapturesUnreadable)?;
         }
         Ok(Capture {
             id: self.journal.id,

@@ -63,7 +63,7 @@ impl Plain<'_> {
         let limits = policy.limits();
         let route = policy.route_at(route_index);
         let others = route.chain.iter().filter(|&&backend| policy.backend(backend).is_model()).count() > 1;
-        let others = others || route.explore.is_some() || route.holdout.is_some();
+        let others = others || route.explore.is_some() || route.holdout.is_some() || route.asks_people;
         if !message.whole && !others && route.mirror.is_empty() && route.review.is_none() {
             upload.keep(RETRY_BYTES.min(limits.replay_bytes));
         }
@@ -89,6 +89,7 @@ impl Plain<'_> {
             upload,
             journal,
             failure: None,
+            unsettled: None,
             has_asked: false,
         };
         decide.run(caller).await

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::choice::Choice;
 use super::compile::MOST_MS;
+use super::compile_backend::redacted;
 use super::compile_prediction as prediction;
 use super::compile_route::{RouteCompiler, method};
 use super::compiled::BackendIx;
@@ -45,7 +46,7 @@ impl RouteCompiler<'_> {
             if chain.contains(&index) {
                 item.fault(format!("{:?} stands there twice", backend.name));
             }
-            if chain.last().is_some_and(|last| !self.backends[usize::from(*last)].is_model()) {
+            if chain.last().is_some_and(|last| self.backends[usize::from(*last)].as_static().is_some()) {
                 item.fault(format!("{:?} is never reached: a static answer before it always answers", backend.name));
             }
             prediction::answer_fits(item, backend, spec);
@@ -71,7 +72,7 @@ impl RouteCompiler<'_> {
             let share = item.field("share").need_share();
             let Some((backend, found)) = self.backend(&name) else { continue };
             if !found.is_model() {
-                name.fault(format!("{:?} is a static answer; only models are explored", found.name));
+                name.fault(format!("{:?} is no model; only models are explored", found.name));
             }
             if arms.iter().any(|known| known.backend == backend) {
                 name.fault(format!("{:?} is an arm already", found.name));
@@ -115,7 +116,7 @@ impl RouteCompiler<'_> {
                 let share = noise.field("share").need_share();
                 Some(Noise { to, choice: Choice::new(self.salt, &format!("noise:{name}"), route, share) })
             });
-            let (redact_inputs, redact_params) = redacted(&item.field("redact"));
+            let (redact_inputs, redact_params) = taken_out(&item.field("redact"));
             let most = u64::from(u32::MAX);
             mirrors.push(Mirror {
                 to,
@@ -136,7 +137,7 @@ impl RouteCompiler<'_> {
     fn copy_to(&self, node: &Node) -> Option<(BackendIx, &str)> {
         let (to, backend) = self.backend(node)?;
         if !backend.is_model() {
-            node.fault(format!("{:?} is a static answer; a copy can only go to a model", backend.name));
+            node.fault(format!("{:?} is no model; a copy can only go to one", backend.name));
         }
         Some((to, &backend.name))
     }
@@ -164,13 +165,6 @@ impl RouteCompiler<'_> {
         let kept = capture.texts();
         if kept.iter().any(|what| &**what != "inputs") {
             capture.fault("only \"inputs\" can be captured");
-        }
-        let mut redact = Vec::new();
-        for item in node.field("redact").items() {
-            match item.need_text().strip_prefix("inputs.") {
-                Some(input) if !input.is_empty() => redact.push(input.into()),
-                _ => item.fault("wanted \"inputs.<name>\""),
-            }
         }
         let share =
             |name: &str| Some(node.field(name)).filter(|field| !field.is_null()).map(|field| field.need_share());
@@ -201,7 +195,7 @@ impl RouteCompiler<'_> {
             disagreement: share("disagreement"),
             segments,
             capture: kept,
-            redact,
+            redact: redacted(&node.field("redact")),
         })
     }
 }
@@ -223,7 +217,7 @@ fn methods(node: &Node) -> Vec<Method> {
 }
 
 /// Inputs and parameters that a copy goes without.
-fn redacted(node: &Node) -> (Vec<Box<str>>, Vec<Box<str>>) {
+fn taken_out(node: &Node) -> (Vec<Box<str>>, Vec<Box<str>>) {
     let (mut inputs, mut params) = (Vec::new(), Vec::new());
     for item in node.items() {
         match item.need_text().split_once('.') {

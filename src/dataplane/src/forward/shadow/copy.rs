@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::super::asked;
 use super::super::caller::Caller;
-use super::super::exchange::{Alarm, Body, Fault, Opened, Outbound, open, watched};
+use super::super::exchange::{Alarm, Body, Fault, Opened, Outbound, Target, open, watched};
 use super::super::message::{Frames, Message};
 use super::super::status::{self, DEADLINE_EXCEEDED, OK, Status};
 use super::super::through::not_grpc;
@@ -73,7 +73,8 @@ impl Copy {
         let upstream = told.plan.shadow(self.to).ok_or(Lost(Counter::MirrorError))?;
         let (span, mut nobody) = (fastrand::u64(1..), Caller::nobody());
         let head = |left| self.outbound.head(left, span);
-        let opened = open(&told.worker, upstream, &mut nobody, alarm, head, Body::Whole(&self.frames)).await?;
+        let target = Target { worker: &told.worker, upstream, started: None };
+        let opened = open(target, &mut nobody, alarm, head, Body::Whole(&self.frames)).await?;
         let Opened { lease, answer, .. } = opened;
         let (head, mut from) = answer.into_parts();
         if not_grpc(head.status, &head.headers).is_some() {
