@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::cel::{CelFault, Condition, Predicted, Scope};
+use super::cel::{CelFault, Condition, Predicted, Scope, Seen};
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
 use super::compile_prediction as prediction;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
 use super::matching::{Match, Method};
+use super::memory::{Session, SessionSpec, Stats};
 use super::reading::Reading;
 use super::request::Request;
 use super::rule::{Action, Lists, Rule, Stage};
@@ -24,6 +25,14 @@ use super::words::status;
 const MOST_RULES: usize = 256;
 /// Every entry of a chain may cost an attempt.
 const MOST_CHAIN: usize = 32;
+
+/// What a rule belongs to.
+struct Ruled<'a> {
+    route: &'a str,
+    spec: Option<&'a PredictionSpec>,
+    session: Option<&'a SessionSpec>,
+    stats_within: Option<Duration>,
+}
 
 /// What a route is compiled against.
 pub(super) struct RouteCompiler<'a> {
@@ -78,7 +87,8 @@ impl<'a> RouteCompiler<'a> {
         let spec = spec.as_ref();
         let session = self.session(&node.field("session"));
         let stats_within = Self::stats_within(&node.field("stats"));
-        let rules = self.rules(&node.field("rules"), name, spec);
+        let rules =
+            self.rules(&node.field("rules"), &Ruled { route: name, spec, session: session.as_ref(), stats_within });
         let chain = self.chain(&node.field("chain"), spec);
         let route = Route {
             name: name.into(),
@@ -86,8 +96,8 @@ impl<'a> RouteCompiler<'a> {
             loop_guard: self.loop_guard(&node.field("loop_guard"), spec, &chain),
             session,
             stats_within,
-            wants_session: false,
-            wants_stats: false,
+            wants_session: rules.iter().any(|rule| rule.when.wants_session),
+            wants_stats: rules.iter().any(|rule| rule.when.wants_stats),
             key: xxh3_64(name.as_bytes()),
             chain,
             deadline: milliseconds(&node.field("deadline_ms")),
@@ -182,14 +192,14 @@ impl<'a> RouteCompiler<'a> {
         chain
     }
 
-    fn rules(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Vec<Rule> {
+    fn rules(&self, node: &Node, of: &Ruled) -> Vec<Rule> {
         let items = node.items();
         if items.len() > MOST_RULES {
             node.fault(format!("found {} rules, at most {MOST_RULES} are possible", items.len()));
         }
         let mut rules: Vec<Rule> = Vec::new();
         for item in items.iter().take(MOST_RULES) {
-            let Some(rule) = self.rule(item, route, spec) else { continue };
+            let Some(rule) = self.rule(item, of) else { continue };
             if rules.iter().any(|known| known.name == rule.name) {
                 item.field("name").fault(format!("there are two rules {:?}", rule.name));
             }
@@ -198,7 +208,7 @@ impl<'a> RouteCompiler<'a> {
         rules
     }
 
-    fn rule(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Rule> {
+    fn rule(&self, node: &Node, of: &Ruled) -> Option<Rule> {
         if !node.object(&["name", "on", "when", "then"]) {
             return None;
         }
@@ -212,16 +222,17 @@ impl<'a> RouteCompiler<'a> {
                 return None;
             }
         };
-        if on == Stage::Prediction && spec.is_none() {
+        if on == Stage::Prediction && of.spec.is_none() {
             field.fault("the route reads no prediction; give it a `prediction`");
         }
-        let then = self.action(&node.field("then"), spec);
-        let when = self.condition(&node.field("when"), on, route, spec);
+        let then = self.action(&node.field("then"), of.spec);
+        let when = self.condition(&node.field("when"), on, of);
         Some(Rule { name: name.into(), on, when: when?, then: then? })
     }
 
     /// Compiles the condition of a rule against a sample of what it will see.
-    fn condition(&self, node: &Node, on: Stage, route: &str, spec: Option<&PredictionSpec>) -> Option<Condition> {
+    fn condition(&self, node: &Node, on: Stage, of: &Ruled) -> Option<Condition> {
+        let Ruled { route, spec, session, stats_within } = *of;
         let metadata = vec![("sample", "sample")];
         let request = Request {
             method: "/sample.Service/Method",
@@ -240,9 +251,24 @@ impl<'a> RouteCompiler<'a> {
             .zip(reading.as_ref())
             .filter(|_| on == Stage::Prediction)
             .map(|(spec, reading)| Predicted { reading, spec, backend: "sample" });
-        let sample = Scope { request: &request, segment: &segment, route, lists: self.lists, predicted };
+        let past = Seen {
+            session: &Session::default(),
+            stats: &Stats::default(),
+            names: session.map_or(&[][..], |session| &session.remember),
+            classes: spec.map_or(&[][..], |spec| &spec.classes),
+        };
+        let past = Some(past);
+        let sample = Scope { request: &request, segment: &segment, route, lists: self.lists, predicted, past };
         match Condition::compile(node.need_text(), &sample, self.segments) {
-            Ok(condition) => Some(condition),
+            Ok(condition) => {
+                if condition.wants_session {
+                    self.must_remember(node, "`session`");
+                }
+                if (condition.wants_session && session.is_none()) || (condition.wants_stats && stats_within.is_none()) {
+                    node.fault("the rule names what the route does not remember; give it `session` and `stats`");
+                }
+                Some(condition)
+            }
             Err(faults) => {
                 for CelFault { message, at } in faults {
                     node.fault_at(message, at);
