@@ -50,7 +50,9 @@ def explain(
     ] = None,
     loop_guard: Annotated[
         str | None,
-        typer.Option(metavar="JSON", help='What the loop guard has counted: {"fallbacks": 3, "negatives": 0}.'),
+        typer.Option(
+            metavar="JSON", help='What the loop guard has counted: {"fallbacks": 3, "negatives": 0}.'
+        ),
     ] = None,
     overrides: SetOption = [],  # noqa: B006
     json: JsonOption = False,
@@ -138,7 +140,7 @@ def _past(**given: str | None) -> dict[str, Any]:
         except JSONDecodeError as error:
             raise wrong_use(f"--{name.replace('_', '-')} {text}: this is not JSON: {error}") from None
         if not isinstance(past[name], dict):
-            raise wrong_use(f"--{name.replace('_', '-')} {text}: wanted an object such as {{\"calls\": 3}}")
+            raise wrong_use(f'--{name.replace("_", "-")} {text}: wanted an object such as {{"calls": 3}}')
     return past
 
 

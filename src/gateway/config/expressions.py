@@ -171,7 +171,11 @@ def _environment(on: str) -> Any:
         "segment": texts,
         "lists": kind.Map(kind.STRING, kind.List(kind.STRING)),
         "route": kind.STRING,
-        **{f"{root}.{field}": _past(field, kind) for root in ("session", "stats") for field in VARIABLES[root]},
+        **{
+            f"{root}.{field}": _past(field, kind)
+            for root in ("session", "stats")
+            for field in VARIABLES[root]
+        },
     }
     if on == "prediction":
         variables |= {"prediction": kind("gateway.cel.Prediction"), "backend": kind.STRING}
