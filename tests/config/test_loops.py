@@ -127,7 +127,7 @@ def test_what_leads_on_is_none(rest: str) -> None:
         ("session: {idle_s: 60}", "11:14", "no rule names session"),
         (
             "rules: [{on: prediction, when: stats.calls > 9, then: next}]\n    chain: [spam-v3, lite, ham]",
-            "10:58",
+            "10:59",
             "every one of the chain is passed over",
         ),
     ],
@@ -143,7 +143,9 @@ def test_what_is_hardly_meant_is_a_warning(rest: str, place: str, words: str) ->
 def test_a_guard_without_units_is_a_warning() -> None:
     """Each call would be a unit of its own."""
     text = TEXT.replace('identity: {unit: "metadata:x-user-id"}\n', "")
-    text = text.replace("REST", "loop_guard: {then: lite}\n    rules: [{when: session.calls > 3, then: next}]")
+    text = text.replace(
+        "REST", "loop_guard: {then: lite}\n    rules: [{when: session.calls > 3, then: next}]"
+    )
     loaded = read_text(text, name="g.yaml", folder=Path("/nowhere"), env={})
     words = [str(one) for one in loaded.warnings if "identity.unit" in str(one)]
     assert len(words) == 2, words

@@ -25,6 +25,7 @@ __all__ = [
     "Milliseconds",
     "Name",
     "Number",
+    "Seconds",
     "Share",
     "Text",
     "as_list",
@@ -59,7 +60,7 @@ def _text(value: Any) -> Any:
 
 
 def no_bool(value: Any) -> Any:
-    """Refuse true and false where a number is wanted."""
+    """Refuse true and false, which Python takes for numbers."""
     if isinstance(value, bool):
         raise wrong(f"{str(value).lower()}", "a number")
     return value
@@ -128,5 +129,6 @@ Number = Annotated[float, BeforeValidator(no_bool)]
 Share = Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=1)]
 Count = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=2**31 - 1)]
 Milliseconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=86_400_000)]
+Seconds = Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=86_400)]
 Endpoint = Annotated[Text, AfterValidator(_endpoint)]
 Listening = Annotated[Text, AfterValidator(_listening)]
