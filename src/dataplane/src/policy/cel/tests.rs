@@ -116,7 +116,7 @@ fn judge(condition: &Condition) -> (Result<bool, Failed>, Result<bool, Failed>) 
 
 #[test]
 fn conditions_see_the_call_and_both_ways_agree() {
-    let cases: [(&str, Result<bool, Failed>, bool); 62] = [
+    let cases: [(&str, Result<bool, Failed>, bool); 61] = [
         ("true", Ok(true), true),
         ("request.model == 'spam'", Ok(true), true),
         ("request['model'] != 'spam'", Ok(false), true),
@@ -177,7 +177,6 @@ fn conditions_see_the_call_and_both_ways_agree() {
         ("stats.calls > 200 && stats.flagged_share > 0.5 && stats.fallback_share == 0.0", Ok(true), true),
         ("prediction.score > stats.score_mean + 3.0 * stats.score_sd", Ok(true), false),
         ("session.last_label in ['spam'] && session.last_label.startsWith('s')", Ok(true), true),
-        ("session.calls < 'five'", Err(Failed), true),
         ("metadata.exists(name, name.startsWith('x-s')) && size(metadata) == 4", Ok(true), false),
     ];
     for (text, expected, fast) in cases {
