@@ -16,6 +16,7 @@ mod decide;
 mod exchange;
 mod handover;
 mod infer;
+mod inflow;
 mod journal;
 mod marks;
 mod message;
