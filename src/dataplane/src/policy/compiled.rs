@@ -43,6 +43,51 @@ pub enum Endpoint {
     Unix(Box<str>),
 }
 
+/// When a call that failed is made again at the same backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Beyond the first.
+    pub attempts: u32,
+    /// Methods that may be repeated, `/package.Service/Method` or `/package.Service/*`, beside `ModelInfer`.
+    pub methods: Vec<Box<str>>,
+    /// Retries for each call.
+    pub budget_share: f64,
+    /// Retries that are free of that.
+    pub budget_per_s: f64,
+    /// By how much a pause is longer or shorter.
+    pub jitter: f64,
+}
+
+/// When a backend is left alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Circuit {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Or: fewer successes than this...
+    pub success_rate: f64,
+    /// ...among at least so many calls of the last ten seconds.
+    pub min_calls: u32,
+    /// How long, at first and at most.
+    pub probe_first: Duration,
+    pub probe_last: Duration,
+}
+
+/// How `dns:` names are resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Dns {
+    /// The system's where there are none.
+    pub servers: Vec<std::net::SocketAddr>,
+    /// Bounds of how long an answer is good.
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self { servers: Vec::new(), min_ttl: Duration::from_secs(5), max_ttl: Duration::from_secs(60) }
+    }
+}
+
 /// What a connection to a backend is encrypted by: paths of PEM files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BackendTls {
@@ -57,7 +102,7 @@ pub struct BackendTls {
 }
 
 /// A model on a model server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelBackend {
     pub endpoints: Vec<Endpoint>,
     /// The name it is asked by; `None` leaves the caller's.
@@ -66,14 +111,33 @@ pub struct ModelBackend {
     pub timeout: Option<Duration>,
     pub max_in_flight: u32,
     pub connect_timeout: Duration,
+    pub retry: Option<Retry>,
+    pub circuit: Option<Circuit>,
+    /// Connections that a worker keeps open to each endpoint.
+    pub warm: u32,
     /// `None` for plain text.
     pub tls: Option<BackendTls>,
+}
+
+/// People who answer while the caller waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct People {
+    /// Whose tasks they are.
+    pub queue: Box<str>,
+    pub timeout: Duration,
+    /// Calls that may wait for them at once.
+    pub max_waiting: u32,
+    /// A task is made for each row: longer batches are passed over.
+    pub max_rows: u32,
+    /// Names of inputs that they are not shown.
+    pub redact: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum BackendKind {
     Model(ModelBackend),
     Static(StaticAnswer),
+    People(People),
 }
 
 /// Something that can answer.
@@ -91,15 +155,27 @@ impl Backend {
     pub fn as_model(&self) -> Option<&ModelBackend> {
         match &self.kind {
             BackendKind::Model(model) => Some(model),
-            BackendKind::Static(_) => None,
+            BackendKind::Static(_) | BackendKind::People(_) => None,
         }
     }
 
     pub fn as_static(&self) -> Option<&StaticAnswer> {
         match &self.kind {
             BackendKind::Static(answer) => Some(answer),
-            BackendKind::Model(_) => None,
+            BackendKind::Model(_) | BackendKind::People(_) => None,
         }
+    }
+
+    pub fn as_people(&self) -> Option<&People> {
+        match &self.kind {
+            BackendKind::People(people) => Some(people),
+            BackendKind::Model(_) | BackendKind::Static(_) => None,
+        }
+    }
+
+    /// Whether it answers at once and always.
+    pub fn is_static(&self) -> bool {
+        matches!(self.kind, BackendKind::Static(_))
     }
 }
 
@@ -183,6 +259,10 @@ pub struct Route {
     pub mirror: Vec<Mirror>,
     pub review: Option<Review>,
     pub kill_switch: bool,
+    /// Whether people may be asked, so that the request is kept for them.
+    pub asks_people: bool,
+    /// Whether Python is asked about predictions.
+    pub asks_python: bool,
     pub loop_guard: Option<LoopGuard>,
     pub session: Option<SessionSpec>,
     /// How far back `stats` look.
@@ -219,6 +299,10 @@ pub struct Limits {
     pub answer_bytes: usize,
     pub request_head_bytes: usize,
     pub max_rows: usize,
+    /// Python rules that may wait for their answer at once.
+    pub python_waiting: u32,
+    /// Bytes of all questions that wait: Python rules' and people's.
+    pub question_bytes: u64,
     /// Units remembered at once; 0 for none.
     pub units: usize,
 }
@@ -235,6 +319,7 @@ pub struct Policy {
     pub(super) lists: Arc<Lists>,
     pub(super) limits: Limits,
     pub(super) trace_share: f64,
+    pub(super) dns: Dns,
     pub(super) backends: Vec<Backend>,
     pub(super) routes: Vec<Route>,
     pub(super) table: Table,
@@ -281,6 +366,10 @@ impl Policy {
     /// Share of calls whose spans are exported when the caller does not say.
     pub fn trace_share(&self) -> f64 {
         self.trace_share
+    }
+
+    pub fn dns(&self) -> &Dns {
+        &self.dns
     }
 
     /// Who may call; `None` for everybody.
