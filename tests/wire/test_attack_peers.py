@@ -154,20 +154,20 @@ def test_headers_that_never_end_are_not_waited_for(started: tuple[RunningPlane, 
     assert plane.counted("dropped.connection.stalled") == 1
 
 
-def test_a_caller_that_never_reads_costs_no_more_than_its_buffers(
-    started: tuple[RunningPlane, grpc.Channel],
-) -> None:
+def test_a_caller_that_never_reads_costs_no_more_than_its_buffers(server: EchoServer) -> None:
     """All windows open, 60 answers of 64 MB each, and not one byte read: the socket is full, then calls wait."""
-    plane, channel = started
-    before = rss_bytes()
-    with Raw(plane.address, initial_window(LARGEST)) as peer:
-        peer.send(window(0, LARGEST - 65535))
-        peer.send(b"".join(call(stream, "Flood", b"1000") for stream in range(1, 121, 2)))
-        assert plane.counted("in_flight", 30) >= 30
-        assert ask(channel, bytes(1_000_000)) == bytes(1_000_000)
-        assert plane.counted("dropped.connection.stalled") == 1
-    plane.quiet()
-    assert grown_bytes(before, at_most=64 * MEGABYTE) < 64 * MEGABYTE
+    policy = document([model("echo", server.address)], default_backend="echo")
+    with running(policy, listening={"keepalive_ms": 2000}) as (plane, channel):
+        assert ask(channel) == b"x"
+        before = rss_bytes()
+        with Raw(plane.address, initial_window(LARGEST)) as peer:
+            peer.send(window(0, LARGEST - 65535))
+            peer.send(b"".join(call(stream, "Flood", b"1000") for stream in range(1, 121, 2)))
+            assert plane.counted("in_flight", 60) >= 60
+            assert ask(channel, bytes(1_000_000)) == bytes(1_000_000)
+            assert grown_bytes(before, at_most=64 * MEGABYTE) < 64 * MEGABYTE
+            assert plane.counted("dropped.connection.stalled") == 1
+        plane.quiet()
 
 
 def test_callers_without_windows_stop_no_other_stream_of_the_backends_connection(
