@@ -23,11 +23,11 @@ class Names:
 
     def models(self) -> str:
         """The models, for a reader."""
-        return listed(name for name, backend in self.settings.backends.items() if not backend.static)
+        return listed(name for name, backend in self.settings.backends.items() if backend.model_server)
 
-    def static(self) -> str:
-        """The static answers, for a reader."""
-        return listed(name for name, backend in self.settings.backends.items() if backend.static)
+    def others(self) -> str:
+        """The static answers and people, for a reader."""
+        return listed(name for name, backend in self.settings.backends.items() if not backend.model_server)
 
     def check(self, path: Path, name: str | None, report: Report, kind: str = "") -> bool:
         """Report a name that no backend has, or that is of the wrong kind; True if it is good."""
@@ -52,8 +52,9 @@ class Names:
         backend = self.settings.backends.get(name)
         if backend is None:
             return False
-        if kind == "model" and backend.static:
-            report(path, f"{name} is a static answer", self.models() or "a backend with grpc")
+        if kind == "model" and not backend.model_server:
+            what = "is a static answer" if backend.static else "are people"
+            report(path, f"{name} {what}", self.models() or "a backend with grpc")
             return False
         return True
 

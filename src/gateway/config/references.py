@@ -10,7 +10,7 @@ from gateway.config.answers import check_answers
 from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.names import Names, Report, check_segments
-from gateway.config.routes import Route
+from gateway.config.routes import Route, Rule, Then
 from gateway.config.sampling_checks import check_sampling
 from gateway.config.settings import FORM, Settings
 from gateway.config.source import Source
@@ -148,11 +148,11 @@ def _method(path: Path, route: Route, settings: Settings, report: Report) -> Non
         )
     for index, name in enumerate(route.chain):
         backend = settings.backends.get(name)
-        if backend is not None and backend.static:
+        if backend is not None and not backend.model_server:
             report(
                 (*path, "chain", index),
                 f"{name} cannot answer {method}",
-                "models only: static answers take the form of ModelInfer",
+                "models only: other answers take the form of ModelInfer",
             )
 
 
@@ -164,31 +164,40 @@ def _rules(path: Path, route: Route, settings: Settings, names: Names, report: R
         if name in seen:
             report((*at, "name"), f"a rule {name} stands here already", "a name of its own")
         seen[name] = index
-        then = rule.then
-        known = names.check((*at, "then", "to"), then.to, report)
-        if known and rule.on == "prediction" and then.to == route.chain[0]:
-            report(
-                (*at, "then", "to"),
-                f"{then.to} has just made the prediction: this leads back to it",
-                "another backend than the first of the chain",
-                "write then: next to go on along the chain",
-            )
-        if names.check((*at, "then", "answer"), then.answer, report) and then.answer is not None:
-            backend = settings.backends[then.answer]
-            if not backend.static:
-                report(
-                    (*at, "then", "answer"),
-                    f"{then.answer} is a model",
-                    "a backend with answer",
-                    f"write {{to: {then.answer}}}",
-                )
-        if then.review and route.review is None:
-            report(
-                (*at, "then"),
-                "review without a review block in the route",
-                "review: beside rules:",
-                "for example review: {per_hour: 60}",
-            )
+        for key, then in (("then", rule.then), ("otherwise", rule.otherwise)):
+            if isinstance(then, Then):
+                _then((*at, key), rule, then, route, settings, names, report)
+
+
+def _then(
+    at: Path, rule: Rule, then: Then, route: Route, settings: Settings, names: Names, report: Report
+) -> None:
+    known = names.check((*at, "to"), then.to, report)
+    if known and rule.on == "prediction" and then.to == route.chain[0]:
+        report(
+            (*at, "to"),
+            f"{then.to} has just made the prediction: this leads back to it",
+            "another backend than the first of the chain",
+            "write then: next to go on along the chain",
+        )
+    if (
+        names.check((*at, "answer"), then.answer, report)
+        and then.answer is not None
+        and settings.backends[then.answer].model_server
+    ):
+        report(
+            (*at, "answer"),
+            f"{then.answer} is a model",
+            "a backend with answer",
+            f"write {{to: {then.answer}}}",
+        )
+    if then.review and route.review is None:
+        report(
+            at,
+            "review without a review block in the route",
+            "review: beside rules:",
+            "for example review: {per_hour: 60}",
+        )
 
 
 def _confidence(path: Path, route: Route, names: Names, report: Report) -> None:

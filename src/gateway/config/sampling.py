@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.config.faults import quoted
 from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
+from gateway.config.people import redacted
 
 __all__ = [
     "CREDENTIALS",
@@ -56,7 +57,7 @@ class Holdout(Block):
     ] = Field(
         min_length=1,
         max_length=16,
-        description="who answers them: a static answer, a backend, or a list in order",
+        description="who answers them: a static answer, a backend, or a list in order; then what of the chain is no model",
     )
 
 
@@ -242,14 +243,7 @@ class Review(Block):
 
     @model_validator(mode="after")
     def _redact(self) -> Review:
-        for index, name in enumerate(self.redact):
-            if not name.startswith("inputs.") or len(name) < 8:
-                raise wrong(
-                    f"{quoted(name)}",
-                    "inputs.<name of an input>",
-                    f"write inputs.{name}" if name else "",
-                    at=("redact", index),
-                )
+        redacted(self.redact)
         if self.redact and not self.capture:
             raise wrong(
                 "redact without capture",

@@ -94,7 +94,7 @@ def _holdout(path: Path, route: Route, settings: Settings, names: Names, report:
             report(at, f"{name} stands there a second time", "each backend once")
         elif always is not None:
             report(at, f"{name} is never reached: {always} before it always answers", "static answers last")
-        elif name in models_of(route) and not settings.backends[name].static:
+        elif name in models_of(route) and settings.backends[name].model_server:
             others = [other for other in names.every if other not in models_of(route)]
             report(
                 at,

@@ -253,12 +253,12 @@ impl Call {
 
     /// Who may answer, in order: the route's chain, or what the holdout has instead.
     pub fn chain(&self) -> &[BackendIx] {
-        Call::chain_of(self.route(), self.held_out)
+        self.chain_of(self.route())
     }
 
-    pub(super) fn chain_of(route: &Route, held_out: bool) -> &[BackendIx] {
+    pub(super) fn chain_of<'a>(&self, route: &'a Route) -> &'a [BackendIx] {
         match &route.holdout {
-            Some(holdout) if held_out => &holdout.chain,
+            Some(holdout) if self.held_out && !self.without_models => &holdout.chain,
             _ => &route.chain,
         }
     }

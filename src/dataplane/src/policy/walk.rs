@@ -33,7 +33,8 @@ impl Call {
             return Step::Ask(asking.rule);
         }
         let policy = Arc::clone(&self.policy);
-        let chain = Call::chain_of(policy.route_at(self.route), self.held_out);
+        let route = policy.route_at(self.route);
+        let mut chain = self.chain_of(route);
         let wished = match self.wish.take() {
             Some(Wish::Reject { status, message, rule }) => {
                 self.arm_to_ask(true);
@@ -60,13 +61,20 @@ impl Call {
         if let Some(step) = first.and_then(|backend| self.try_backend(backend)) {
             return step;
         }
-        while let Some(&backend) = chain.get(self.position) {
-            self.position += 1;
-            if let Some(step) = self.try_backend(backend) {
-                return step;
+        loop {
+            while let Some(&backend) = chain.get(self.position) {
+                self.position += 1;
+                if let Some(step) = self.try_backend(backend) {
+                    return step;
+                }
             }
+            if !self.held_out || self.without_models {
+                return self.exhausted();
+            }
+            // Nobody of those who were to answer instead of the model has: then whoever of the route is no model.
+            (self.without_models, self.position) = (true, 0);
+            chain = &route.chain;
         }
-        self.exhausted()
     }
 
     fn exhausted(&mut self) -> Step {

@@ -153,9 +153,11 @@ fn the_holdout_is_answered_by_whom_the_settings_name_and_by_nobody_else() {
     assert_eq!((decision.backend, attempts(&policy, &decision).as_str()), (Some(V4), "spam-v4:ok"));
     let decision = ask(&policy, "ann", &[(V4, Err(DOWN))]);
     assert_eq!((decision.outcome, decision.backend), (Outcome::Holdout, Some(HAM)));
-    let alone = policy_with(&[("/routes/0/holdout", json!({"share": 1.0, "answer": "spam-v4"}))]);
-    let decision = ask(&alone, "ann", &[(V4, Err(DOWN))]);
-    assert_eq!((decision.outcome, decision.reason), (Outcome::Error, Reason::Holdout));
+    let alone = ("/routes/0/holdout", json!({"share": 1.0, "answer": "spam-v4"}));
+    let decision = ask(&policy_with(std::slice::from_ref(&alone)), "ann", &[(V4, Err(DOWN))]);
+    assert_eq!((decision.outcome, decision.backend), (Outcome::Holdout, Some(HAM)), "the route's own static answer");
+    let decision = ask(&policy_with(&[alone, ("/routes/0/chain", json!(["spam-v3"]))]), "ann", &[(V4, Err(DOWN))]);
+    assert_eq!((decision.outcome, decision.reason), (Outcome::Error, Reason::Holdout), "rather nobody than the model");
     let rule =
         json!([{"name": "all", "on": "prediction", "when": "true", "then": {"kind": "to", "backend": "spam-v3"}}]);
     let ruled = policy_with(&[holdout, ("/routes/0/rules", rule)]);
