@@ -39,6 +39,14 @@ impl Asked<'_> {
         }
     }
 
+    /// Whether a backend may get it beside another one.
+    #[must_use]
+    pub fn may_repeat(&self) -> bool {
+        match self {
+            Self::Oip(head) => !head.params.iter().any(|(name, _)| name.starts_with("sequence_")),
+        }
+    }
+
     /// What to append to the request so that a backend's model is addressed; empty where the caller named it so already.
     #[must_use]
     pub fn address(&self, model: &ModelBackend) -> Vec<u8> {

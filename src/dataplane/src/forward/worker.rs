@@ -10,13 +10,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::certificates;
+use super::hedge::Hedging;
 use super::marks::Known;
 use super::transport::Address;
 use super::transport::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
 use crate::error::Fault;
 use crate::mirror;
-use crate::policy::{BackendIx, Policy, Predictions};
+use crate::policy::{BackendIx, Policy, Predictions, Route, RouteIx};
 use crate::records::{Bell, Counter, Counters, Sink};
 use crate::wire::receipt::Signer;
 
@@ -107,9 +108,17 @@ pub struct Plan {
     pub known: Known,
     upstreams: Vec<Option<Rc<Upstream>>>,
     shadows: Vec<Option<Rc<Upstream>>>,
+    /// By route; nothing for those that do not hedge.
+    hedging: Vec<Option<Rc<Hedging>>>,
 }
 
 impl Plan {
+    /// What is known of a route's hedging.
+    #[must_use]
+    pub fn hedging(&self, route: RouteIx) -> Option<&Hedging> {
+        self.hedging.get(usize::from(route))?.as_deref()
+    }
+
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> &Arc<Policy> {
@@ -205,8 +214,22 @@ impl Worker {
         let backends = || snapshot.policy.backends().iter().zip(&snapshot.tls);
         let upstreams = backends().map(|backend| of(backend, false)).collect();
         let shadows = backends().map(|backend| of(backend, true)).collect();
+        // What is late is not learnt anew when a route has changed elsewhere.
+        let known = |route: &Route| {
+            let before = before.as_ref()?;
+            let at = before.policy().routes().iter().position(|known| known.name == route.name)?;
+            let known = &before.policy().routes()[at];
+            let then = known.chain.iter().map(|one| &before.policy().backend(*one).name);
+            let now = route.chain.iter().map(|one| &snapshot.policy.backend(*one).name);
+            (known.hedge == route.hedge && then.eq(now)).then(|| before.hedging[at].clone())?
+        };
+        let hedging = snapshot.policy.routes().iter().map(|route| {
+            let hedge = route.hedge.as_ref()?;
+            Some(known(route).unwrap_or_else(|| Rc::new(Hedging::new(route, hedge))))
+        });
+        let hedging = hedging.collect();
         drop(before);
-        Plan { snapshot, known: Known::default(), upstreams, shadows }
+        Plan { snapshot, known: Known::default(), upstreams, shadows, hedging }
     }
 
     /// The worker itself, for what outlives a call.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
+use super::compile_hedge::hedge;
 use super::compile_prediction as prediction;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
@@ -46,7 +47,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 12] = [
+        const FIELDS: [&str; 13] = [
             "name",
             "match",
             "chain",
@@ -58,6 +59,7 @@ impl<'a> RouteCompiler<'a> {
             "holdout",
             "mirror",
             "review",
+            "hedge",
             "kill_switch",
         ];
         if !node.object(&FIELDS) {
@@ -79,6 +81,7 @@ impl<'a> RouteCompiler<'a> {
             holdout: self.holdout(&node.field("holdout"), name, spec),
             mirror: self.mirrors(&node.field("mirror"), name),
             review: self.review(&node.field("review"), name, spec),
+            hedge: hedge(&node.field("hedge")),
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),

@@ -166,6 +166,22 @@ pub struct Review {
     pub redact: Vec<Box<str>>,
 }
 
+/// When an attempt is late, so that the next model is asked beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum After {
+    Fixed(Duration),
+    /// This quantile of the backend's own times.
+    Quantile(f64),
+}
+
+/// How a route hedges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hedge {
+    pub after: After,
+    /// Of the route's calls, at most.
+    pub share: f64,
+}
+
 /// What a call is matched to.
 #[derive(Debug)]
 pub struct Route {
@@ -181,6 +197,7 @@ pub struct Route {
     pub holdout: Option<Holdout>,
     pub mirror: Vec<Mirror>,
     pub review: Option<Review>,
+    pub hedge: Option<Hedge>,
     pub kill_switch: bool,
     /// Whether any rule is judged before / after a backend has answered.
     pub(super) has_request_rules: bool,

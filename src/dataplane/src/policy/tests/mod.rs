@@ -3,6 +3,7 @@
 mod calls;
 mod choices;
 mod documents;
+mod hedges;
 mod rows;
 mod rules;
 
