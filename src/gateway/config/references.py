@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.config.answers import check_answers
+from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.routes import Route
 from gateway.config.settings import FORM, Settings
@@ -161,6 +162,8 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
     _method(path, route, settings, report)
     _mirrors(path, route, names, report)
     _rules(path, route, settings, names, report)
+    check_circles(path, route, report)
+    check_loop_guard(path, route, names, report)
     _holdout(path, route, settings, names, report)
     if route.confidence is not None:
         _confidence(path, route, names.segments, report)
@@ -180,6 +183,14 @@ def _method(path: Path, route: Route, settings: Settings, report: Report) -> Non
             (*path, "match", "model"),
             f"only ModelInfer names a model, {method} does not",
             f"method: {OIP}ModelInfer, or no model",
+        )
+    if route.hedge is not None:
+        report(
+            (*path, "hedge"),
+            f"{method} may be a stream, and streams are asked of one backend at a time",
+            f"{OIP}ModelInfer",
+            "take it out",
+            key=True,
         )
     if route.prediction is not None:
         report(

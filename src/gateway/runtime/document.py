@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from gateway.config import Backend, Route, Settings
 from gateway.config.fields import Block
+from gateway.config.hedging import Hedge
+from gateway.config.memory import LoopGuard
 from gateway.config.routes import Review, Then
 from gateway.config.settings import From
 from gateway.runtime.batch import PolicyNames
@@ -139,7 +141,28 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         "mirror": [_plain(mirror) for mirror in route.mirror],
         "review": None if route.review is None else _review(route.review, learnt),
         "kill_switch": route.kill_switch,
+        "hedge": None if route.hedge is None else _hedge(route.hedge),
+        "loop_guard": None if route.loop_guard is None else _loop_guard(route.loop_guard, route),
+        "session": {
+            "idle_s": route.session.idle_s,
+            "remember": [
+                {"name": name, "from": _source(source)} for name, source in route.session.remember.items()
+            ],
+        },
+        "stats": _plain(route.stats),
     }
+
+
+def _hedge(hedge: Hedge) -> dict[str, Any]:
+    quantile = None if hedge.after is None else int(hedge.after[1:]) / 100
+    return {"after_ms": hedge.after_ms, "quantile": quantile, "share": hedge.share}
+
+
+def _loop_guard(guard: LoopGuard, route: Route) -> dict[str, Any]:
+    prediction = route.prediction
+    known = bool(guard.negative) or (prediction is not None and prediction.positive is not None)
+    usual = ["fallback", "same_negative"] if known else ["fallback"]
+    return {**_plain(guard), "on": usual if guard.on is None else list(guard.on)}
 
 
 def _then(then: Then, rule: str) -> dict[str, str]:

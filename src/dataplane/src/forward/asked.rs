@@ -35,6 +35,7 @@ impl Asked<'_> {
                 inputs,
                 metadata,
                 caller: None,
+                memory: None,
             },
         }
     }

@@ -99,6 +99,7 @@ impl<'a> Decide<'a, '_, '_> {
     pub async fn run(&mut self, caller: &mut Caller) -> Result<(), Gone> {
         let answered = self.walk(caller).await;
         let decision = self.state.finish();
+        self.call.plan.learn(&self.state, &decision, self.call.arrival.at);
         self.conclude(caller, answered, decision).await
     }
 

@@ -68,8 +68,12 @@ impl Plain<'_> {
         }
         let seen = Seen(&self.outbound.headers);
         let inputs = asked.inputs();
-        let request =
-            Request { caller: self.peer.as_deref(), ..asked.request(self.outbound.uri.path(), &inputs, &seen) };
+        let memory = self.plan.snapshot.units.at(self.arrival.at);
+        let request = Request {
+            caller: self.peer.as_deref(),
+            memory: Some(&memory),
+            ..asked.request(self.outbound.uri.path(), &inputs, &seen)
+        };
         let journal = self.journal();
         let until = earlier(self.until, route.deadline.map(|deadline| self.arrival.at + deadline));
         let state = policy::Call::begin(Arc::clone(&policy), route_index, &request, journal.id);

@@ -67,6 +67,7 @@ impl Plain<'_> {
             inputs: &[],
             metadata: &seen,
             caller: self.peer.as_deref(),
+            memory: None,
         };
         let upload = Upload::new(body, self.plan.policy().limits().replay_bytes);
         self.stream(caller, upload, route, &request, None).await
@@ -91,6 +92,7 @@ impl Plain<'_> {
             inputs: &inputs,
             metadata: &seen,
             caller: self.peer.as_deref(),
+            memory: None,
         };
         upload.keep(self.plan.policy().limits().replay_bytes);
         self.stream(caller, upload, route, &request, Some((first.model, first.version))).await
@@ -105,6 +107,8 @@ impl Plain<'_> {
         named: Option<(&str, &str)>,
     ) -> Result<(), Gone> {
         let policy = self.plan.policy();
+        let memory = self.plan.snapshot.units.at(self.arrival.at);
+        let request = &Request { memory: Some(&memory), ..*request };
         let journal = self.journal();
         let deadline = policy.route_at(route).deadline.map(|deadline| self.arrival.at + deadline);
         let routed = Routed {
@@ -167,6 +171,7 @@ impl Routed<'_, '_> {
     }
 
     fn write(&mut self, decision: &Decision) {
+        self.call.plan.learn(&self.state, decision, self.call.arrival.at);
         self.journal.request_bytes = self.upload.bytes();
         self.journal.write_decision(self.call.worker, &self.call.plan, decision);
     }

@@ -27,6 +27,7 @@ use smallvec::SmallVec;
 
 use super::compiled::{BackendIx, Policy, Route, RouteIx};
 use super::decision::Attempt;
+use super::memory::Past;
 use super::notes::Note;
 use super::prediction::InvalidOutput;
 use super::reading::Reading;
@@ -112,6 +113,12 @@ pub struct Call {
     pub(super) asked_rows: u32,
     pub(super) no_review: bool,
     pub(super) held_out: bool,
+    /// Whether the unit is more than this one call.
+    pub(super) named: bool,
+    /// Whether the loop guard sends it the way out.
+    pub(super) guarded: bool,
+    /// What its rules see of the past; `None` where they do not ask.
+    pub(super) past: Option<Box<Past>>,
     /// Next position in the chain.
     pub(super) position: usize,
     /// Of two that are under way, the one that is spoken of.
@@ -160,6 +167,9 @@ impl Call {
             asked_rows: request.rows,
             no_review: request.metadata.get(NO_REVIEW_METADATA) == Some("1"),
             held_out: false,
+            named: false,
+            guarded: false,
+            past: None,
             position: 0,
             current: None,
             pair: None,
@@ -179,11 +189,16 @@ impl Call {
             policy,
         };
         call.assign(request);
+        call.recall(request);
         if call.route().has_request_rules {
             call.request_rules(request);
         }
+        call.way_out();
         // Who is held out never touches a model; the kill switch stops them all; nothing is compared without a model.
-        if call.held_out || call.route().kill_switch || matches!(call.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
+        if call.held_out
+            || call.guarded
+            || call.route().kill_switch
+            || matches!(call.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
         {
             call.mirrors.clear();
         }

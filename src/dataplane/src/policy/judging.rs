@@ -12,6 +12,7 @@ use super::call::{Call, Judgement, Why, Wish};
 use super::cel::{Failed, Predicted, Scope};
 use super::compiled::{BackendIx, NO_INDEX, Policy, Route};
 use super::decision::Attempt;
+use super::memory::Said;
 use super::prediction::{InvalidOutput, Predictions};
 use super::reading::{self, Reading};
 use super::request::Request;
@@ -104,6 +105,10 @@ impl Call {
         let mut own = Own::new();
         if let Err(invalid) = self.check(route, spec, predictions, &mut own) {
             return self.miss_by((Reason::InvalidOutput, NO_INDEX), own, Some(invalid));
+        }
+        if let Some(past) = &mut self.past {
+            past.said.get_or_insert_with(|| Said::of(&self.readings));
+            past.value = self.readings.first().map_or(f64::NAN, |reading| reading.value);
         }
         let mut why = None;
         if route.has_prediction_rules {

@@ -16,6 +16,7 @@ mod cel;
 mod choice;
 mod compile;
 mod compile_hedge;
+mod compile_memory;
 mod compile_prediction;
 mod compile_route;
 mod compiled;
@@ -25,6 +26,7 @@ mod explain;
 mod finish;
 mod judging;
 mod matching;
+mod memory;
 mod notes;
 mod peer;
 pub mod prediction;
@@ -46,6 +48,10 @@ pub use compiled::{
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use explain::{decision_json, explain};
+pub use memory::{
+    LastAnswer, Lesson, LoopGuard, MOST_REMEMBERED, Memory, Met, Moments, Said, Session, SessionSpec, Stats, Told,
+    label_hash,
+};
 pub use notes::Note;
 pub use peer::{Allow, Peer};
 pub use prediction::{InvalidOutput, Label, Predictions};
