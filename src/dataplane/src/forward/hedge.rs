@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,13 @@ use super::answer::Final;
 use super::attempt::{AskBody, Came, ask};
 use super::caller::{Caller, Gone};
 use super::decide::{Decide, Ready};
-use super::exchange::{Alarm, Fault, watched};
+use super::exchange::{Alarm, Fault, Target, watched};
 use super::quantile::Quantile;
+use super::started::{Repeat, Started};
 use super::status::CANCELLED;
-use crate::policy::{After, BackendIx, Hedge, Reason, Route};
+use super::upstream::Upstream;
+use super::worker::{Occupied, Plan};
+use crate::policy::{After, BackendIx, Hedge, Policy, Reason, Route};
 use crate::records::Counter;
 
 /// Calls that may be hedged in a row before the share counts.
@@ -59,13 +63,43 @@ impl Hedging {
     }
 }
 
+/// What is known of each route that hedges: what is late is not learnt anew where the policy has changed elsewhere.
+#[must_use]
+pub fn carried_over(policy: &Policy, before: Option<&Plan>) -> Vec<Option<Rc<Hedging>>> {
+    let known = |route: &Route| {
+        let before = before?;
+        let at = before.policy().routes().iter().position(|known| known.name == route.name)?;
+        let known = &before.policy().routes()[at];
+        let then = known.chain.iter().map(|one| &before.policy().backend(*one).name);
+        let now = route.chain.iter().map(|one| &policy.backend(*one).name);
+        (known.hedge == route.hedge && then.eq(now)).then(|| before.all_hedging()[at].clone())?
+    };
+    let hedging = policy.routes().iter().map(|route| {
+        let hedge = route.hedge.as_ref()?;
+        Some(known(route).unwrap_or_else(|| Rc::new(Hedging::new(route, hedge))))
+    });
+    hedging.collect()
+}
+
 type Asking<'a> = Pin<Box<dyn Future<Output = Result<Came, Fault>> + 'a>>;
 
 /// An attempt under way.
 struct UnderWay<'a> {
-    ready: Ready<'a>,
+    backend: BackendIx,
+    started: Rc<Started>,
+    place: Occupied,
+    upstream: &'a Upstream,
     asking: Asking<'a>,
     began: Instant,
+}
+
+impl<'a> UnderWay<'a> {
+    /// It has come to its end, and is an attempt like any other.
+    fn ended(self) -> Option<Ready<'a>> {
+        let Self { backend, started, place, upstream, asking, .. } = self;
+        drop(asking);
+        Some(Ready { backend, started: Rc::into_inner(started)?, place, upstream, suffix: Vec::new() })
+    }
 }
 
 impl<'a> Decide<'a, '_, '_> {
@@ -73,8 +107,10 @@ impl<'a> Decide<'a, '_, '_> {
     pub(super) fn may_hedge(&self) -> Option<(&'a Hedge, &'a Hedging)> {
         let hedge = self.route.hedge.as_ref()?;
         let hedging = self.call.plan.hedging(self.state.route_index())?;
-        (self.message.whole && self.asked.may_repeat() && self.state.attempts().iter().all(|one| !one.made))
-            .then_some((hedge, hedging))
+        (self.message.whole
+            && self.asked.repeat() == Repeat::Always
+            && self.state.attempts().iter().all(|one| !one.made))
+        .then_some((hedge, hedging))
     }
 
     /// One attempt, and another beside it once it is late; `None` sends the call on along its chain.
@@ -103,9 +139,9 @@ impl<'a> Decide<'a, '_, '_> {
             });
             match next.await {
                 Ok((at, came)) => {
-                    let UnderWay { ready, asking, began } = under_way.swap_remove(at);
-                    drop(asking);
-                    let whose = ready.backend;
+                    let ended = under_way.swap_remove(at);
+                    let (whose, began) = (ended.backend, ended.began);
+                    let Some(ready) = ended.ended() else { return Ok(None) };
                     // A failure says nothing of how long an answer takes.
                     if whose == backend && matches!(came, Ok(_) | Err(Fault::Deadline)) {
                         self.learn(hedge, hedging, whose, began.elapsed());
@@ -117,11 +153,11 @@ impl<'a> Decide<'a, '_, '_> {
                     }
                     // Whoever is left is not needed any more.
                     for one in under_way {
-                        if one.ready.backend == backend {
+                        if one.backend == backend {
                             self.learn(hedge, hedging, backend, one.began.elapsed());
                             self.call.worker.count(Counter::HedgedFirst);
                         }
-                        self.journal.end(&one.ready.started, one.ready.backend, Reason::Deadline, CANCELLED);
+                        self.journal.end(&one.started, one.backend, Reason::Deadline, CANCELLED);
                     }
                     return Ok(made);
                 }
@@ -131,7 +167,7 @@ impl<'a> Decide<'a, '_, '_> {
                 }
                 Err(_) => {
                     for one in under_way {
-                        self.journal.end(&one.ready.started, one.ready.backend, Reason::Deadline, CANCELLED);
+                        self.journal.end(&one.started, one.backend, Reason::Deadline, CANCELLED);
                     }
                     self.state.abort(Reason::Deadline, CANCELLED);
                     return Err(Gone);
@@ -166,11 +202,14 @@ impl<'a> Decide<'a, '_, '_> {
         let (call, until, hold) = (self.call, self.share(), self.hold());
         let (frames, inflated) = self.message.with(&ready.suffix);
         let head = ready.head(&call.outbound, inflated);
-        let upstream = ready.upstream;
+        let Ready { backend, started, place, upstream, .. } = ready;
+        let started = Rc::new(started);
+        let own = Rc::clone(&started);
         let asking = Box::pin(async move {
             let (mut nobody, mut alarm) = (Caller::nobody(), Alarm::new(until));
-            ask(call.worker, upstream, &mut nobody, &mut alarm, head, AskBody::Whole(&frames), hold).await
+            let target = Target { worker: call.worker, upstream, started: Some(&own) };
+            ask(target, &mut nobody, &mut alarm, head, AskBody::Whole(&frames), hold).await
         });
-        Some(UnderWay { ready, asking, began: Instant::now() })
+        Some(UnderWay { backend, started, place, upstream, asking, began: Instant::now() })
     }
 }
