@@ -198,8 +198,10 @@ def test_a_slow_model_does_not_double_the_load(first: ScriptedServer, second: Sc
 
 
 def test_late_is_learnt_from_the_backends_own_times(first: ScriptedServer, second: ScriptedServer) -> None:
-    """Until enough is known nothing is hedged; then a call that hangs gets company long before its deadline, and what was
-    learnt outlives a reload."""
+    """Until enough is known nothing is hedged; then a call that hangs gets company long before its deadline.
+
+    What was learnt outlives a reload.
+    """
     hedge = {"after_ms": None, "quantile": 0.95, "share": 1.0}
     with running(policy(first, second, hedge=hedge)) as (plane, channel):
         ask = channel.unary_unary(INFER)

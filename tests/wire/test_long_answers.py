@@ -10,7 +10,7 @@ import pytest
 from tests.wire.clients import INFER, request, rows
 from tests.wire.gateway_process import GatewayProcess
 from tests.wire.plane import UNLIMITED, document, model, route, running, static
-from tests.wire.servers import Context, ScriptedServer, fail, pb, scores
+from tests.wire.servers import ScriptedServer, fail, pb, scores
 
 UNREAD = {
     "prediction": None,

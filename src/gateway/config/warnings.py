@@ -8,6 +8,7 @@ from gateway.config.hedging import idle_hedges
 from gateway.config.routes import Route
 from gateway.config.settings import Settings
 from gateway.config.source import Source
+from gateway.config.tls import warnings_of_tls
 
 __all__ = ["warnings_of"]
 
@@ -17,6 +18,7 @@ def warnings_of(settings: Settings, source: Source) -> list[Fault]:
     made: list[Fault] = []
     for name, route in settings.routes.items():
         made.extend(_of_route(("routes", name), route, settings, source))
+    made.extend(warnings_of_tls(settings, source))
     used = _used(settings)
     unused = [name for name in settings.backends if name not in used]
     made.extend(source.fault(("backends", name), "no route uses this backend", key=True) for name in unused)
@@ -99,7 +101,7 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
     made.extend(_of_memory(path, route, settings, source))
     if route.hedge is not None:
         first = settings.backends[route.chain[0]]
-        models = [not settings.backends[name].static for name in route.chain]
+        models = [settings.backends[name].grpc is not None for name in route.chain]
         idle = idle_hedges(
             route.hedge, models=models, deadline_ms=route.deadline_ms, timeout_ms=first.timeout_ms
         )

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::choice::Choice;
+use super::hedge::Hedge;
 use super::matching::Table;
 use super::memory::{LoopGuard, SessionSpec};
 use super::peer::Allow;
@@ -119,10 +120,25 @@ pub struct ModelBackend {
     pub tls: Option<BackendTls>,
 }
 
+/// People who answer while the caller waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct People {
+    /// Whose tasks they are.
+    pub queue: Box<str>,
+    pub timeout: Duration,
+    /// Calls that may wait for them at once.
+    pub max_waiting: u32,
+    /// A task is made for each row: longer batches are passed over.
+    pub max_rows: u32,
+    /// Names of inputs that they are not shown.
+    pub redact: Vec<Box<str>>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum BackendKind {
     Model(ModelBackend),
     Static(StaticAnswer),
+    People(People),
 }
 
 /// Something that can answer.
@@ -140,15 +156,27 @@ impl Backend {
     pub fn as_model(&self) -> Option<&ModelBackend> {
         match &self.kind {
             BackendKind::Model(model) => Some(model),
-            BackendKind::Static(_) => None,
+            BackendKind::Static(_) | BackendKind::People(_) => None,
         }
     }
 
     pub fn as_static(&self) -> Option<&StaticAnswer> {
         match &self.kind {
             BackendKind::Static(answer) => Some(answer),
-            BackendKind::Model(_) => None,
+            BackendKind::Model(_) | BackendKind::People(_) => None,
         }
+    }
+
+    pub fn as_people(&self) -> Option<&People> {
+        match &self.kind {
+            BackendKind::People(people) => Some(people),
+            BackendKind::Model(_) | BackendKind::Static(_) => None,
+        }
+    }
+
+    /// Whether it answers at once and always.
+    pub fn is_static(&self) -> bool {
+        matches!(self.kind, BackendKind::Static(_))
     }
 }
 
@@ -216,22 +244,6 @@ pub struct Review {
     pub redact: Vec<Box<str>>,
 }
 
-/// When an attempt is late, so that the next model is asked beside it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum After {
-    Fixed(Duration),
-    /// This quantile of the backend's own times.
-    Quantile(f64),
-}
-
-/// How a route hedges.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hedge {
-    pub after: After,
-    /// Of the route's calls, at most.
-    pub share: f64,
-}
-
 /// What a call is matched to.
 #[derive(Debug)]
 pub struct Route {
@@ -249,6 +261,10 @@ pub struct Route {
     pub review: Option<Review>,
     pub hedge: Option<Hedge>,
     pub kill_switch: bool,
+    /// Whether people may be asked, so that the request is kept for them.
+    pub asks_people: bool,
+    /// Whether Python is asked about predictions.
+    pub asks_python: bool,
     pub loop_guard: Option<LoopGuard>,
     pub session: Option<SessionSpec>,
     /// How far back `stats` look.
@@ -285,6 +301,10 @@ pub struct Limits {
     pub answer_bytes: usize,
     pub request_head_bytes: usize,
     pub max_rows: usize,
+    /// Python rules that may wait for their answer at once.
+    pub python_waiting: u32,
+    /// Bytes of all questions that wait: Python rules' and people's.
+    pub question_bytes: u64,
     /// Units remembered at once; 0 for none.
     pub units: usize,
 }

@@ -5,6 +5,7 @@ mod choices;
 mod documents;
 mod hedges;
 mod memory;
+mod outside;
 mod rows;
 mod rules;
 

@@ -1,9 +1,27 @@
 //! When a late attempt gets company: `hedge` of a route.
 
+use std::time::Duration;
+
 use super::compile::milliseconds;
-use super::compiled::{After, Hedge};
 use super::document::Node;
 
+/// When an attempt is late, so that the next model is asked beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum After {
+    Fixed(Duration),
+    /// This quantile of the backend's own times.
+    Quantile(f64),
+}
+
+/// How a route hedges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hedge {
+    pub after: After,
+    /// Of the route's calls, at most.
+    pub share: f64,
+}
+
+/// Reads it out of the document.
 pub(super) fn hedge(node: &Node) -> Option<Hedge> {
     if node.is_null() || !node.object(&["after_ms", "quantile", "share"]) {
         return None;
