@@ -19,6 +19,7 @@ mod guard;
 mod handover;
 mod hedge;
 mod infer;
+mod inflow;
 mod journal;
 mod marks;
 mod message;
