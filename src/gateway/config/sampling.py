@@ -57,7 +57,7 @@ class Holdout(Block):
     ] = Field(
         min_length=1,
         max_length=16,
-        description="who answers them: a static answer, a backend, or a list in order; then what of the chain is no model",
+        description="who answers them, one backend or some in order; then what of the chain is no model",
     )
 
 

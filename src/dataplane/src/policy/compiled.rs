@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::hedge::Hedge;
 use super::matching::Table;
 use super::memory::{LoopGuard, SessionSpec};
 use super::peer::Allow;
@@ -229,6 +230,7 @@ pub struct Route {
     pub explore: Option<Explore>,
     pub mirror: Vec<Mirror>,
     pub review: Option<Review>,
+    pub hedge: Option<Hedge>,
     pub kill_switch: bool,
     /// Whether people may be asked, so that the request is kept for them.
     pub asks_people: bool,
