@@ -18,6 +18,7 @@ mod exchange;
 mod guard;
 mod handover;
 mod infer;
+mod inflow;
 mod journal;
 mod marks;
 mod message;
