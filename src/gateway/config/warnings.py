@@ -104,6 +104,18 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
                 (*path, "holdout", "share"), f"{route.holdout.share:.0%} of units never meet the model"
             )
         )
+    models = [name for name in route.chain if not settings.backends[name].static]
+    for index in nexts:
+        rule = route.rules[index]
+        names = any(names_variable(rule.when, name) for name in ("prediction", "backend"))
+        if rule.on == "prediction" and len(models) > 1 and not names:
+            made.append(
+                source.fault(
+                    (*path, "rules", index, "then"),
+                    "this holds for whichever model answers, so every one of the chain is passed over",
+                    mend=f'write && backend == "{models[0]}" to pass over the first alone',
+                )
+            )
     made.extend(_of_memory(path, route, settings, source))
     if settings.identity.unit is None and route.holdout is not None and route.holdout.share > 0:
         made.append(
