@@ -34,6 +34,8 @@ impl Asked<'_> {
                 params: &head.params,
                 inputs,
                 metadata,
+                caller: None,
+                memory: None,
             },
         }
     }

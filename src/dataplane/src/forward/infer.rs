@@ -8,15 +8,16 @@ use http::HeaderMap;
 
 use super::asked::Asked;
 use super::caller::{Caller, Gone};
+use super::compression::too_long;
 use super::decide::Decide;
 use super::earlier;
 use super::exchange::{Alarm, Fault, watched};
 use super::message::Message;
 use super::metadata::Seen;
 use super::plain::Plain;
-use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, Status};
+use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, Status};
 use super::upload::Upload;
-use crate::policy::{self, Limits, RouteIx};
+use crate::policy::{self, Limits, Request, RouteIx};
 use crate::records::NONE_U16;
 use crate::wire::frame::HEAD_BYTES;
 use crate::wire::oip::{Head, method};
@@ -67,7 +68,12 @@ impl Plain<'_> {
         }
         let seen = Seen(&self.outbound.headers);
         let inputs = asked.inputs();
-        let request = asked.request(self.outbound.uri.path(), &inputs, &seen);
+        let memory = self.plan.snapshot.units.at(self.arrival.at);
+        let request = Request {
+            caller: self.peer.as_deref(),
+            memory: Some(&memory),
+            ..asked.request(self.outbound.uri.path(), &inputs, &seen)
+        };
         let journal = self.journal();
         let until = earlier(self.until, route.deadline.map(|deadline| self.arrival.at + deadline));
         let state = policy::Call::begin(Arc::clone(&policy), route_index, &request, journal.id);
@@ -108,8 +114,7 @@ impl Plain<'_> {
         let message =
             Message::read(held, upload.is_ended(), &self.outbound.headers, limits.replay_bytes).map_err(Some)?;
         if message.compressed && !message.whole {
-            let words = format!("a compressed message of more than {} bytes cannot be read", limits.replay_bytes);
-            return Err(Some(Status::new(RESOURCE_EXHAUSTED, words)));
+            return Err(Some(too_long(limits.replay_bytes)));
         }
         Ok(message)
     }

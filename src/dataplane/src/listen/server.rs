@@ -15,12 +15,12 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::socket::{Accepted, Bound, bind};
-use crate::forward::transport::Address;
+use crate::forward::transport::tls::{self, Refused, ServerTls};
+use crate::forward::transport::{Address, Socket};
 use crate::forward::{Gauges, Shared, Worker};
+use crate::policy::Peer;
 use crate::records::{Counter, Sink};
 
-/// Connections that one worker holds.
-const MAX_CONNECTIONS: usize = 8192;
 /// How long the acceptor rests after the system could not give it a socket (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Tasks polled before the sockets are looked at again: with tokio's 61, a full load of calls was cut into two batches.
@@ -187,7 +187,8 @@ impl Role {
         let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.gauges), Arc::clone(&self.sink));
         let connections = TaskTracker::new();
         if let Some((bound, posts)) = self.accepts.take() {
-            connections.spawn_local(accept(bound, posts, self.drain.clone()));
+            let most = self.shared.listening.connections;
+            connections.spawn_local(accept(bound, posts, most, self.drain.clone()));
         }
         let serving = async {
             while let Some(accepted) = self.inbox.recv().await {
@@ -195,9 +196,16 @@ impl Role {
                     self.gauges.connections.fetch_sub(1, Relaxed);
                     continue;
                 };
+                let tls = self.shared.tls.clone();
                 let (worker, drain, gauges) = (Rc::clone(&worker), self.drain.clone(), Arc::clone(&self.gauges));
                 connections.spawn_local(async move {
-                    connection::run(worker, socket, drain).await;
+                    let opened = match tls {
+                        None => Some((socket, None)),
+                        Some(tls) => encrypted(&tls, socket, &gauges).await,
+                    };
+                    if let Some((socket, peer)) = opened {
+                        connection::run(worker, socket, peer, drain).await;
+                    }
                     gauges.connections.fetch_sub(1, Relaxed);
                 });
             }
@@ -212,8 +220,28 @@ impl Role {
     }
 }
 
-/// Accepts until drained, and hands each socket to the worker with the fewest.
-async fn accept(bound: Bound, posts: Vec<Post>, drain: CancellationToken) {
+/// The handshake, before anything of HTTP/2; nothing comes back for a connection that was refused and counted.
+async fn encrypted(tls: &ServerTls, socket: Socket, gauges: &Gauges) -> Option<(Socket, Option<Rc<Peer>>)> {
+    let Socket::Tcp(stream) = socket else {
+        return Some((socket, None));
+    };
+    match tls::accept(tls, stream).await {
+        Ok((socket, peer)) => Some((socket, Some(Rc::new(peer)))),
+        Err(refused) => {
+            gauges.counters.add(match refused {
+                Refused::PlainText => Counter::PlainText,
+                Refused::NoAlpn => Counter::NoAlpn,
+                Refused::Certificate => Counter::ClientCertificate,
+                Refused::Handshake => Counter::Handshake,
+                Refused::Timeout => Counter::HandshakeTimeout,
+            });
+            None
+        }
+    }
+}
+
+/// Accepts until drained, and hands each socket to the worker with the fewest, up to `most` each.
+async fn accept(bound: Bound, posts: Vec<Post>, most: usize, drain: CancellationToken) {
     let Ok(listener) = bound.listen() else { return };
     loop {
         let accepted = tokio::select! {
@@ -225,7 +253,7 @@ async fn accept(bound: Bound, posts: Vec<Post>, drain: CancellationToken) {
                 let Some(post) = posts.iter().min_by_key(|post| post.gauges.connections.load(Relaxed)) else {
                     return;
                 };
-                if post.gauges.connections.load(Relaxed) >= MAX_CONNECTIONS {
+                if post.gauges.connections.load(Relaxed) >= most {
                     post.gauges.counters.add(Counter::OverloadConnections);
                     continue;
                 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compile_route::RouteCompiler;
-use super::compiled::{Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Source};
+use super::compiled::{Backend, BackendIx, BackendKind, BackendTls, Endpoint, Limits, ModelBackend, Policy, Source};
 use super::document::{Faults, Node};
 use super::matching::Table;
+use super::peer::Allow;
 use super::rule::{List, Lists};
 use super::segment::{SEGMENT_BYTES, Segments};
 use super::spec::StaticAnswer;
@@ -17,6 +18,8 @@ use crate::error::Fault;
 
 /// Nobody writes more by hand, and an index (two bytes, one value kept back) must hold it.
 const MOST_ENTRIES: usize = 4096;
+/// Some gigabytes of what is remembered.
+const MOST_UNITS: u64 = 100_000_000;
 /// A message of gRPC is no longer.
 const MOST_MESSAGE_BYTES: u64 = u32::MAX as u64;
 /// A day: longer is a mistake in the unit.
@@ -48,7 +51,7 @@ fn not_json(error: &serde_json::Error) -> Fault {
 }
 
 fn compile(root: &Node) -> Option<Policy> {
-    const FIELDS: [&str; 10] = [
+    const FIELDS: [&str; 11] = [
         "version",
         "salt",
         "receipt_keys",
@@ -59,6 +62,7 @@ fn compile(root: &Node) -> Option<Policy> {
         "trace_share",
         "backends",
         "routes",
+        "allow",
     ];
     if !root.object(&FIELDS) {
         return None;
@@ -84,7 +88,7 @@ fn compile(root: &Node) -> Option<Policy> {
         routes.fault(format!("found {} routes, at most {MOST_ENTRIES} are possible", items.len()));
         return None;
     }
-    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists);
+    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists, limits.units > 0);
     let mut matches = Vec::new();
     let mut compiled = Vec::new();
     for (index, item) in (0..).zip(&items) {
@@ -106,7 +110,17 @@ fn compile(root: &Node) -> Option<Policy> {
         routes: compiled,
         table: Table::new(matches.into_iter()),
         backends,
+        allow: allow(&root.field("allow")),
     })
+}
+
+/// Who may call: nothing for everybody.
+fn allow(node: &Node) -> Option<Allow> {
+    let patterns = node.texts();
+    if patterns.len() > MOST_ENTRIES {
+        node.fault(format!("found {} patterns, at most {MOST_ENTRIES} are possible", patterns.len()));
+    }
+    (!node.is_null()).then(|| Allow::new(patterns.iter().map(|pattern| &**pattern)))
 }
 
 fn default_backend(node: &Node, backends: &[Backend], by_name: &HashMap<&str, BackendIx>) -> Option<BackendIx> {
@@ -153,7 +167,7 @@ fn identity(node: &Node) -> (Option<Source>, Segments) {
         }
         match source(&item.field("from")) {
             Some(from) => names.push((name.into(), from)),
-            None => item.field("from").fault("wanted {\"metadata\": name} or {\"param\": name}"),
+            None => item.field("from").fault("wanted {\"metadata\": name}, {\"param\": name} or {\"caller\": \"id\"}"),
         }
     }
     let segments = Segments::new(names).unwrap_or_else(|| {
@@ -165,16 +179,17 @@ fn identity(node: &Node) -> (Option<Source>, Segments) {
     (unit, segments)
 }
 
-fn source(node: &Node) -> Option<Source> {
-    if node.is_null() || !node.object(&["metadata", "param"]) {
+pub(super) fn source(node: &Node) -> Option<Source> {
+    if node.is_null() || !node.object(&["metadata", "param", "caller"]) {
         return None;
     }
-    let (metadata, param) = (node.field("metadata"), node.field("param"));
-    match (metadata.boxed(), param.boxed()) {
-        (Some(name), None) => Some(Source::Metadata(name.to_ascii_lowercase().into())),
-        (None, Some(name)) => Some(Source::Param(name)),
+    let of = |kind| node.field(kind).boxed();
+    match (of("metadata"), of("param"), of("caller")) {
+        (Some(name), None, None) => Some(Source::Metadata(name.to_ascii_lowercase().into())),
+        (None, Some(name), None) => Some(Source::Param(name)),
+        (None, None, Some(name)) if &*name == "id" => Some(Source::CallerId),
         _ => {
-            node.fault("wanted one of `metadata` and `param`");
+            node.fault("wanted one of `metadata`, `param` and `caller: id`");
             None
         }
     }
@@ -185,7 +200,8 @@ fn lists(node: &Node) -> Lists {
 }
 
 fn limits(node: &Node) -> Limits {
-    node.object(&["buffer_bytes", "replay_bytes", "answer_bytes", "request_head_bytes", "max_rows"]);
+    node.object(&["buffer_bytes", "replay_bytes", "answer_bytes", "request_head_bytes", "max_rows", "units"]);
+    let units = node.field("units");
     let bytes = |name| usize::try_from(node.field(name).need_count(MOST_MESSAGE_BYTES)).unwrap_or(usize::MAX);
     Limits {
         buffer_bytes: bytes("buffer_bytes"),
@@ -193,6 +209,7 @@ fn limits(node: &Node) -> Limits {
         answer_bytes: bytes("answer_bytes"),
         request_head_bytes: bytes("request_head_bytes"),
         max_rows: bytes("max_rows"),
+        units: if units.is_null() { 0 } else { usize::try_from(units.need_count(MOST_UNITS)).unwrap_or(0) },
     }
 }
 
@@ -216,6 +233,7 @@ fn backends(node: &Node) -> Vec<Backend> {
             "score",
             "scores",
             "value",
+            "tls",
         ]) {
             item.field("name").need_text().into()
         } else {
@@ -262,7 +280,20 @@ fn model(node: &Node) -> ModelBackend {
         timeout: milliseconds(&node.field("timeout_ms")),
         max_in_flight: u32::try_from(node.field("max_in_flight").need_count(u64::from(u32::MAX))).unwrap_or(u32::MAX),
         connect_timeout: Duration::from_millis(node.field("connect_timeout_ms").need_count(MOST_MS)),
+        tls: backend_tls(&node.field("tls")),
     }
+}
+
+fn backend_tls(node: &Node) -> Option<BackendTls> {
+    if node.is_null() || !node.object(&["ca", "cert", "key", "server_name"]) {
+        return None;
+    }
+    let of = |name| node.field(name).boxed();
+    let tls = BackendTls { ca: of("ca"), cert: of("cert"), key: of("key"), server_name: of("server_name") };
+    if tls.cert.is_some() != tls.key.is_some() {
+        node.fault("wanted `cert` and `key` together, or neither");
+    }
+    Some(tls)
 }
 
 /// A time in milliseconds, at least one.

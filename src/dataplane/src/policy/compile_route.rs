@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
@@ -30,6 +32,8 @@ pub(super) struct RouteCompiler<'a> {
     by_name: &'a HashMap<&'a str, BackendIx>,
     segments: &'a Segments,
     lists: &'a Arc<Lists>,
+    /// Whether there is room for units to be remembered.
+    pub(super) remembers: bool,
     /// Matches and names of the routes before, to find two that are the same.
     seen: Vec<(String, Match)>,
 }
@@ -41,12 +45,13 @@ impl<'a> RouteCompiler<'a> {
         by_name: &'a HashMap<&'a str, BackendIx>,
         segments: &'a Segments,
         lists: &'a Arc<Lists>,
+        remembers: bool,
     ) -> Self {
-        RouteCompiler { salt, backends, by_name, segments, lists, seen: Vec::new() }
+        RouteCompiler { salt, backends, by_name, segments, lists, remembers, seen: Vec::new() }
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 12] = [
+        const FIELDS: [&str; 15] = [
             "name",
             "match",
             "chain",
@@ -59,6 +64,9 @@ impl<'a> RouteCompiler<'a> {
             "mirror",
             "review",
             "kill_switch",
+            "loop_guard",
+            "session",
+            "stats",
         ];
         if !node.object(&FIELDS) {
             return None;
@@ -68,11 +76,20 @@ impl<'a> RouteCompiler<'a> {
         self.only_once(node, name, &matched);
         let spec = prediction::spec(&node.field("prediction"), &node.field("confidence"));
         let spec = spec.as_ref();
+        let session = self.session(&node.field("session"));
+        let stats_within = Self::stats_within(&node.field("stats"));
         let rules = self.rules(&node.field("rules"), name, spec);
+        let chain = self.chain(&node.field("chain"), spec);
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
-            chain: self.chain(&node.field("chain"), spec),
+            loop_guard: self.loop_guard(&node.field("loop_guard"), spec, &chain),
+            session,
+            stats_within,
+            wants_session: false,
+            wants_stats: false,
+            key: xxh3_64(name.as_bytes()),
+            chain,
             deadline: milliseconds(&node.field("deadline_ms")),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
@@ -122,7 +139,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     /// A backend by name, noting where there is none.
-    fn backend(&self, node: &Node) -> Option<(BackendIx, &'a Backend)> {
+    pub(super) fn backend(&self, node: &Node) -> Option<(BackendIx, &'a Backend)> {
         let name = node.need_text();
         let found = self.by_name.get(name).map(|&index| (index, &self.backends[usize::from(index)]));
         if found.is_none() && !name.is_empty() {
@@ -214,6 +231,8 @@ impl<'a> RouteCompiler<'a> {
             params: &[],
             inputs: &[],
             metadata: &metadata,
+            caller: None,
+            memory: None,
         };
         let segment = self.segments.of(&request);
         let reading = spec.map(Reading::sample);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::choice::Choice;
 use super::matching::Table;
+use super::memory::{LoopGuard, SessionSpec};
+use super::peer::Allow;
 use super::rule::{Lists, Rule};
 use super::segment::Segments;
 use super::spec::{PredictionSpec, StaticAnswer};
@@ -21,6 +23,8 @@ pub const NO_INDEX: u16 = u16::MAX;
 pub enum Source {
     Metadata(Box<str>),
     Param(Box<str>),
+    /// The first name of the caller's certificate.
+    CallerId,
 }
 
 /// Where a model server listens.
@@ -39,6 +43,19 @@ pub enum Endpoint {
     Unix(Box<str>),
 }
 
+/// What a connection to a backend is encrypted by: paths of PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BackendTls {
+    /// Who may have signed the backend's certificate; `None` for whom this machine trusts.
+    pub ca: Option<Box<str>>,
+    /// The gateway's own certificate.
+    pub cert: Option<Box<str>>,
+    /// Its key.
+    pub key: Option<Box<str>>,
+    /// The name that the backend's certificate must be for; `None` for the endpoint's own.
+    pub server_name: Option<Box<str>>,
+}
+
 /// A model on a model server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelBackend {
@@ -49,6 +66,8 @@ pub struct ModelBackend {
     pub timeout: Option<Duration>,
     pub max_in_flight: u32,
     pub connect_timeout: Duration,
+    /// `None` for plain text.
+    pub tls: Option<BackendTls>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -164,6 +183,15 @@ pub struct Route {
     pub mirror: Vec<Mirror>,
     pub review: Option<Review>,
     pub kill_switch: bool,
+    pub loop_guard: Option<LoopGuard>,
+    pub session: Option<SessionSpec>,
+    /// How far back `stats` look.
+    pub stats_within: Option<Duration>,
+    /// Whether a rule names `session` / `stats`: else neither is kept.
+    pub wants_session: bool,
+    pub wants_stats: bool,
+    /// Hash of the name, by which what is remembered outlives the policy.
+    pub key: u64,
     /// Whether any rule is judged before / after a backend has answered.
     pub(super) has_request_rules: bool,
     pub(super) has_prediction_rules: bool,
@@ -172,6 +200,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether anything is kept of its calls for calls to come.
+    pub fn remembers(&self) -> bool {
+        self.loop_guard.is_some() || self.wants_session || self.wants_stats
+    }
+
     /// The first model backend of the chain: what `ModelReady` and `ModelMetadata` of the route speak of.
     pub fn first_model(&self, policy: &Policy) -> Option<BackendIx> {
         self.chain.iter().copied().find(|backend| policy.backend(*backend).is_model())
@@ -186,6 +219,8 @@ pub struct Limits {
     pub answer_bytes: usize,
     pub request_head_bytes: usize,
     pub max_rows: usize,
+    /// Units remembered at once; 0 for none.
+    pub units: usize,
 }
 
 /// A compiled policy document. Immutable: a new document makes a new one.
@@ -203,6 +238,8 @@ pub struct Policy {
     pub(super) backends: Vec<Backend>,
     pub(super) routes: Vec<Route>,
     pub(super) table: Table,
+    /// Who may call; `None` for everybody.
+    pub(super) allow: Option<Allow>,
 }
 
 impl Policy {
@@ -244,6 +281,11 @@ impl Policy {
     /// Share of calls whose spans are exported when the caller does not say.
     pub fn trace_share(&self) -> f64 {
         self.trace_share
+    }
+
+    /// Who may call; `None` for everybody.
+    pub fn allow(&self) -> Option<&Allow> {
+        self.allow.as_ref()
     }
 
     pub fn salt(&self) -> &[u8] {

@@ -15,6 +15,7 @@ mod call;
 mod cel;
 mod choice;
 mod compile;
+mod compile_memory;
 mod compile_prediction;
 mod compile_route;
 mod compiled;
@@ -24,7 +25,9 @@ mod explain;
 mod finish;
 mod judging;
 mod matching;
+mod memory;
 mod notes;
+mod peer;
 pub mod prediction;
 mod reading;
 mod request;
@@ -39,12 +42,17 @@ mod words;
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
 pub use choice::Choice;
 pub use compiled::{
-    Backend, BackendIx, BackendKind, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror, ModelBackend,
-    NO_INDEX, Policy, Review, Route, RouteIx, Source,
+    Backend, BackendIx, BackendKind, BackendTls, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror,
+    ModelBackend, NO_INDEX, Policy, Review, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use explain::{decision_json, explain};
+pub use memory::{
+    LastAnswer, Lesson, LoopGuard, MOST_REMEMBERED, Memory, Met, Moments, Said, Session, SessionSpec, Stats, Told,
+    label_hash,
+};
 pub use notes::Note;
+pub use peer::{Allow, Peer};
 pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
 pub use request::{Metadata, Request};
