@@ -124,6 +124,7 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         },
         "chain": list(route.chain),
         "deadline_ms": route.deadline_ms,
+        "on_miss": route.on_miss,
         "prediction": None if prediction is None else _plain(prediction),
         "check": check,
         "confidence": None if route.confidence is None else _plain(route.confidence),

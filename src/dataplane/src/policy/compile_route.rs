@@ -56,6 +56,7 @@ impl<'a> RouteCompiler<'a> {
             "match",
             "chain",
             "deadline_ms",
+            "on_miss",
             "prediction",
             "check",
             "confidence",
@@ -91,6 +92,7 @@ impl<'a> RouteCompiler<'a> {
             key: xxh3_64(name.as_bytes()),
             chain,
             deadline: milliseconds(&node.field("deadline_ms")),
+            splits: self.splits(&node.field("on_miss"), spec),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
             holdout: self.holdout(&node.field("holdout"), name, spec),
@@ -104,6 +106,22 @@ impl<'a> RouteCompiler<'a> {
             prediction: spec.cloned(),
         };
         Some((matched, route))
+    }
+
+    /// Whether the rows of a batch may go different ways.
+    fn splits(&self, node: &Node, spec: Option<&PredictionSpec>) -> bool {
+        match node.text() {
+            None | Some("call") => false,
+            Some("rows") if spec.is_some() => true,
+            Some("rows") => {
+                node.fault("rows can only be told apart where the route has a prediction");
+                false
+            }
+            Some(other) => {
+                node.fault(format!("found {other:?}, wanted \"call\" or \"rows\""));
+                false
+            }
+        }
     }
 
     fn matched(&self, node: &Node) -> Match {
