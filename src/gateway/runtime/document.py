@@ -54,6 +54,7 @@ def document(
         "lists": {name: list(entries) for name, entries in settings.lists.items()},
         "limits": _plain(settings.limits),
         "trace_share": settings.telemetry.trace_share,
+        "dns": _plain(settings.dns),
         "backends": [_backend(name, backend) for name, backend in settings.backends.items()],
         "routes": [_route(name, route, shares.get(name)) for name, route in settings.routes.items()],
     }
@@ -107,6 +108,9 @@ def _backend(name: str, backend: Backend) -> dict[str, Any]:
         "timeout_ms": backend.timeout_ms,
         "max_in_flight": backend.max_in_flight,
         "connect_timeout_ms": backend.connect_timeout_ms,
+        "retry": None if backend.retry is None else _plain(backend.retry),
+        "circuit": None if backend.circuit is None else _plain(backend.circuit),
+        "warm": backend.warm,
     }
 
 

@@ -160,9 +160,12 @@ impl Dataplane {
         counts.insert("units.loop_guard".to_owned(), units.guarded);
         counts.insert("units.session".to_owned(), units.sessions);
         counts.insert("dropped.unit.full".to_owned(), units.evicted);
-        for (backend, count) in snapshot.policy.backends().iter().zip(&snapshot.in_flight) {
+        for (backend, guard) in snapshot.policy.backends().iter().zip(&snapshot.guards) {
             if backend.is_model() {
-                counts.insert(format!("in_flight.{}", backend.name), u64::from(count.load(Relaxed)));
+                counts.insert(format!("in_flight.{}", backend.name), u64::from(guard.in_flight.load(Relaxed)));
+            }
+            if let Some(state) = guard.circuit() {
+                counts.insert(format!("circuit.{}", backend.name), u64::from(state));
             }
         }
         counts

@@ -70,6 +70,10 @@ counters! {
     NotAllowed = "dropped.call.not_allowed",
     /// Calls retried on another connection, as the first had not taken them up.
     RetriedUnprocessed = "retried.unprocessed",
+    /// Calls made again after a failure, by their backend's `retry`.
+    RetriedFailed = "retried.failed",
+    /// Retries not made: the backend's budget was spent.
+    RetryBudget = "dropped.retry.budget",
     /// Calls that the caller gave up.
     Cancelled = "cancelled",
 }
