@@ -11,6 +11,7 @@
 //! walks it: `begin`, then `next` / `miss` / `judge` until somebody has answered or nobody is left, then `finish`.
 
 mod assign;
+mod batch;
 mod call;
 mod cel;
 mod choice;
