@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::answer::{AT_ONCE_BYTES, Final};
+use super::apart::Apart;
 use super::asked::{self, Asked};
 use super::attempt::{Answer, AskBody, Came, Hold, ask};
 use super::caller::{Caller, Gone};
@@ -45,6 +46,10 @@ pub struct Decide<'a, 'm, 'w> {
     pub journal: Journal,
     /// How the last attempt failed, in the backend's own words.
     pub failure: Option<Failure>,
+    /// What is kept of a batch whose rows go different ways.
+    pub apart: Option<Box<Apart>>,
+    /// An answer that waits for Python's word.
+    pub unsettled: Option<Box<Unsettled>>,
     /// Whether a backend has been sent anything.
     pub has_asked: bool,
 }
@@ -81,6 +86,16 @@ impl Ready<'_> {
     }
 }
 
+/// An answer that was read, and is not judged yet.
+pub struct Unsettled {
+    /// Whose.
+    pub backend: BackendIx,
+    /// As it came.
+    pub answer: Answer,
+    /// What it says.
+    pub message: Option<Message>,
+}
+
 /// A status with what else the backend said beside it.
 pub struct Failure {
     /// Code and words.
@@ -98,7 +113,10 @@ impl From<Status> for Failure {
 impl<'a> Decide<'a, '_, '_> {
     /// Decides and answers.
     pub async fn run(&mut self, caller: &mut Caller) -> Result<(), Gone> {
-        let answered = self.walk(caller).await;
+        let mut answered = self.walk(caller).await;
+        if self.apart.is_some() {
+            answered = answered.map(|end| self.put_together(end));
+        }
         let decision = self.state.finish();
         self.call.plan.learn(&self.state, &decision, self.call.arrival.at);
         self.conclude(caller, answered, decision).await
@@ -110,6 +128,16 @@ impl<'a> Decide<'a, '_, '_> {
             match self.state.next() {
                 Step::Attempt(backend) => {
                     if let Some(answer) = self.attempt(caller, backend).await? {
+                        return Ok(answer);
+                    }
+                }
+                Step::People(backend) => {
+                    if let Some(answer) = Box::pin(self.ask_people(caller, backend)).await? {
+                        return Ok(answer);
+                    }
+                }
+                Step::Ask(_) => {
+                    if let Some(answer) = Box::pin(self.ask_python(caller)).await? {
                         return Ok(answer);
                     }
                 }
@@ -138,9 +166,11 @@ impl<'a> Decide<'a, '_, '_> {
     async fn attempt(&mut self, caller: &mut Caller, backend: BackendIx) -> Result<Option<Final>, Gone> {
         let Some(ready) = self.prepare(backend) else { return Ok(None) };
         let (mut alarm, hold) = (Alarm::new(self.share()), self.hold());
-        let (frames, inflated) = if self.message.whole { self.message.with(&ready.suffix) } else { Default::default() };
+        let message = self.sent();
+        let whole = message.whole;
+        let (frames, inflated) = if whole { message.with(&ready.suffix) } else { Default::default() };
         let head = ready.head(&self.call.outbound, inflated);
-        let body = if self.message.whole {
+        let body = if whole {
             AskBody::Whole(&frames)
         } else {
             let suffix = (!ready.suffix.is_empty()).then(|| Bytes::copy_from_slice(&ready.suffix));
@@ -166,7 +196,7 @@ impl<'a> Decide<'a, '_, '_> {
             return None;
         }
         let name = &plan.policy().backend(backend).name;
-        if self.has_asked && !self.message.whole && !self.upload.is_replayable() {
+        if self.has_asked && !self.sent().whole && !self.upload.is_replayable() {
             call.worker.count(Counter::FallbackReplay);
             let words = format!("the request was longer than what is kept for {name}");
             self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
@@ -195,7 +225,8 @@ impl<'a> Decide<'a, '_, '_> {
             }
             Ok(Came::Whole(answer)) if answer.status.code == OK => {
                 self.journal.end(&started, backend, Reason::Ok, OK);
-                Ok(self.judge(backend, answer))
+                let Some((message, judgement)) = self.judge(&answer) else { return Ok(None) };
+                Ok(self.judged(backend, answer, message, judgement))
             }
             Ok(Came::Whole(answer)) => Ok(self.failed(&started, backend, answer)),
             Err(Fault::Gone) => {
@@ -225,7 +256,7 @@ impl<'a> Decide<'a, '_, '_> {
         }
     }
 
-    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) {
+    pub(super) fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) {
         self.journal.end(started, backend, reason, status.code);
         self.state.miss(reason, status.code);
         self.failure = Some(status.into());
@@ -233,7 +264,7 @@ impl<'a> Decide<'a, '_, '_> {
 
     /// The attempt's time is up. Should the call's be too, those after it are passed over in the same way, but for a
     /// static answer: calls that share a hanging backend run out together, and wait for each other here past the moment.
-    fn out_of_time(&mut self, started: &Started, backend: BackendIx) {
+    pub(super) fn out_of_time(&mut self, started: &Started, backend: BackendIx) {
         let name = &self.call.plan.policy().backend(backend).name;
         let status = Status::new(DEADLINE_EXCEEDED, format!("{name} did not answer in time"));
         self.miss(started, backend, Reason::Deadline, status);
@@ -254,16 +285,22 @@ impl<'a> Decide<'a, '_, '_> {
     }
 
     /// Reads the prediction and asks the policy whether it is good enough.
-    fn judge(&mut self, backend: BackendIx, answer: Answer) -> Option<Final> {
+    fn judge(&mut self, answer: &Answer) -> Option<(Option<Message>, Judgement)> {
         let limits = self.call.plan.policy().limits();
         let message = Message::read(answer.framed.clone(), true, &answer.headers, limits.answer_bytes);
         let message = message.map_err(|status| InvalidOutput(status.message.into_owned().into()));
+        let message = message.and_then(|message| {
+            if self.route.splits {
+                self.prepare_rows(&message.plain)?;
+            }
+            Ok(message)
+        });
         let mut scratch = self.call.worker.predictions.borrow_mut();
         let read = message.and_then(|message| {
             asked::read(self.route, &message.plain, limits.max_rows, &mut scratch)?;
             Ok(message)
         });
-        let (message, judgement) = match read {
+        Some(match read {
             Ok(message) => (Some(message), self.state.judge(self.request, Ok(&scratch))),
             Err(InvalidOutput(words)) if self.route.prediction.is_none() => {
                 self.journal.amend(Reason::InvalidOutput);
@@ -272,13 +309,30 @@ impl<'a> Decide<'a, '_, '_> {
                 return None;
             }
             Err(invalid) => (None, self.state.judge(self.request, Err(&invalid))),
-        };
-        drop(scratch);
+        })
+    }
+
+    /// What becomes of an answer that was judged.
+    pub fn judged(
+        &mut self,
+        backend: BackendIx,
+        answer: Answer,
+        message: Option<Message>,
+        judgement: Judgement,
+    ) -> Option<Final> {
         match (judgement, message) {
             (Judgement::Accept, Some(message)) => Some(Final::Answered { backend, answer, message }),
+            // The state machine asks next, and this is what the reply will be about.
+            (Judgement::Ask(_), message) => {
+                self.unsettled = Some(Box::new(Unsettled { backend, answer, message }));
+                None
+            }
             (Judgement::Accept, None) => Some(Final::Failed),
-            (Judgement::Miss(reason), _) => {
+            (Judgement::Miss(reason), message) => {
                 self.journal.amend(reason);
+                if let Some(message) = message.filter(|_| self.route.splits) {
+                    self.keep_rows(&message.plain);
+                }
                 let words = match (reason, self.state.invalid()) {
                     (Reason::InvalidOutput, Some(invalid)) => invalid.to_string(),
                     _ => "the prediction was not good enough".into(),
@@ -289,11 +343,13 @@ impl<'a> Decide<'a, '_, '_> {
         }
     }
 
-    fn static_answer(&mut self, backend: BackendIx) -> Final {
+    pub(super) fn static_answer(&mut self, backend: BackendIx) -> Final {
         let policy = self.call.plan.policy();
         let mut plain = Vec::new();
         let written = match policy.backend(backend).as_static() {
-            Some(answer) => self.asked.static_answer(self.route, answer, policy.limits().max_rows, &mut plain),
+            Some(answer) => self.with_asked(|asked| {
+                asked.static_answer(self.route, std::slice::from_ref(answer), policy.limits().max_rows, &mut plain)
+            }),
             None => Err("the backend is no static answer".into()),
         };
         match written {

@@ -67,6 +67,11 @@ impl Journal {
         started.ended(reason, status, now);
     }
 
+    /// Time that was spent waiting for somebody outside.
+    pub fn waited(&mut self, took: Duration) {
+        self.waited += took;
+    }
+
     /// The last attempt's reason turned out otherwise once its answer was read.
     pub fn amend(&mut self, reason: Reason) {
         if let Some(last) = self.attempts.last_mut() {
@@ -115,7 +120,7 @@ impl Journal {
                     row: u32::try_from(at).unwrap_or(u32::MAX),
                     rows: u32::try_from(rows).unwrap_or(u32::MAX),
                     route: decision.route,
-                    backend: decision.backend.unwrap_or(NONE_U16),
+                    backend: row.backend.unwrap_or(NONE_U16),
                     outcome: row.outcome as u8,
                     reason: row.reason as u8,
                     rule: row.rule,

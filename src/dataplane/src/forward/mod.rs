@@ -5,6 +5,7 @@
 
 mod admit;
 mod answer;
+mod apart;
 mod append;
 mod asked;
 mod attempt;
@@ -23,6 +24,7 @@ mod marks;
 mod message;
 mod metadata;
 mod model;
+mod outside;
 mod plain;
 mod retry;
 mod routed;

@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 
 use super::call::{Call, End, Why};
-use super::compiled::NO_INDEX;
+use super::compiled::{BackendIx, NO_INDEX};
 use super::decision::Row;
 use super::words::Reason;
 
@@ -75,7 +75,7 @@ impl Call {
         for (position, (reading, missed)) in (0_u32..).zip(readings.into_iter().zip(own)) {
             let at = batch.row(position);
             if missed.is_none() {
-                batch.kept.push((at, self.answered_row(at, position, &reading, outcome, call)));
+                batch.kept.push((at, self.answered_row((at, position), &reading, (outcome, Some(backend)), call)));
                 batch.taken.push(Some(at));
                 continue;
             }
@@ -87,11 +87,39 @@ impl Call {
         self.asked_rows = u32::try_from(left.len()).unwrap_or(u32::MAX);
         batch.left = left;
         (self.own, self.marked) = (owns, marked);
+        let (kept, left) = (batch.kept.len(), batch.left.len());
         self.batch = Some(batch);
-        self.note("batch", || {
-            let kept = self.taken().iter().flatten().count();
-            format!("{kept} rows are answered well enough and wait; {} go on", self.left().len())
-        });
+        self.note("batch", || format!("rows answered well enough that wait: {kept}; rows that go on: {left}"));
+    }
+
+    /// Rows of the request, whatever became of them.
+    pub(super) fn all_rows(&self) -> u32 {
+        let kept = self.batch.as_ref().map_or(0, |batch| batch.kept.len());
+        self.asked_rows.saturating_add(u32::try_from(kept).unwrap_or(u32::MAX))
+    }
+
+    /// The batch is one again: whoever answers next answers all of it.
+    pub fn whole_again(&mut self) {
+        let Some(batch) = self.batch.take().filter(|batch| !batch.kept.is_empty()) else { return };
+        let total = batch.left.len() + batch.kept.len();
+        let mut own = SmallVec::from_elem(None, total);
+        for (position, at) in batch.left.iter().enumerate() {
+            own[*at as usize] = self.own.get(position).copied().flatten();
+        }
+        for (at, row) in &batch.kept {
+            own[*at as usize] = (row.reason != Reason::Ok).then_some((row.reason, row.rule));
+        }
+        self.own = own;
+        self.marked.clear();
+        self.asked_rows = u32::try_from(total).unwrap_or(u32::MAX);
+    }
+
+    /// The static answer that the call ended with.
+    pub fn current_static(&self) -> Option<BackendIx> {
+        match self.end {
+            Some(End::Static(backend)) => Some(backend),
+            _ => None,
+        }
     }
 
     /// The row of the request at a position among those that were asked for.
@@ -102,7 +130,7 @@ impl Call {
     /// Puts the rows that were kept back among those that were answered last.
     pub(super) fn with_kept_rows(&mut self, end: &End, rows: SmallVec<[Row; 1]>) -> SmallVec<[Row; 1]> {
         let Some(batch) = self.batch.take().filter(|batch| !batch.kept.is_empty()) else { return rows };
-        if !matches!(end, End::Answered(_) | End::Static(_)) {
+        if !matches!(end, End::Answered(_) | End::Static(_) | End::People(_)) {
             return rows;
         }
         let mut all: Vec<(u32, Row)> = batch.left.into_iter().zip(rows).chain(batch.kept).collect();

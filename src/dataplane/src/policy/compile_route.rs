@@ -9,13 +9,14 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
+use super::compile_backend::redacted;
 use super::compile_prediction as prediction;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
 use super::matching::{Match, Method};
 use super::reading::Reading;
 use super::request::Request;
-use super::rule::{Action, Lists, Rule, Stage};
+use super::rule::{Action, Function, Lists, Otherwise, Rule, Stage};
 use super::segment::Segments;
 use super::spec::PredictionSpec;
 use super::words::status;
@@ -51,7 +52,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 15] = [
+        const FIELDS: [&str; 16] = [
             "name",
             "match",
             "chain",
@@ -84,6 +85,8 @@ impl<'a> RouteCompiler<'a> {
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
+            // Rules, the holdout and the loop guard lead to people as well: then it is enough that there are any.
+            asks_people: self.backends.iter().any(|backend| backend.as_people().is_some()),
             loop_guard: self.loop_guard(&node.field("loop_guard"), spec, &chain),
             session,
             stats_within,
@@ -101,7 +104,8 @@ impl<'a> RouteCompiler<'a> {
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
-            wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy),
+            asks_python: rules.iter().any(|rule| rule.on == Stage::Prediction && rule.function.is_some()),
+            wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy || rule.function.is_some()),
             rules,
             prediction: spec.cloned(),
         };
@@ -169,7 +173,7 @@ impl<'a> RouteCompiler<'a> {
     fn static_backend(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<BackendIx> {
         let (index, backend) = self.backend(node)?;
         if backend.is_model() {
-            node.fault(format!("{:?} is a model; wanted a static answer", backend.name));
+            node.fault(format!("{:?} is a model; wanted a static answer or people", backend.name));
         }
         prediction::answer_fits(node, backend, spec);
         Some(index)
@@ -191,7 +195,7 @@ impl<'a> RouteCompiler<'a> {
             if let Some(always) = always {
                 item.fault(format!("{:?} is never reached: {always:?} before it always answers", backend.name));
             }
-            if !backend.is_model() {
+            if backend.is_static() {
                 always = Some(&backend.name);
             }
             prediction::answer_fits(item, backend, spec);
@@ -217,7 +221,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     fn rule(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Rule> {
-        if !node.object(&["name", "on", "when", "then"]) {
+        if !node.object(&["name", "on", "when", "python", "timeout_ms", "otherwise", "then"]) {
             return None;
         }
         let name = node.field("name").need_text();
@@ -235,7 +239,25 @@ impl<'a> RouteCompiler<'a> {
         }
         let then = self.action(&node.field("then"), spec);
         let when = self.condition(&node.field("when"), on, route, spec);
-        Some(Rule { name: name.into(), on, when: when?, then: then? })
+        let python = node.field("python");
+        let function = if python.is_null() { None } else { Some(self.function(node, spec)?) };
+        Some(Rule { name: name.into(), on, when: when?, function, then: then? })
+    }
+
+    /// What a rule asks Python, and what counts when it does not say.
+    fn function(&self, rule: &Node, spec: Option<&PredictionSpec>) -> Option<Function> {
+        let name = rule.field("python");
+        let text = name.need_text();
+        if !text.split_once(':').is_some_and(|(module, function)| !module.is_empty() && !function.is_empty()) {
+            name.fault(format!("found {text:?}, wanted \"package.module:function\""));
+        }
+        let otherwise = rule.field("otherwise");
+        let otherwise = match otherwise.boolean() {
+            Some(holds) => Otherwise::Holds(holds),
+            None => Otherwise::Does(self.action(&otherwise, spec)?),
+        };
+        let timeout = Duration::from_millis(rule.field("timeout_ms").need_count(MOST_MS));
+        Some(Function { name: text.into(), timeout, otherwise })
     }
 
     /// Compiles the condition of a rule against a sample of what it will see.
@@ -283,7 +305,7 @@ impl<'a> RouteCompiler<'a> {
                 let to = node.field("backend");
                 let (index, backend) = self.backend(&to)?;
                 prediction::answer_fits(&to, backend, spec);
-                Some(if backend.is_model() { Action::To(index) } else { Action::Answer(index) })
+                Some(if backend.is_static() { Action::Answer(index) } else { Action::To(index) })
             }
             Some("reject") => {
                 let code = node.field("status");
@@ -320,7 +342,7 @@ impl<'a> RouteCompiler<'a> {
             let field = item.field("to");
             let Some((to, backend)) = self.backend(&field) else { continue };
             if !backend.is_model() {
-                field.fault(format!("{:?} is a static answer; a copy can only go to a model", backend.name));
+                field.fault(format!("{:?} is no model; a copy can only go to one", backend.name));
             }
             if mirrors.iter().any(|known| known.to == to) {
                 field.fault(format!("there are two mirrors to {:?}", backend.name));
@@ -350,20 +372,13 @@ impl<'a> RouteCompiler<'a> {
         if kept.iter().any(|what| &**what != "inputs") {
             capture.fault("only \"inputs\" can be captured");
         }
-        let mut redact = Vec::new();
-        for item in node.field("redact").items() {
-            match item.need_text().strip_prefix("inputs.") {
-                Some(input) if !input.is_empty() => redact.push(input.into()),
-                _ => item.fault("wanted \"inputs.<name>\""),
-            }
-        }
         Some(Review {
             queue: node.field("queue").need_text().into(),
             choice: Choice::new(self.salt, "review", route, 1.0),
             flagged: node.field("flagged").need_share(),
             unflagged: node.field("unflagged").need_share(),
             capture: kept,
-            redact,
+            redact: redacted(&node.field("redact")),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::asking::{Question, Verdict};
 use super::call::{Call, Judgement, Step};
 use super::compiled::{BackendIx, Policy};
 use super::decision::{Decision, Row, reason_text};
@@ -14,7 +15,7 @@ use super::peer::{Allow, Peer};
 use super::prediction::{InvalidOutput, Label, Predictions};
 use super::reading::label_text;
 use super::request::Request;
-use super::spec::{Param, PredictionSpec};
+use super::spec::{Param, PredictionSpec, StaticAnswer};
 use super::words::{Outcome, Reason, status};
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -53,7 +54,7 @@ impl Default for Thought {
     }
 }
 
-/// What a model backend is thought to answer, the same for every row.
+/// What a model backend is thought to answer: the same for every row, but for those that `rows` names one by one.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Answer {
@@ -64,6 +65,7 @@ struct Answer {
     value: Option<f64>,
     error: Option<String>,
     timeout: bool,
+    rows: Vec<Answer>,
 }
 
 /// What comes of asking a backend.
@@ -73,11 +75,14 @@ enum Came {
     Timeout,
 }
 
-/// The steps and the decision, as JSON.
+/// Who judges rules in Python.
+pub type Ask<'a> = &'a mut dyn FnMut(&Question) -> Verdict;
+
+/// The steps and the decision, as JSON. `ask` judges rules in Python.
 ///
 /// # Errors
 /// The call is not what it should be, in words.
-pub fn explain(policy: &Arc<Policy>, call: &str) -> Result<Value, String> {
+pub fn explain(policy: &Arc<Policy>, call: &str, ask: Ask) -> Result<Value, String> {
     let mut thought: Thought = serde_json::from_str(call).map_err(|error| format!("the call: {error}"))?;
     if !(1..=MOST_ROWS).contains(&thought.rows) {
         return Err(format!("the call: found {} rows, wanted 1 to {MOST_ROWS}", thought.rows));
@@ -111,10 +116,42 @@ pub fn explain(policy: &Arc<Policy>, call: &str) -> Result<Value, String> {
     let mut notes = vec![Note { step: "match", text: format!("the call goes to the route {name}") }];
     let mut call = Call::begin_explained(Arc::clone(policy), route, &request, [0; 16]);
     let spec = policy.route_at(route).prediction.as_ref();
-    while let Step::Attempt(backend) = call.next() {
-        match thought.of(policy, backend, spec)? {
+    loop {
+        let backend = match call.next() {
+            Step::Attempt(backend) => backend,
+            Step::Ask(_) => {
+                let verdict = call.question(&request).map_or(Verdict::Unknown, |question| ask(&question));
+                call.tell_request(&request, &verdict);
+                continue;
+            }
+            Step::People(backend) => {
+                match thought.of_people(policy, backend, spec)? {
+                    Some(answer) => call.answer_by_people(&vec![answer; thought.rows as usize]),
+                    None => call.miss(Reason::Deadline, status::DEADLINE_EXCEEDED),
+                }
+                continue;
+            }
+            Step::Static(_) | Step::Reject { .. } | Step::Exhausted => break,
+        };
+        if policy.route_at(route).splits {
+            call.split();
+        }
+        let every: Vec<u32>;
+        let asked = match call.left() {
+            [] => {
+                every = (0..thought.rows).collect();
+                &every
+            }
+            left => left,
+        };
+        match thought.of(policy, backend, spec, asked)? {
             Came::Prediction(prediction) => {
-                if call.judge(&request, prediction.as_ref()) == Judgement::Accept {
+                let mut judgement = call.judge(&request, prediction.as_ref());
+                while let Judgement::Ask(_) = judgement {
+                    let verdict = call.question(&request).map_or(Verdict::Unknown, |question| ask(&question));
+                    judgement = call.tell_prediction(&request, &verdict);
+                }
+                if judgement == Judgement::Accept {
                     break;
                 }
             }
@@ -180,7 +217,7 @@ fn without_route(policy: &Arc<Policy>, thought: &Thought) -> Result<Value, Strin
     };
     let name = &policy.backend(backend).name;
     let steps = [Note { step: "match", text: format!("no route matches: {name} gets the call untouched") }];
-    let code = match thought.of(policy, backend, None)? {
+    let code = match thought.of(policy, backend, None, &[0])? {
         Came::Prediction(_) => status::OK,
         Came::Status(code) => code,
         Came::Timeout => status::DEADLINE_EXCEEDED,
@@ -207,7 +244,13 @@ fn param(value: &Value) -> Result<Param<'_>, String> {
 
 impl Thought {
     /// What `backend` answers. A backend of which nothing is said answers nothing.
-    fn of(&self, policy: &Policy, backend: BackendIx, spec: Option<&PredictionSpec>) -> Result<Came, String> {
+    fn of(
+        &self,
+        policy: &Policy,
+        backend: BackendIx,
+        spec: Option<&PredictionSpec>,
+        rows: &[u32],
+    ) -> Result<Came, String> {
         let name = &*policy.backend(backend).name;
         let Some(answer) = self.answers.get(name).or(self.answer.as_ref()) else {
             return Ok(match spec {
@@ -225,34 +268,58 @@ impl Thought {
                 .ok_or_else(|| format!("the answer of {name}: {error:?} is not a failing gRPC status"));
         }
         Ok(Came::Prediction(match spec {
-            Some(spec) => answer.predictions(spec, self.rows as usize),
+            Some(spec) => answer.predictions(spec, rows),
             None => Ok(Predictions::default()),
         }))
     }
 }
 
+impl Thought {
+    /// What people answer; those of whom nothing is said, or no label, do not answer in time.
+    fn of_people(
+        &self,
+        policy: &Policy,
+        backend: BackendIx,
+        spec: Option<&PredictionSpec>,
+    ) -> Result<Option<StaticAnswer>, String> {
+        let name = &*policy.backend(backend).name;
+        let (Some(answer), Some(spec)) = (self.answers.get(name), spec) else { return Ok(None) };
+        if answer.error.is_some() {
+            return Err(format!("the answer of {name}: people give a label, or none in time"));
+        }
+        let label = answer.label(spec).map(|label| label_text(&label, spec).into());
+        Ok(label.map(|label| StaticAnswer { label: Some(label), ..StaticAnswer::default() }))
+    }
+}
+
 impl Answer {
-    /// The outputs that the route reads, from what was said of the answer.
-    fn predictions(&self, spec: &PredictionSpec, rows: usize) -> Result<Predictions, InvalidOutput> {
+    /// The outputs that the route reads of those rows, from what was said of the answer.
+    fn predictions(&self, spec: &PredictionSpec, rows: &[u32]) -> Result<Predictions, InvalidOutput> {
+        let mut out = Predictions { rows: rows.len(), ..Predictions::default() };
+        for &row in rows {
+            self.rows.get(row as usize).unwrap_or(self).read(spec, &mut out)?;
+        }
+        out.columns = out.scores.len() / rows.len().max(1);
+        Ok(out)
+    }
+
+    /// Appends what it says of one row.
+    fn read(&self, spec: &PredictionSpec, out: &mut Predictions) -> Result<(), InvalidOutput> {
         let missing = |what: &str| InvalidOutput(format!("the answer has no {what}").into());
-        let mut out = Predictions { rows, ..Predictions::default() };
         if spec.scores.is_some() {
-            let scores = self.scores(spec).ok_or_else(|| missing("scores"))?;
-            out.columns = scores.len();
-            out.scores = scores.repeat(rows);
+            out.scores.extend(self.scores(spec).ok_or_else(|| missing("scores"))?);
         }
         if spec.label.is_some() {
-            let label = self.label(spec).ok_or_else(|| missing("label"))?;
-            out.labels = vec![label; rows];
+            out.labels.push(self.label(spec).ok_or_else(|| missing("label"))?);
         }
         if spec.confidence.is_some() {
             let sure = self.confidence.or(self.score.map(|score| score.max(1.0 - score)));
-            out.confidence = vec![sure.ok_or_else(|| missing("confidence"))?; rows];
+            out.confidence.push(sure.ok_or_else(|| missing("confidence"))?);
         }
         if spec.value.is_some() {
-            out.values = vec![self.value.ok_or_else(|| missing("value"))?; rows];
+            out.values.push(self.value.ok_or_else(|| missing("value"))?);
         }
-        Ok(out)
+        Ok(())
     }
 
     /// Scores of all classes: as given, or from the score of `positive`, or from a label and how sure it is.

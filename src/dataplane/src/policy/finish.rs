@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::call::{Call, End, Why};
-use super::compiled::NO_INDEX;
+use super::compiled::{BackendIx, NO_INDEX};
 use super::decision::{Decision, NO_STRATUM, Row, push_reason};
 use super::reading::Reading;
 use super::words::{Outcome, Reason, status};
@@ -14,7 +14,7 @@ impl Call {
         let end = self.end.take().unwrap_or(End::Exhausted);
         let (reason, rule) = self.why(&end);
         let (outcome, backend, status, message) = self.ending(&end);
-        let rows = self.rows(&end, outcome, (reason, rule));
+        let rows = self.rows(&end, (outcome, backend), (reason, rule));
         Decision {
             route: self.route,
             outcome,
@@ -35,7 +35,7 @@ impl Call {
     }
 
     /// The first miss is why the caller did not get the first choice; a rejection goes by its rule.
-    fn why(&self, end: &End) -> Why {
+    pub(super) fn why(&self, end: &End) -> Why {
         match end {
             End::Rejected { rule, .. } => (Reason::Rule, *rule),
             End::Aborted { reason, .. } => self.first.unwrap_or((*reason, NO_INDEX)),
@@ -43,7 +43,7 @@ impl Call {
         }
     }
 
-    fn ending(&self, end: &End) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
+    pub(super) fn ending(&self, end: &End) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
         match end {
             End::Answered(backend) => {
                 let primary = self.route().chain.first() == Some(backend);
@@ -52,6 +52,10 @@ impl Call {
             }
             End::Static(backend) => {
                 let outcome = if self.held_out { Outcome::Holdout } else { Outcome::Static };
+                (outcome, Some(*backend), status::OK, None)
+            }
+            End::People(backend) => {
+                let outcome = if self.held_out { Outcome::Holdout } else { Outcome::Human };
                 (outcome, Some(*backend), status::OK, None)
             }
             End::Rejected { status, message, .. } => (Outcome::Rejected, None, *status, Some((&**message).into())),
@@ -65,6 +69,7 @@ impl Call {
     fn failing(&self) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
         if let [only] = *self.attempts
             && only.status != status::OK
+            && only.made
         {
             return (Outcome::Error, None, only.status, None);
         }
@@ -90,9 +95,9 @@ impl Call {
         words.into()
     }
 
-    fn rows(&mut self, end: &End, outcome: Outcome, call: Why) -> SmallVec<[Row; 1]> {
+    fn rows(&mut self, end: &End, (outcome, backend): (Outcome, Option<BackendIx>), call: Why) -> SmallVec<[Row; 1]> {
         let readings = match end {
-            End::Answered(_) => std::mem::take(&mut self.readings),
+            End::Answered(_) | End::People(_) => std::mem::take(&mut self.readings),
             End::Static(backend) => {
                 let answer = self.policy.backend(*backend).as_static();
                 let spec = self.route().prediction.as_ref();
@@ -103,45 +108,62 @@ impl Call {
             _ => SmallVec::new(),
         };
         // Nothing was predicted where nobody answered, where the route reads nothing, and for a batch without rows.
-        let predicted = !readings.is_empty();
+        // A person's word is no prediction: it is a label itself, and belongs to no sample.
+        let predicted = !readings.is_empty() && !matches!(end, End::People(_));
         let readings = if readings.is_empty() { SmallVec::from_elem(Reading::default(), 1) } else { readings };
-        // A rejection is of the whole call; else a row's own first miss goes before the call's.
-        let own_counts = !matches!(end, End::Rejected { .. });
-        (0u32..)
-            .zip(readings)
-            .map(|(index, reading)| {
-                let own = self.own.get(index as usize).copied().flatten().filter(|_| own_counts);
-                let (reason, rule) = own.unwrap_or(call);
-                let (stratum, review_pi, sampled) =
-                    if predicted { self.review(index, &reading) } else { (NO_STRATUM, 0.0, false) };
-                Row {
-                    outcome,
-                    reason,
-                    rule,
-                    label: reading.label,
-                    score: reading.score,
-                    confidence: reading.confidence,
-                    flagged: reading.flagged,
-                    stratum,
-                    review_pi,
-                    sampled,
-                }
-            })
-            .collect()
+        let rows = (0u32..).zip(readings).map(|(position, reading)| {
+            let at = self.request_row(position);
+            let mut row = self.answered_row((at, position), &reading, (outcome, backend), call);
+            if !predicted {
+                (row.stratum, row.review_pi, row.sampled) = (NO_STRATUM, 0.0, false);
+            }
+            // A rejection is of the whole call; else a row's own first miss goes before the call's.
+            if matches!(end, End::Rejected { .. }) {
+                (row.reason, row.rule) = call;
+            }
+            row
+        });
+        let rows = rows.collect();
+        self.with_kept_rows(end, rows)
+    }
+
+    /// The row `at` of the request, answered at `position` among those that were asked for.
+    pub(super) fn answered_row(
+        &self,
+        (at, position): (u32, u32),
+        reading: &Reading,
+        (outcome, backend): (Outcome, Option<BackendIx>),
+        call: Why,
+    ) -> Row {
+        let (reason, rule) = self.own.get(position as usize).copied().flatten().unwrap_or(call);
+        let marked = self.mark_all || self.marked.get(position as usize).copied().unwrap_or(false);
+        let (stratum, review_pi, sampled) = self.review(at, marked, reading);
+        Row {
+            outcome,
+            backend,
+            reason,
+            rule,
+            label: reading.label.clone(),
+            score: reading.score,
+            confidence: reading.confidence,
+            flagged: reading.flagged,
+            stratum,
+            review_pi,
+            sampled,
+        }
     }
 
     /// Stratum, inclusion probability and choice of one answered row.
     ///
     /// A row that a rule marks is put before a person for certain; a caller who wants no review gets none, whatever a
     /// rule says. A prediction that is neither flagged nor not stands with the unflagged: there is one stratum then.
-    fn review(&self, row: u32, reading: &Reading) -> (u8, f32, bool) {
+    fn review(&self, row: u32, marked: bool, reading: &Reading) -> (u8, f32, bool) {
         let Some(review) = &self.route().review else { return (NO_STRATUM, 0.0, false) };
         let flagged = reading.flagged == Some(true);
         let stratum = u8::from(flagged);
         if self.no_review {
             return (stratum, 0.0, false);
         }
-        let marked = self.mark_all || self.marked.get(row as usize).copied().unwrap_or(false);
         let share = match (marked, flagged) {
             (true, _) => 1.0,
             (false, true) => review.flagged,

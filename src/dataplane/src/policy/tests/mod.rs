@@ -1,9 +1,11 @@
 //! Facts about policies and decisions.
 
+mod batch;
 mod calls;
 mod choices;
 mod documents;
 mod memory;
+mod outside;
 mod rows;
 mod rules;
 
