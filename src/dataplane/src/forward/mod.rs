@@ -19,6 +19,7 @@ mod exchange;
 mod guard;
 mod handover;
 mod infer;
+mod inflow;
 mod journal;
 mod marks;
 mod message;
