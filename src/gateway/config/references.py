@@ -178,6 +178,9 @@ def _written(source: Source, path: Path) -> bool:
 
 
 def _method(path: Path, route: Route, settings: Settings, report: Report) -> None:
+    if route.hedge is not None and route.on_miss == "rows":
+        found = "rows that go different ways follow one answer after the other"
+        report((*path, "hedge"), found, "on_miss: call beside it", "take one of them out", key=True)
     method = route.match.method
     if method is None or method in (f"{OIP}ModelInfer", f"{OIP}*"):
         return
@@ -186,6 +189,14 @@ def _method(path: Path, route: Route, settings: Settings, report: Report) -> Non
             (*path, "match", "model"),
             f"only ModelInfer names a model, {method} does not",
             f"method: {OIP}ModelInfer, or no model",
+        )
+    if route.hedge is not None:
+        report(
+            (*path, "hedge"),
+            f"{method} may be a stream, and streams are asked of one backend at a time",
+            f"{OIP}ModelInfer",
+            "take it out",
+            key=True,
         )
     if route.prediction is not None:
         report(

@@ -13,6 +13,7 @@ use super::compile_prediction as prediction;
 use super::compile_rule::Ruled;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
+use super::hedge::hedge;
 use super::matching::{Match, Method};
 use super::rule::{Lists, Stage};
 use super::segment::Segments;
@@ -47,7 +48,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 16] = [
+        const FIELDS: &[&str] = &[
             "name",
             "match",
             "chain",
@@ -60,12 +61,13 @@ impl<'a> RouteCompiler<'a> {
             "holdout",
             "mirror",
             "review",
+            "hedge",
             "kill_switch",
             "loop_guard",
             "session",
             "stats",
         ];
-        if !node.object(&FIELDS) {
+        if !node.object(FIELDS) {
             return None;
         }
         let name = node.field("name").need_text();
@@ -97,6 +99,7 @@ impl<'a> RouteCompiler<'a> {
             holdout: self.holdout(&node.field("holdout"), name, spec),
             mirror: self.mirrors(&node.field("mirror"), name),
             review: self.review(&node.field("review"), name, spec),
+            hedge: hedge(&node.field("hedge")),
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
