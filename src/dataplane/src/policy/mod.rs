@@ -45,6 +45,7 @@ mod segment;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod thought;
 mod walk;
 mod words;
 
