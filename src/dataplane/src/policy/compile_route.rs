@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
 use super::compile_backend::redacted;
+use super::compile_check::check;
 use super::compile_prediction as prediction;
 use super::compile_rule::Ruled;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
@@ -90,7 +91,7 @@ impl<'a> RouteCompiler<'a> {
             key: xxh3_64(name.as_bytes()),
             chain,
             deadline: milliseconds(&node.field("deadline_ms")),
-            check: prediction::check(&node.field("check"), spec),
+            check: check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
             holdout: self.holdout(&node.field("holdout"), name, spec),
             mirror: self.mirrors(&node.field("mirror"), name),

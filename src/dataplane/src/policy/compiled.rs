@@ -9,7 +9,7 @@ use super::memory::{LoopGuard, SessionSpec};
 use super::peer::Allow;
 use super::rule::{Lists, Rule};
 use super::segment::Segments;
-use super::spec::{PredictionSpec, StaticAnswer};
+use super::spec::{OutputsCheck, PredictionSpec, StaticAnswer};
 
 /// Position of a route in the policy document.
 pub type RouteIx = u16;
@@ -186,6 +186,10 @@ pub struct Check {
     pub sum: Option<f64>,
     pub sum_tolerance: f64,
     pub labels: Option<Vec<Box<str>>>,
+    /// Whether a single row cannot stand for all that were asked for.
+    pub same_rows: bool,
+    /// Of outputs by name; `None` leaves alone what is not read.
+    pub outputs: Option<Box<OutputsCheck>>,
 }
 
 /// How sure a prediction must be; higher is surer for every measure.

@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod append;
 pub mod capture;
+mod check;
 pub mod head;
 pub mod read;
 mod tensor;
@@ -17,6 +18,7 @@ mod tensor;
 pub use answer::{NoAnswer, READY, static_answer, static_metadata};
 pub use append::{address, append_model, append_param};
 pub use capture::redact;
+pub use check::check;
 pub use head::{Head, Inputs, ModelName};
 pub use read::read;
 
