@@ -14,6 +14,7 @@ use super::compile_prediction as prediction;
 use super::compile_rule::Ruled;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
+use super::hedge::hedge;
 use super::matching::{Match, Method};
 use super::rule::{Lists, Stage};
 use super::segment::Segments;
@@ -48,7 +49,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 15] = [
+        const FIELDS: [&str; 16] = [
             "name",
             "match",
             "chain",
@@ -60,6 +61,7 @@ impl<'a> RouteCompiler<'a> {
             "holdout",
             "mirror",
             "review",
+            "hedge",
             "kill_switch",
             "loop_guard",
             "session",
@@ -96,6 +98,7 @@ impl<'a> RouteCompiler<'a> {
             holdout: self.holdout(&node.field("holdout"), name, spec),
             mirror: self.mirrors(&node.field("mirror"), name),
             review: self.review(&node.field("review"), name, spec),
+            hedge: hedge(&node.field("hedge")),
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),

@@ -28,6 +28,7 @@ mod document;
 mod explain;
 mod explain_past;
 mod finish;
+mod hedge;
 mod judging;
 mod matching;
 mod memory;
@@ -54,6 +55,7 @@ pub use compiled::{
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use explain::{Ask, decision_json, explain};
+pub use hedge::{After, Hedge};
 pub use memory::{
     LastAnswer, Lesson, LoopGuard, MOST_REMEMBERED, Memory, Met, Moments, Said, Session, SessionSpec, Stats, Told,
     label_hash,

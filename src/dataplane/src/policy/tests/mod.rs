@@ -4,6 +4,7 @@ mod bounded;
 mod calls;
 mod choices;
 mod documents;
+mod hedges;
 mod memory;
 mod outside;
 mod rows;
