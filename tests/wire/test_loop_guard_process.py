@@ -13,6 +13,8 @@ from tests.wire.conftest import MAIN_SETTINGS
 from tests.wire.gateway_process import GatewayProcess, until
 from tests.wire.servers import ScriptedServer, fail, pb, scores
 
+FALLBACK = {"backend_error ham", "circuit_open ham"}
+
 
 def settings(main: ScriptedServer, spare: ScriptedServer, limit: int = 3) -> dict[str, Any]:
     guard = {"limit": limit, "within_s": 600, "then": "spare"}
@@ -50,19 +52,20 @@ def test_a_loop_is_left_across_a_reload_and_seen_in_metrics_and_report(
         GatewayProcess(tmp_path, settings(main, spare, limit=5)) as gateway,
         grpc.insecure_channel(gateway.address) as channel,
     ):
-        assert {reason(channel, "ada") for _ in range(4)} == {"backend_error ham"}
+        # A circuit that opens meanwhile leads to the same fallback.
+        assert {reason(channel, "ada") for _ in range(4)} <= FALLBACK
         before = version(gateway)
         gateway.write(settings(main, spare, limit=4))
         gateway.signal(signal.SIGHUP)
         until(lambda: version(gateway) != before, "the new settings hold")
         assert reason(channel, "ada") == "loop_guard spare"
-        assert reason(channel, "bob") == "backend_error ham"
+        assert reason(channel, "bob") in FALLBACK
         until(
             lambda: 'gateway_units{what="loop_guard"} 2.0' in gateway.get("/metrics")[1], "both are counted"
         )
         text = 'gateway_decisions_total{outcome="fallback",reason="loop_guard",route="spam"} 1.0'
         until(lambda: text in gateway.get("/metrics")[1], "the decision is counted")
         until(
-            lambda: gateway.report()["routes"]["spam"]["calls"]["by_reason"].get("loop_guard") == 1,
+            lambda: gateway.report()["spam"]["calls"]["by_reason"].get("loop_guard") == 1,
             "it stands in the report",
         )
