@@ -7,3 +7,4 @@ mod check;
 mod encode;
 mod head;
 mod read;
+mod rows;
