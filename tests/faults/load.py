@@ -84,6 +84,8 @@ class Load:
     async def _run(self) -> None:
         service = '{"loadBalancingConfig": [{"round_robin": {}}]}'
         options = [("grpc.service_config", service), ("grpc.enable_retries", 1)]
+        # Of several addresses grpcio makes an authority that is none by RFC 3986.
+        options += [("grpc.default_authority", "localhost")]
         options += [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
         async with grpc.aio.insecure_channel(self.target, options=options) as channel:
             await channel.channel_ready()

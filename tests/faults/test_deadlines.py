@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.load import LONG, scaled
 from tests.wire.clients import INFER, request, rows
+from tests.wire.gateway_process import until
 from tests.wire.http2 import Http2Caller, Http2Server, Stream
 from tests.wire.plane import document, model, route, running
 
@@ -24,7 +25,7 @@ def milliseconds(text: str) -> float:
 @pytest.mark.parametrize("where", ["caller", "route"])
 def test_a_chain_of_three_slow_backends_does_not_outlast_the_deadline(where: str) -> None:
     """The caller does not measure its own deadline here: what it gets and when is the gateway's doing."""
-    seen: list[tuple[float, float, int]] = []
+    told: dict[int, float] = {}
     body = request("spam", rows()).SerializeToString()
     framed = b"\0" + len(body).to_bytes(4, "big") + body
     extra = {"grpc-timeout": f"{DEADLINE_MS}m"} if where == "caller" else {}
@@ -32,7 +33,7 @@ def test_a_chain_of_three_slow_backends_does_not_outlast_the_deadline(where: str
     over = []
 
     def hang(number: int, stream: Stream) -> None:
-        seen.append((time.monotonic(), milliseconds(stream.headers["grpc-timeout"]), number))
+        told[number] = milliseconds(stream.headers["grpc-timeout"])
 
     with ExitStack() as stack:
         servers = [
@@ -45,19 +46,18 @@ def test_a_chain_of_three_slow_backends_does_not_outlast_the_deadline(where: str
         plane, _ = stack.enter_context(running(policy))
         caller = Http2Caller(plane.address)
         for _ in range(scaled(20, 500)):
-            seen.clear()
+            told.clear()
             began = time.monotonic()
             answer = caller.call(INFER, framed, extra)
             took_ms = (time.monotonic() - began) * 1000
             over.append(took_ms - DEADLINE_MS)
             assert answer.trailers["grpc-status"] == "4"
             assert answer.trailers["gateway-attempts"] == "slow-0:deadline,slow-1:deadline,slow-2:deadline"
-            assert [number for _, _, number in seen] == [0, 1, 2]
-            for at, left_ms, _ in seen:
-                # What each was told ends with the caller's deadline, or before it where others come after.
-                assert (at - began) * 1000 + left_ms < DEADLINE_MS + 25
-            given = [left_ms for _, left_ms, _ in seen]
-            assert given[0] == pytest.approx(DEADLINE_MS / 2, abs=15)
+            # The servers' threads may come to it a little later than the gateway has given up.
+            until(lambda: len(told) == 3 or None, "three attempts")
+            # Half of what is left, then half of that, then the rest: together no more than the whole.
+            given = [told[number] for number in range(3)]
+            assert given == pytest.approx([DEADLINE_MS / 2, DEADLINE_MS / 4, DEADLINE_MS / 4], abs=15)
             assert sum(given) <= DEADLINE_MS
         caller.close()
         records = plane.records(len(over))

@@ -56,6 +56,9 @@ class Caller:
     def answer_ping(self) -> None:
         self._socket.sendall(PingFrame(0, opaque_data=self.pings.pop(0), flags=["ACK"]).serialize())
 
+    def close(self) -> None:
+        self._socket.close()
+
     def until(self, enough: Any) -> None:
         """Read frames until there is enough of them."""
         while not enough(self):
@@ -118,6 +121,7 @@ def test_a_connection_is_drained_without_losing_what_is_on_its_way() -> None:
             caller.until(lambda caller: len(caller.ended) == 3)
             assert {caller.ended[stream]["grpc-status"] for stream in (held, welcome, late)} == {"0"}
             caller.until(lambda caller: caller.closed)
+            caller.close()
             stopping.join(10)
             assert not stopping.is_alive()
             assert len(plane.records(3)) == 3
