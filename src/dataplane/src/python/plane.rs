@@ -14,6 +14,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use serde::Deserialize;
+use tokio::sync::watch::Sender;
 
 use super::certificates::{ListenTls, server_tls};
 use super::policy::{Policy, policy_error};
@@ -77,6 +78,7 @@ impl Dataplane {
             py.detach(|| Snapshot::new(policy.compiled(), None)).map_err(|faults| policy_error(py, &faults))?;
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
+            published: Sender::default(),
             bell: Bell::default(),
             serving: AtomicBool::new(true),
             control,
@@ -118,6 +120,7 @@ impl Dataplane {
         let before = self.shared.snapshot.load_full();
         let made = py.detach(|| Snapshot::new(policy.compiled(), Some(&before)));
         self.shared.snapshot.store(Arc::new(made.map_err(|faults| policy_error(py, &faults))?));
+        self.shared.published.send_replace(());
         Ok(())
     }
 
@@ -169,6 +172,12 @@ impl Dataplane {
             }
         }
         counts
+    }
+
+    /// Whether each route, and each model that routes match, could answer a call now.
+    fn health(&self) -> BTreeMap<String, bool> {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.health(Instant::now()).into_iter().map(|(name, can)| (name.to_owned(), can)).collect()
     }
 
     /// Whether `ServerReady` and `ServerLive` say yes where no backend answers them.
