@@ -36,13 +36,11 @@ def test_one_mistake_is_one_fault_in_words(mistake: dict[str, str]) -> None:
 
 
 LATER = [
-    ("backends.p.people", '  p: {people: {queue: q}}\nroutes:', "routes:"),
     ("routes.spam.explore", "    explore: {arms: [a]}", "    confidence: {floor: 0.8}"),
     ("routes.spam.objective", "    objective: {precision: 0.9}", "    confidence: {floor: 0.8}"),
     ("routes.spam.costs", "    costs: {}", "    confidence: {floor: 0.8}"),
     ("routes.spam.gates", "    gates: []", "    confidence: {floor: 0.8}"),
     ("routes.spam.autonomy", "    autonomy: assisted", "    confidence: {floor: 0.8}"),
-    ("listen.tls", "listen: {tls: {cert: x}}\nroutes:", "routes:"),
     ("listen.control", "listen: {control: 'h:1'}\nroutes:", "routes:"),
 ]  # fmt: skip
 

@@ -4,7 +4,7 @@
 //! knows which. An enum, so that the first costs nothing by it.
 
 use super::started::Repeat;
-use crate::policy::{Input, InvalidOutput, Metadata, ModelBackend, Predictions, Request, Review, Route, StaticAnswer};
+use crate::policy::{Input, InvalidOutput, Metadata, ModelBackend, Predictions, Request, Route, StaticAnswer};
 use crate::wire::Malformed;
 use crate::wire::oip::{self, Head, Inputs};
 
@@ -80,14 +80,15 @@ impl Asked<'_> {
         }
     }
 
-    /// Appends a static answer in the form of the route's prediction, for at most `max_rows` rows.
+    /// Appends an answer in the form of the route's prediction, for at most `max_rows` rows: one that stands for all of
+    /// them, or one a row.
     ///
     /// # Errors
     /// Words on why it cannot take that form; nothing was appended.
     pub fn static_answer(
         &self,
         route: &Route,
-        answer: &StaticAnswer,
+        answers: &[StaticAnswer],
         max_rows: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
@@ -96,7 +97,9 @@ impl Asked<'_> {
         };
         let max_rows = u32::try_from(max_rows).unwrap_or(u32::MAX);
         match self {
-            Self::Oip(head) => oip::static_answer(spec, answer, head, max_rows, out).map_err(|fault| fault.to_string()),
+            Self::Oip(head) => {
+                oip::static_answer(spec, answers, head, max_rows, out).map_err(|fault| fault.to_string())
+            }
         }
     }
 
@@ -104,9 +107,9 @@ impl Asked<'_> {
     ///
     /// # Errors
     /// What cannot be read cannot be redacted; nothing was appended.
-    pub fn redact(&self, whole: &[u8], review: &Review, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    pub fn redact(&self, whole: &[u8], redact: &[Box<str>], out: &mut Vec<u8>) -> Result<(), Malformed> {
         match self {
-            Self::Oip(_) => oip::redact(whole, &review.redact, out),
+            Self::Oip(_) => oip::redact(whole, redact, out),
         }
     }
 }

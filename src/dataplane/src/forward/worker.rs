@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::circuit::Admission;
 use super::guard::{Guard, Watch};
-
+use super::hedge::{self, Hedging};
 use super::marks::Known;
 use super::snapshot::Snapshot;
 use super::started::Started;
@@ -21,7 +21,8 @@ use super::transport::Address;
 use super::transport::limits::Listening;
 use super::transport::tls::ServerTls;
 use super::upstream::{self, Spec, Upstream};
-use crate::policy::{self, BackendIx, Policy, Predictions, Reason};
+use crate::desk::Desk;
+use crate::policy::{self, BackendIx, Policy, Predictions, Reason, RouteIx};
 use crate::records::{Bell, Counter, Counters, Sink};
 
 /// Bytes of long answers that may wait on one worker for callers to read them.
@@ -37,6 +38,8 @@ pub struct Shared {
     pub published: watch::Sender<()>,
     /// Wakes who drains.
     pub bell: Bell,
+    /// Where calls ask Python.
+    pub desk: Arc<Desk>,
     /// Whether new calls are welcome: `ServerReady` says so where no backend answers it.
     pub serving: AtomicBool,
     /// Where the control plane listens.
@@ -67,9 +70,23 @@ pub struct Plan {
     upstreams: Vec<Option<Rc<Upstream>>>,
     shadows: Vec<Option<Rc<Upstream>>>,
     watches: Vec<Rc<Watch>>,
+    /// By route; nothing for those that do not hedge.
+    hedging: Vec<Option<Rc<Hedging>>>,
 }
 
 impl Plan {
+    /// What is known of a route's hedging.
+    #[must_use]
+    pub fn hedging(&self, route: RouteIx) -> Option<&Hedging> {
+        self.hedging.get(usize::from(route))?.as_deref()
+    }
+
+    /// The same, to be carried over by name.
+    #[must_use]
+    pub fn all_hedging(&self) -> &[Option<Rc<Hedging>>] {
+        &self.hedging
+    }
+
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> &Arc<Policy> {
@@ -210,8 +227,9 @@ impl Worker {
             known.map_or_else(|| Rc::new(Watch::new(Arc::clone(guard), reach)), |watch| Rc::clone(watch))
         };
         let watches = snapshot.guards.iter().zip(&upstreams).map(watch).collect();
+        let hedging = hedge::carried_over(&snapshot.policy, before.as_deref());
         drop(before);
-        Plan { snapshot, known: Known::default(), upstreams, shadows, watches }
+        Plan { snapshot, known: Known::default(), upstreams, shadows, watches, hedging }
     }
 
     /// The worker itself, for what outlives a call.

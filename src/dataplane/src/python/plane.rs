@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::sync::watch::Sender;
 
 use super::certificates::{ListenTls, server_tls};
+use super::desk;
 use super::policy::{Policy, policy_error};
 use crate::forward::transport::Address;
 use crate::forward::transport::limits::Listening;
@@ -80,6 +81,7 @@ impl Dataplane {
             snapshot: ArcSwap::from_pointee(snapshot),
             published: Sender::default(),
             bell: Bell::default(),
+            desk: Arc::default(),
             serving: AtomicBool::new(true),
             control,
             listening: settings.listening,
@@ -158,6 +160,11 @@ impl Dataplane {
         }
         counts.insert("connections".to_owned(), connections);
         counts.insert("in_flight".to_owned(), calls);
+        let (waiting, late) = self.shared.desk.counts();
+        counts.insert("dropped.reply.late".to_owned(), late);
+        for (people, count) in waiting {
+            counts.insert(desk::waiting_name(&people), u64::from(count));
+        }
         let snapshot = self.shared.snapshot.load();
         let units = snapshot.units.counts(Instant::now());
         counts.insert("units.loop_guard".to_owned(), units.guarded);
@@ -180,6 +187,19 @@ impl Dataplane {
         snapshot.health(Instant::now()).into_iter().map(|(name, can)| (name.to_owned(), can)).collect()
     }
 
+    /// Waits for questions of calls, up to `timeout_ms`: those that were asked, and those that nobody waits for any more.
+    fn questions<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<(Bound<'py, PyList>, Vec<u64>)> {
+        self.check_process()?;
+        let (asked, withdrawn) = py.detach(|| self.shared.desk.questions(Duration::from_millis(timeout_ms)));
+        Ok((desk::question_list(py, asked)?, withdrawn))
+    }
+
+    /// Answers a question; false where nobody waits for it any more.
+    #[pyo3(signature = (question, reply))]
+    fn reply(&self, question: u64, reply: Option<desk::Answer>) -> bool {
+        self.shared.desk.reply(question, desk::Answer::into_reply(reply))
+    }
+
     /// Whether `ServerReady` and `ServerLive` say yes where no backend answers them.
     fn set_serving(&self, serving: bool) {
         self.shared.serving.store(serving, Relaxed);
@@ -188,7 +208,10 @@ impl Dataplane {
     /// Takes no new calls, lets those under way finish for `grace_ms`, then stops. May be called again.
     fn shutdown(&self, py: Python<'_>, grace_ms: u64) {
         if let (Some(server), Ok(())) = (self.server.get(), self.check_process()) {
-            py.detach(|| server.shutdown(Duration::from_millis(grace_ms)));
+            py.detach(|| {
+                self.shared.desk.close_people();
+                server.shutdown(Duration::from_millis(grace_ms));
+            });
         }
     }
 }

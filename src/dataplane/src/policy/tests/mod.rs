@@ -3,7 +3,9 @@
 mod calls;
 mod choices;
 mod documents;
+mod hedges;
 mod memory;
+mod outside;
 mod rows;
 mod rules;
 
