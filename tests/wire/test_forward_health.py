@@ -64,12 +64,14 @@ def test_the_kill_switch_leaves_the_static_answer_alone() -> None:
 
 def test_an_open_circuit_is_not_well_until_a_probe_is_due() -> None:
     """Else who balances by health would never send the call that closes it."""
-    with ScriptedServer(fail(grpc.StatusCode.INTERNAL)) as server:
-        with plane(model("m", server.address, circuit=CIRCUIT), chain=["m"]) as (running_plane, channel):
-            for _ in range(7):
-                infer_by_grpcio(channel, "spam")
-            assert not running_plane.dataplane.health()["spam"]
-            until(lambda: running_plane.dataplane.health()["spam"], "a probe is due")
+    with (
+        ScriptedServer(fail(grpc.StatusCode.INTERNAL)) as server,
+        plane(model("m", server.address, circuit=CIRCUIT), chain=["m"]) as (running_plane, channel),
+    ):
+        for _ in range(7):
+            infer_by_grpcio(channel, "spam")
+        assert not running_plane.dataplane.health()["spam"]
+        until(lambda: running_plane.dataplane.health()["spam"], "a probe is due")
 
 
 def test_readiness_of_the_model_and_the_server_follows() -> None:

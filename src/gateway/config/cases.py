@@ -81,7 +81,7 @@ def _said(value: Any) -> Any:
 
 
 class Said(Block):
-    """What a backend is thought to answer, the same for every row."""
+    """What a backend is thought to answer: the same for every row, but for those that `rows` names one by one."""
 
     usual: ClassVar[str] = "{score: 0.9}, {label: spam, confidence: 0.7}, UNAVAILABLE or timeout"
 
@@ -92,11 +92,22 @@ class Said(Block):
     value: Number | None = None
     error: Text | None = Field(None, description="the gRPC status it fails with")
     timeout: bool = False
+    rows: tuple[Annotated[Said, BeforeValidator(_said)], ...] = Field(
+        (), max_length=1024, description="answers to the rows of a batch, one by one"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Said:
         fails = [name for name in ("error", "timeout") if getattr(self, name)]
         says = [name for name in ("score", "scores", "label", "value") if getattr(self, name) is not None]
+        if self.rows and any(row.error or row.timeout or row.rows for row in self.rows):
+            raise wrong(
+                "a row that fails by itself",
+                "rows that are answered; a backend fails as a whole",
+                at=("rows",),
+            )
+        if self.rows and not fails and not says:
+            return self
         if not fails and not says:
             raise wrong("an answer without anything in it", "score, scores, label, value, error or timeout")
         if len(fails) > 1 or (fails and says) or {"score", "scores"} <= set(says):
@@ -124,13 +135,14 @@ class Given(Block):
     usual: ClassVar[str] = "{holdout: true}"
 
     holdout: bool = Field(False, description="whether the unit is in the route's holdout")
+    arm: Text | None = Field(None, description="the arm it draws; the first of the chain if absent")
     loop_guard: ThoughtMet | None = Field(None, description="what the loop guard has counted of the unit")
     session: ThoughtSession | None = Field(None, description="what rules see as `session`")
     stats: ThoughtStats | None = Field(None, description="what rules see as `stats`")
 
     def past(self) -> dict[str, Any]:
         """What is remembered, as the data plane's `explain` takes it."""
-        past = self.model_dump(mode="json", exclude={"holdout"}, exclude_none=True)
+        past = self.model_dump(mode="json", exclude={"holdout", "arm"}, exclude_none=True)
         return {name: block for name, block in past.items() if block}
 
 
@@ -148,6 +160,7 @@ class Expect(Block):
     attempts: tuple[Text, ...] | None = Field(
         None, description="who is asked, in order, as backend:reason; the reason may be left away"
     )
+    outcomes: tuple[Text, ...] | None = Field(None, description="the outcome of each row of a batch")
     label: Text | None = None
     score: Number | None = None
     flagged: bool | None = None
@@ -155,6 +168,7 @@ class Expect(Block):
     status: Text | None = Field(None, description="gRPC status that the caller gets; OK if it is answered")
     message: Text | None = Field(None, description="words that the status's message holds")
     review_probability: Number | None = Field(None, description="of the first row")
+    arm: Text | None = Field(None, description="the backend that was drawn to be asked first")
 
     @model_validator(mode="after")
     def _something(self) -> Expect:
@@ -165,6 +179,12 @@ class Expect(Block):
             if value is not None and value not in known:
                 raise wrong(
                     f"{quoted(value)} is no {name}", listed(known, 20), did_you_mean(value, known), at=(name,)
+                )
+        for index, value in enumerate(self.outcomes or ()):
+            if value not in OUTCOMES:
+                guess = did_you_mean(value, OUTCOMES)
+                raise wrong(
+                    f"{quoted(value)} is no outcome", listed(OUTCOMES, 20), guess, at=("outcomes", index)
                 )
         if self.reason is not None and self.reason not in REASONS and not self.reason.startswith("rule:"):
             raise wrong(
@@ -241,6 +261,10 @@ def _references(case: Case, at: Path, settings: Settings, source: Source) -> Ite
     for name in case.answers:
         yield from _known(source, (*at, "answers", name), name, "backend", backends, key=True)
     expect, where = case.expect, (*at, "expect")
+    if case.given.arm is not None:
+        yield from _known(source, (*at, "given", "arm"), case.given.arm, "backend", backends)
+    if expect.arm is not None:
+        yield from _known(source, (*where, "arm"), expect.arm, "backend", backends)
     if expect.backend is not None:
         yield from _known(source, (*where, "backend"), expect.backend, "backend", backends)
     if expect.route is not None:
