@@ -34,6 +34,7 @@ def test_examples_are_good(file: Path) -> None:
         "when a backend fails",
         "what an answer must be",
         "what is remembered",
+        "chance",
     ],
 )
 def test_settings_of_the_page_are_good(text: str) -> None:
