@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import hpack
@@ -208,6 +209,19 @@ def test_streams_past_the_limit_are_refused_and_the_rest_go_on(unharmed: Gateway
         assert unharmed.ask() == b"still"
     assert refused
     assert min(refused) > 2 * 1024
+
+
+def test_limits_of_the_settings_are_the_listeners(tmp_path: Path) -> None:
+    """As `gateway serve` hands them on."""
+    settings = {"backends": {"none": {"grpc": "127.0.0.1:1"}}, "default_backend": "none"}
+    process = GatewayProcess(tmp_path, settings)
+    listen = {"inference": process.address, "admin": process.admin}
+    process.write(settings | {"listen": listen | {"limits": {"streams": 7, "keepalive_s": 0.3}}})
+    with process, Raw(process.address) as peer:
+        came = peer.until(raw.SETTINGS)
+        assert came is not None
+        assert b"\0\3\0\0\0\7" in came.payload
+        assert peer.until(raw.PING) is not None
 
 
 def test_what_was_closed_is_counted(gateway: Gateway) -> None:
