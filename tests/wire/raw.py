@@ -20,11 +20,15 @@ __all__ = [
     "Frame",
     "Raw",
     "RawServer",
+    "call",
     "frame",
     "grown_bytes",
     "header_block",
+    "initial_window",
+    "message",
     "request_block",
     "rss_bytes",
+    "window",
 ]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -36,6 +40,26 @@ WAIT_S = 10.0
 
 def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def window(stream: int, size: int) -> bytes:
+    """So many bytes more may be sent."""
+    return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
+
+
+def initial_window(size: int) -> bytes:
+    """As the payload of SETTINGS."""
+    return struct.pack(">HI", 4, size)
+
+
+def message(body: bytes) -> bytes:
+    return b"\0" + struct.pack(">I", len(body)) + body
+
+
+def call(stream: int, path: str, body: bytes | None = None) -> bytes:
+    """A call's frames; without a body its stream stays open."""
+    opened = frame(HEADERS, END_HEADERS, stream, request_block(path))
+    return opened if body is None else opened + frame(DATA, END_STREAM, stream, message(body))
 
 
 def header_block(fields: list[tuple[str, str]]) -> bytes:
