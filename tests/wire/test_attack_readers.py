@@ -37,7 +37,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
 
 def test_a_caller_that_never_reads_costs_no_more_than_its_buffers(gateway: Attacked) -> None:
     """All windows open, 60 answers of 64 MB each, and not one byte read: the socket is full, then calls wait."""
-    with unharmed(gateway), Raw(gateway.process.address, initial_window(LARGEST)) as peer:
+    with unharmed(gateway, 48 * MEGABYTE), Raw(gateway.process.address, initial_window(LARGEST)) as peer:
         before = rss_bytes(gateway.process.pid)
         peer.send(window(0, LARGEST - 65535))
         peer.send(b"".join(call(stream, FLOOD, b"1000") for stream in range(1, 121, 2)))
