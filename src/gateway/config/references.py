@@ -6,7 +6,7 @@ are those of the file, faulty ones included, so that one fault is not reported a
 
 from __future__ import annotations
 
-from gateway.config.answers import check_answers
+from gateway.config.answers import check_answers, check_outputs
 from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.names import Names, Report, check_segments
@@ -51,6 +51,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
         _route(("routes", name), route, settings, names, report)
         if route.prediction is not None or not _written(source, ("routes", name, "prediction")):
             check_answers(("routes", name), route, settings, report)
+            check_outputs(("routes", name), route, report)
             _needs_prediction(("routes", name), route, report)
     return faults
 
@@ -130,6 +131,9 @@ def _written(source: Source, path: Path) -> bool:
 
 
 def _method(path: Path, route: Route, settings: Settings, report: Report) -> None:
+    if route.hedge is not None and route.on_miss == "rows":
+        found = "rows that go different ways follow one answer after the other"
+        report((*path, "hedge"), found, "on_miss: call beside it", "take one of them out", key=True)
     method = route.match.method
     if method is None or method in (f"{OIP}ModelInfer", f"{OIP}*"):
         return
@@ -246,6 +250,8 @@ def _needs_prediction(path: Path, route: Route, report: Report) -> None:
                 report(
                     (*path, name), f"{name} without prediction", "prediction: in the route", mend, key=True
                 )
+        if route.on_miss == "rows":
+            report((*path, "on_miss"), "rows, and nothing is read by row", "prediction: in the route", mend)
         for index, rule in enumerate(route.rules):
             if rule.on == "prediction":
                 report(

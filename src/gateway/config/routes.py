@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gateway.config.checks import Check
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Milliseconds, Name, Text, as_list, wrong
 from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
-from gateway.config.predictions import Check, Confidence, Prediction
+from gateway.config.predictions import Confidence, Prediction
 from gateway.config.sampling import Explore, Holdout, Mirror, Review
 from gateway.types import STATUS_NAMES
 
@@ -184,12 +185,6 @@ class Rule(Block):
         return self
 
 
-def _on_miss(value: Any) -> Any:
-    if value == "rows":
-        raise wrong("falling back row by row (rows) is not supported yet", "call", "take it out")
-    return value
-
-
 class Route(Block):
     """What a call is matched to."""
 
@@ -210,8 +205,8 @@ class Route(Block):
     deadline_ms: Milliseconds | None = Field(
         None, description="for the whole chain; never longer than the caller's"
     )
-    on_miss: Annotated[Literal["call"], BeforeValidator(_on_miss)] = Field(
-        "call", description="a batch falls back whole"
+    on_miss: Literal["call", "rows"] = Field(
+        "call", description="a batch falls back whole, or only the rows that missed go on along the chain"
     )
     prediction: Prediction | None = Field(
         None, description="what is read out of an answer; nothing if absent"

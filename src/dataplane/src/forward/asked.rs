@@ -72,6 +72,13 @@ impl Asked<'_> {
         }
     }
 
+    /// Appends to an answer of several backends the name that was asked for.
+    pub fn name_again(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Oip(head) => oip::append_model(head.model, None, out),
+        }
+    }
+
     /// Whether answers carry the marks as response parameters, besides the trailers.
     #[must_use]
     pub fn takes_params(&self) -> bool {
@@ -130,7 +137,11 @@ impl Asked<'_> {
 /// It holds no such prediction.
 pub fn read(route: &Route, answer: &[u8], max_rows: usize, out: &mut Predictions) -> Result<(), InvalidOutput> {
     match &route.prediction {
-        Some(spec) => oip::read(spec, answer, max_rows, out),
+        Some(spec) => {
+            oip::read(spec, answer, max_rows, out)?;
+            let outputs = route.check.outputs.as_deref();
+            outputs.map_or(Ok(()), |outputs| oip::check(outputs, spec, answer, out.rows))
+        }
         None => Ok(()),
     }
 }

@@ -12,11 +12,13 @@
 
 mod asking;
 mod assign;
+mod batch;
 mod call;
 mod cel;
 mod choice;
 mod compile;
 mod compile_backend;
+mod compile_check;
 mod compile_memory;
 mod compile_prediction;
 mod compile_route;
@@ -44,6 +46,7 @@ mod segment;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod thought;
 mod walk;
 mod words;
 
@@ -69,5 +72,5 @@ pub use request::{Metadata, Request};
 pub use rule::{Action, Function, Otherwise, Rule, Stage};
 pub use sampling::{Arm, Explore, Holdout, Mirror, Noise, Review, Sample, stratum};
 pub use segment::{SEGMENT_BYTES, Segment, UNIT_METADATA};
-pub use spec::{Input, Param, PredictionSpec, StaticAnswer};
+pub use spec::{Input, OutputCheck, OutputsCheck, Param, PredictionSpec, StaticAnswer};
 pub use words::{OUTCOMES, Outcome, REASONS, Reason, status};

@@ -3,6 +3,8 @@
 
 mod answer;
 mod cases;
+mod check;
 mod encode;
 mod head;
 mod read;
+mod rows;
