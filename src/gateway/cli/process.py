@@ -39,7 +39,7 @@ from gateway.runtime import (
     listen_tls,
     verify_receipt,
 )
-from gateway.services import Control, RouteClasses
+from gateway.services import Control, Messages, RouteClasses
 from gateway.services.admin import AdminServer
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
@@ -108,6 +108,7 @@ class Process:
                 control_socket=control_socket,
                 workers=settings.worker_count,
                 tls=listen_tls(settings),
+                listening=settings.listen.limits.document(),
             ),
             policy,
         )
@@ -125,7 +126,9 @@ class Process:
             ledger=self._ledger,
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
+            messages=lambda: self._messages,
             receipt_max_age_h=settings.receipts.max_age_h,
+            models=self._plane.health,
         )
         self._plane.subscribe(self._ledger.write_batch)
         self._plane.subscribe(telemetry.consume)
@@ -215,6 +218,7 @@ class Process:
     def _takes_over(self, made: Mapping[str, Any]) -> None:
         """From now on this is the policy that is told of."""
         self._version = made["version"]
+        self._messages = Messages(made)
         self._routes = {route["name"]: route["prediction"] or {} for route in made["routes"]}
 
     async def _publish(self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str) -> None:
