@@ -11,8 +11,8 @@ mod tests;
 mod wire;
 
 pub use certificate::certificate;
-pub use policy::{call, policy};
-pub use wire::{answer, frame, inflate, receipt, request};
+pub use policy::{call, cel, policy};
+pub use wire::{answer, frame, inflate, receipt, request, rows};
 
 /// A parser and what must hold for it.
 pub type Target = (&'static str, fn(&[u8]));
@@ -21,10 +21,12 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("answer", answer),
     ("call", call),
+    ("cel", cel),
     ("certificate", certificate),
     ("frame", frame),
     ("inflate", inflate),
     ("policy", policy),
     ("receipt", receipt),
     ("request", request),
+    ("rows", rows),
 ];
