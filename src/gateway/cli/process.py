@@ -126,6 +126,7 @@ class Process:
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
             receipt_max_age_h=settings.receipts.max_age_h,
+            models=self._plane.health,
         )
         self._plane.subscribe(self._ledger.write_batch)
         self._plane.subscribe(telemetry.consume)

@@ -106,6 +106,10 @@ class Plane:
         counters["dropped.batch.subscriber"] = self._subscriber_faults
         return counters
 
+    def health(self) -> dict[str, bool]:
+        """By the names of routes and of the models they match: whether a call could be answered now."""
+        return self._dataplane.health()
+
     def set_serving(self, serving: bool) -> None:
         """Tells peers that ask for readiness; calls are accepted all the same."""
         self._dataplane.set_serving(serving)

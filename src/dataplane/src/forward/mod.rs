@@ -29,9 +29,11 @@ mod model;
 mod outside;
 mod plain;
 mod quantile;
+mod resolve;
 mod retry;
 mod routed;
 mod shadow;
+mod snapshot;
 mod started;
 mod status;
 mod through;
@@ -50,7 +52,8 @@ use h2::RecvStream;
 
 pub use caller::{Caller, Incoming};
 pub use certificates::{Place, Reloaded, in_use as certificates_in_use, reload as reload_certificates};
-pub use worker::{Gauges, Shared, Snapshot, Worker};
+pub use snapshot::Snapshot;
+pub use worker::{Gauges, Shared, Worker};
 
 use caller::Gone;
 use exchange::Outbound;
