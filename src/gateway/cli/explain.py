@@ -77,7 +77,7 @@ def explain(
         print_faults(loaded.faults, to_stderr=True)
         raise typer.Exit(FAULTY)
     _known_backends(single, list(settings.backends))
-    explained = explain_call(settings, call)
+    explained = explain_call(settings, call, file.absolute().parent)
     if json:
         print_json(explained)
     else:

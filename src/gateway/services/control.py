@@ -17,6 +17,7 @@ from gateway.errors import LedgerError
 from gateway.ledger import Ledger
 from gateway.services.errors import ErrorInterceptor
 from gateway.services.feedback import Classes, FeedbackService, Verify
+from gateway.services.people import People
 from gateway.services.review import ReviewService
 from gateway.v1 import feedback_pb2, feedback_pb2_grpc, review_pb2, review_pb2_grpc
 
@@ -41,6 +42,7 @@ class Control:
         classes: a route -> its classes, None for one that is not served.
         receipt_max_age_h: older receipts are refused.
         clock_us: the time, microseconds since 1970.
+        people: told of reviewers' answers that callers may wait for.
     """
 
     def __init__(
@@ -52,10 +54,11 @@ class Control:
         classes: Classes,
         receipt_max_age_h: float,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        people: People | None = None,
     ) -> None:
         self._socket = socket
         self._feedback = FeedbackService(ledger, verify, classes, receipt_max_age_h, clock_us)
-        self._review = ReviewService(ledger, classes, clock_us)
+        self._review = ReviewService(ledger, classes, clock_us, people)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
