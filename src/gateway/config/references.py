@@ -187,6 +187,14 @@ def _method(path: Path, route: Route, settings: Settings, report: Report) -> Non
             f"only ModelInfer names a model, {method} does not",
             f"method: {OIP}ModelInfer, or no model",
         )
+    if route.hedge is not None:
+        report(
+            (*path, "hedge"),
+            f"{method} may be a stream, and streams are asked of one backend at a time",
+            f"{OIP}ModelInfer",
+            "take it out",
+            key=True,
+        )
     if route.prediction is not None:
         report(
             (*path, "prediction"),

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
+from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
 from gateway.config.people import redacted
 from gateway.config.predictions import Check, Confidence, Prediction
@@ -302,6 +303,9 @@ class Route(Block):
     kill_switch: bool = Field(False, description="skip every model; static answers and people go on")
     loop_guard: LoopGuard | None = Field(
         None, description="the way out for a unit that keeps meeting fallbacks or the same negative answer"
+    )
+    hedge: Hedge | None = Field(
+        None, description="ask the next model as well when the first is late; never if absent"
     )
     session: Session = Field(default_factory=Session, description="what rules see as `session`")
     stats: RouteStats = Field(default_factory=RouteStats, description="what rules see as `stats`")

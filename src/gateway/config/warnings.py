@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config.expressions import names_variable
 from gateway.config.faults import Fault, Path
+from gateway.config.hedging import idle_hedges
 from gateway.config.routes import Route, Then
 from gateway.config.settings import Settings
 from gateway.config.source import Source
@@ -104,7 +105,20 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
                 (*path, "holdout", "share"), f"{route.holdout.share:.0%} of units never meet the model"
             )
         )
+    models = [name for name in route.chain if not settings.backends[name].static]
+    for index in nexts:
+        rule = route.rules[index]
+        names = any(names_variable(rule.when, name) for name in ("prediction", "backend"))
+        if rule.on == "prediction" and len(models) > 1 and not names:
+            made.append(
+                source.fault(
+                    (*path, "rules", index, "then"),
+                    "this holds for whichever model answers, so every one of the chain is passed over",
+                    mend=f'write && backend == "{models[0]}" to pass over the first alone',
+                )
+            )
     made.extend(_of_memory(path, route, settings, source))
+    made.extend(_of_hedge(path, route, settings, source))
     if settings.identity.unit is None and route.holdout is not None and route.holdout.share > 0:
         made.append(
             source.fault(
@@ -167,3 +181,12 @@ def _of_people(path: Path, route: Route, settings: Settings, source: Source) -> 
             )
         )
     return made
+
+
+def _of_hedge(path: Path, route: Route, settings: Settings, source: Source) -> list[Fault]:
+    if route.hedge is None:
+        return []
+    first = settings.backends[route.chain[0]]
+    models = [settings.backends[name].grpc is not None for name in route.chain]
+    idle = idle_hedges(route.hedge, models=models, deadline_ms=route.deadline_ms, timeout_ms=first.timeout_ms)
+    return [source.fault((*path, "hedge", *at), found, mend=mend) for at, found, mend in idle]

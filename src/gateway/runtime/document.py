@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway.config import Backend, Route, Settings
 from gateway.config.fields import Block
+from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard
 from gateway.config.routes import Review, Rule, Then
 from gateway.config.settings import From
@@ -143,6 +144,7 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         "mirror": [_plain(mirror) for mirror in route.mirror],
         "review": None if route.review is None else _review(route.review, learnt),
         "kill_switch": route.kill_switch,
+        "hedge": None if route.hedge is None else _hedge(route.hedge),
         "loop_guard": None if route.loop_guard is None else _loop_guard(route.loop_guard, route),
         "session": {
             "idle_s": route.session.idle_s,
@@ -152,6 +154,11 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         },
         "stats": _plain(route.stats),
     }
+
+
+def _hedge(hedge: Hedge) -> dict[str, Any]:
+    quantile = None if hedge.after is None else int(hedge.after[1:]) / 100
+    return {"after_ms": hedge.after_ms, "quantile": quantile, "share": hedge.share}
 
 
 def _loop_guard(guard: LoopGuard, route: Route) -> dict[str, Any]:

@@ -6,23 +6,19 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
 use super::compile_backend::redacted;
 use super::compile_prediction as prediction;
+use super::compile_rule::Ruled;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::document::Node;
+use super::hedge::hedge;
 use super::matching::{Match, Method};
-use super::reading::Reading;
-use super::request::Request;
-use super::rule::{Action, Function, Lists, Otherwise, Rule, Stage};
+use super::rule::{Lists, Stage};
 use super::segment::Segments;
 use super::spec::PredictionSpec;
-use super::words::status;
 
-/// Every rule may be judged for every call.
-const MOST_RULES: usize = 256;
 /// Every entry of a chain may cost an attempt.
 const MOST_CHAIN: usize = 32;
 
@@ -31,8 +27,8 @@ pub(super) struct RouteCompiler<'a> {
     salt: &'a [u8],
     backends: &'a [Backend],
     by_name: &'a HashMap<&'a str, BackendIx>,
-    segments: &'a Segments,
-    lists: &'a Arc<Lists>,
+    pub(super) segments: &'a Segments,
+    pub(super) lists: &'a Arc<Lists>,
     /// Whether there is room for units to be remembered.
     pub(super) remembers: bool,
     /// Matches and names of the routes before, to find two that are the same.
@@ -52,7 +48,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 15] = [
+        const FIELDS: [&str; 16] = [
             "name",
             "match",
             "chain",
@@ -64,6 +60,7 @@ impl<'a> RouteCompiler<'a> {
             "holdout",
             "mirror",
             "review",
+            "hedge",
             "kill_switch",
             "loop_guard",
             "session",
@@ -79,7 +76,8 @@ impl<'a> RouteCompiler<'a> {
         let spec = spec.as_ref();
         let session = self.session(&node.field("session"));
         let stats_within = Self::stats_within(&node.field("stats"));
-        let rules = self.rules(&node.field("rules"), name, spec);
+        let rules =
+            self.rules(&node.field("rules"), &Ruled { route: name, spec, session: session.as_ref(), stats_within });
         let chain = self.chain(&node.field("chain"), spec);
         let route = Route {
             name: name.into(),
@@ -89,8 +87,8 @@ impl<'a> RouteCompiler<'a> {
             loop_guard: self.loop_guard(&node.field("loop_guard"), spec, &chain),
             session,
             stats_within,
-            wants_session: false,
-            wants_stats: false,
+            wants_session: rules.iter().any(|rule| rule.when.wants_session),
+            wants_stats: rules.iter().any(|rule| rule.when.wants_stats),
             key: xxh3_64(name.as_bytes()),
             chain,
             deadline: milliseconds(&node.field("deadline_ms")),
@@ -99,6 +97,7 @@ impl<'a> RouteCompiler<'a> {
             holdout: self.holdout(&node.field("holdout"), name, spec),
             mirror: self.mirrors(&node.field("mirror"), name),
             review: self.review(&node.field("review"), name, spec),
+            hedge: hedge(&node.field("hedge")),
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
@@ -152,7 +151,7 @@ impl<'a> RouteCompiler<'a> {
         found
     }
 
-    fn static_backend(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<BackendIx> {
+    pub(super) fn static_backend(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<BackendIx> {
         let (index, backend) = self.backend(node)?;
         if backend.is_model() {
             node.fault(format!("{:?} is a model; wanted a static answer or people", backend.name));
@@ -184,126 +183,6 @@ impl<'a> RouteCompiler<'a> {
             chain.push(index);
         }
         chain
-    }
-
-    fn rules(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Vec<Rule> {
-        let items = node.items();
-        if items.len() > MOST_RULES {
-            node.fault(format!("found {} rules, at most {MOST_RULES} are possible", items.len()));
-        }
-        let mut rules: Vec<Rule> = Vec::new();
-        for item in items.iter().take(MOST_RULES) {
-            let Some(rule) = self.rule(item, route, spec) else { continue };
-            if rules.iter().any(|known| known.name == rule.name) {
-                item.field("name").fault(format!("there are two rules {:?}", rule.name));
-            }
-            rules.push(rule);
-        }
-        rules
-    }
-
-    fn rule(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Rule> {
-        if !node.object(&["name", "on", "when", "python", "timeout_ms", "otherwise", "then"]) {
-            return None;
-        }
-        let name = node.field("name").need_text();
-        let field = node.field("on");
-        let on = match field.text() {
-            Some("request") => Stage::Request,
-            Some("prediction") => Stage::Prediction,
-            _ => {
-                field.fault("wanted \"request\" or \"prediction\"");
-                return None;
-            }
-        };
-        if on == Stage::Prediction && spec.is_none() {
-            field.fault("the route reads no prediction; give it a `prediction`");
-        }
-        let then = self.action(&node.field("then"), spec);
-        let when = self.condition(&node.field("when"), on, route, spec);
-        let python = node.field("python");
-        let function = if python.is_null() { None } else { Some(self.function(node, spec)?) };
-        Some(Rule { name: name.into(), on, when: when?, function, then: then? })
-    }
-
-    /// What a rule asks Python, and what counts when it does not say.
-    fn function(&self, rule: &Node, spec: Option<&PredictionSpec>) -> Option<Function> {
-        let name = rule.field("python");
-        let text = name.need_text();
-        if !text.split_once(':').is_some_and(|(module, function)| !module.is_empty() && !function.is_empty()) {
-            name.fault(format!("found {text:?}, wanted \"package.module:function\""));
-        }
-        let otherwise = rule.field("otherwise");
-        let otherwise = match otherwise.boolean() {
-            Some(holds) => Otherwise::Holds(holds),
-            None => Otherwise::Does(self.action(&otherwise, spec)?),
-        };
-        let timeout = Duration::from_millis(rule.field("timeout_ms").need_count(MOST_MS));
-        Some(Function { name: text.into(), timeout, otherwise })
-    }
-
-    /// Compiles the condition of a rule against a sample of what it will see.
-    fn condition(&self, node: &Node, on: Stage, route: &str, spec: Option<&PredictionSpec>) -> Option<Condition> {
-        let metadata = vec![("sample", "sample")];
-        let request = Request {
-            method: "/sample.Service/Method",
-            model: "sample",
-            id: "sample",
-            rows: 1,
-            params: &[],
-            inputs: &[],
-            metadata: &metadata,
-            caller: None,
-            memory: None,
-        };
-        let segment = self.segments.of(&request);
-        let reading = spec.map(Reading::sample);
-        let predicted = spec
-            .zip(reading.as_ref())
-            .filter(|_| on == Stage::Prediction)
-            .map(|(spec, reading)| Predicted { reading, spec, backend: "sample" });
-        let sample = Scope { request: &request, segment: &segment, route, lists: self.lists, predicted };
-        match Condition::compile(node.need_text(), &sample, self.segments) {
-            Ok(condition) => Some(condition),
-            Err(faults) => {
-                for CelFault { message, at } in faults {
-                    node.fault_at(message, at);
-                }
-                None
-            }
-        }
-    }
-
-    fn action(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<Action> {
-        if !node.object(&["kind", "backend", "status", "message"]) {
-            return None;
-        }
-        let kind = node.field("kind");
-        match kind.text() {
-            Some("next") => Some(Action::Next),
-            Some("review") => Some(Action::Review),
-            Some("answer") => self.static_backend(&node.field("backend"), spec).map(Action::Answer),
-            Some("to") => {
-                let to = node.field("backend");
-                let (index, backend) = self.backend(&to)?;
-                prediction::answer_fits(&to, backend, spec);
-                Some(if backend.is_static() { Action::Answer(index) } else { Action::To(index) })
-            }
-            Some("reject") => {
-                let code = node.field("status");
-                let text = code.need_text();
-                let status = status::by_name(text).filter(|status| *status != status::OK);
-                if status.is_none() {
-                    code.fault(format!("found {text:?}, wanted the name of a gRPC status such as INVALID_ARGUMENT"));
-                }
-                let message = node.field("message").text().unwrap_or("refused by a rule of the route");
-                Some(Action::Reject { status: status?, message: message.into() })
-            }
-            _ => {
-                kind.fault("wanted \"next\", \"to\", \"answer\", \"reject\" or \"review\"");
-                None
-            }
-        }
     }
 
     fn holdout(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Holdout> {

@@ -20,11 +20,14 @@ mod compile_backend;
 mod compile_memory;
 mod compile_prediction;
 mod compile_route;
+mod compile_rule;
 mod compiled;
 mod decision;
 mod document;
 mod explain;
+mod explain_past;
 mod finish;
+mod hedge;
 mod judging;
 mod matching;
 mod memory;
@@ -32,6 +35,7 @@ mod notes;
 mod peer;
 pub mod prediction;
 mod reading;
+mod recall;
 mod request;
 mod rule;
 mod segment;
@@ -50,6 +54,7 @@ pub use compiled::{
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use explain::{Ask, decision_json, explain};
+pub use hedge::{After, Hedge};
 pub use memory::{
     LastAnswer, Lesson, LoopGuard, MOST_REMEMBERED, Memory, Met, Moments, Said, Session, SessionSpec, Stats, Told,
     label_hash,
