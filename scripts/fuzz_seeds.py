@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2 as oip
 from gateway._dataplane import sign_receipt
 from gateway.config import read_text
 from gateway.runtime.document import document
+from tests.wire.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = ROOT / "src/dataplane/fuzz/seeds"
@@ -70,6 +71,16 @@ def frames() -> dict[str, bytes]:
     return {"one": one, "three": one + b"\x01\x00\x00\x00\x00" + one, "cut": one[:-3]}
 
 
+def certificates() -> dict[str, bytes]:
+    authority = Authority()
+    return {
+        "spiffe.der": authority.issue("spiffe://acme/ns/prod/sa/web", "web.acme.org", "10.1.2.3").der,
+        "common.der": authority.issue(common="web").der,
+        "many.der": authority.issue(*(f"spiffe://acme/{n}" for n in range(70)), "*.acme.org").der,
+        "nobody.der": authority.issue().der,
+    }
+
+
 def receipts() -> dict[str, bytes]:
     row = {"score": 0.5, "flagged": True, "sampled": False, "outcome": "model", "class": 1, "review_pi": 0.1}
     fields = {
@@ -114,6 +125,7 @@ def main() -> None:
         "request": requests(),
         "answer": answers(),
         "frame": frames(),
+        "certificate": certificates(),
         "receipt": receipts(),
         "policy": policies(),
     }

@@ -203,7 +203,8 @@ class Process:
             for name, route in settings.routes.items()
             if route.review is not None and route.review.wanted_per_hour is not None
         }
-        return ReviewBudget(per_hour, start, time.monotonic)
+        factors = {name: route.review.segments for name, route in settings.routes.items() if route.review}
+        return ReviewBudget(per_hour, start, time.monotonic, factors)
 
     def _make_rules(self, settings: Settings) -> RuleWorkers:
         """Raises: GatewayError, when what was good a moment ago cannot be loaded."""

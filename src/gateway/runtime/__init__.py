@@ -17,7 +17,7 @@ Never: touches a call, or talks to a network other than through the data plane.
 from gateway.runtime.batch import Batch, Columns, PolicyNames
 from gateway.runtime.certificates import CertificateWatch, certificate_files, listen_tls
 from gateway.runtime.check import check, preflight
-from gateway.runtime.document import FIRST_SHARES, document, names
+from gateway.runtime.document import FIRST_SHARES, ReviewShares, document, names
 from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
 from gateway.runtime.receipts import verify_receipt
 from gateway.runtime.rules import RULE_ERRORS, RuleWorkers, functions_of
@@ -32,6 +32,7 @@ __all__ = [
     "Plane",
     "PlaneOptions",
     "PolicyNames",
+    "ReviewShares",
     "RuleWorkers",
     "Secrets",
     "Subscriber",
