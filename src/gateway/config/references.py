@@ -130,6 +130,9 @@ def _written(source: Source, path: Path) -> bool:
 
 
 def _method(path: Path, route: Route, settings: Settings, report: Report) -> None:
+    if route.hedge is not None and route.on_miss == "rows":
+        found = "rows that go different ways follow one answer after the other"
+        report((*path, "hedge"), found, "on_miss: call beside it", "take one of them out", key=True)
     method = route.match.method
     if method is None or method in (f"{OIP}ModelInfer", f"{OIP}*"):
         return
@@ -246,6 +249,8 @@ def _needs_prediction(path: Path, route: Route, report: Report) -> None:
                 report(
                     (*path, name), f"{name} without prediction", "prediction: in the route", mend, key=True
                 )
+        if route.on_miss == "rows":
+            report((*path, "on_miss"), "rows, and nothing is read by row", "prediction: in the route", mend)
         for index, rule in enumerate(route.rules):
             if rule.on == "prediction":
                 report(

@@ -148,6 +148,7 @@ def _route(name: str, route: Route, learnt: ReviewShares | None) -> dict[str, An
         },
         "chain": list(route.chain),
         "deadline_ms": route.deadline_ms,
+        "on_miss": route.on_miss,
         "prediction": None if prediction is None else _plain(prediction),
         "check": check,
         "confidence": None if route.confidence is None else _plain(route.confidence),

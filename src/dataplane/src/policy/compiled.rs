@@ -222,6 +222,8 @@ pub struct Route {
     pub model: Option<Box<str>>,
     pub chain: Vec<BackendIx>,
     pub deadline: Option<Duration>,
+    /// `on_miss: rows`: the rows of a batch that were answered well wait while the others go on along the chain.
+    pub splits: bool,
     pub prediction: Option<PredictionSpec>,
     pub check: Check,
     pub confidence: Option<Confidence>,
