@@ -138,6 +138,7 @@ class ReviewTask(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
     PREDICTION_FIELD_NUMBER: _builtins.int
+    ANSWER_BY_MS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     token: _builtins.int
     """Proves the lease; grows with every lease of the task."""
@@ -154,6 +155,10 @@ class ReviewTask(_message.Message):
     """inference.ModelInferRequest as it was sent, less what is redacted."""
     time_ms: _builtins.int
     """When the call was made, Unix time in milliseconds."""
+    answer_by_ms: _builtins.int
+    """A caller waits for this answer until then, Unix time in milliseconds; 0: nobody does. An answer that comes later is kept
+    as a label.
+    """
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The route's classes, to choose from; empty where the route has none."""
@@ -177,10 +182,11 @@ class ReviewTask(_message.Message):
         request: _builtins.bytes = ...,
         time_ms: _builtins.int = ...,
         prediction: Global___ShownPrediction | None = ...,
+        answer_by_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "decision_id", b"decision_id", "lease_until_ms", b"lease_until_ms", "positive", b"positive", "prediction", b"prediction", "queue", b"queue", "request", b"request", "route", b"route", "row", b"row", "task_id", b"task_id", "time_ms", b"time_ms", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_by_ms", b"answer_by_ms", "classes", b"classes", "decision_id", b"decision_id", "lease_until_ms", b"lease_until_ms", "positive", b"positive", "prediction", b"prediction", "queue", b"queue", "request", b"request", "route", b"route", "row", b"row", "task_id", b"task_id", "time_ms", b"time_ms", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
