@@ -111,6 +111,7 @@ class Process:
                 control_socket=control_socket,
                 workers=settings.worker_count,
                 tls=listen_tls(settings),
+                listening=settings.listen.limits.document(),
             ),
             policy,
         )

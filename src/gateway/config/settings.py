@@ -24,6 +24,7 @@ from gateway.config.fields import (
     endpoint_fault,
     wrong,
 )
+from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
 from gateway.config.routes import Route
 from gateway.config.tls import ListenTls
@@ -59,6 +60,7 @@ class Listen(Block):
         "127.0.0.1:9090", description="health, readiness and metrics, in plain text; null for none"
     )
     tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
+    limits: ListenLimits = Field(default_factory=ListenLimits)
 
 
 class Identity(Block):
