@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compile_route::RouteCompiler;
-use super::compiled::{Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Source};
+use super::compiled::{Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Route, Source};
+use super::descriptor::{DescribedMethod, Descriptors};
 use super::document::{Faults, Node};
-use super::matching::Table;
+use super::matching::{Match, Method, Table};
 use super::rule::{List, Lists};
 use super::segment::{SEGMENT_BYTES, Segments};
 use super::spec::StaticAnswer;
@@ -48,7 +49,7 @@ fn not_json(error: &serde_json::Error) -> Fault {
 }
 
 fn compile(root: &Node) -> Option<Policy> {
-    const FIELDS: [&str; 10] = [
+    const FIELDS: [&str; 11] = [
         "version",
         "salt",
         "receipt_keys",
@@ -58,6 +59,7 @@ fn compile(root: &Node) -> Option<Policy> {
         "limits",
         "trace_share",
         "backends",
+        "descriptors",
         "routes",
     ];
     if !root.object(&FIELDS) {
@@ -84,11 +86,14 @@ fn compile(root: &Node) -> Option<Policy> {
         routes.fault(format!("found {} routes, at most {MOST_ENTRIES} are possible", items.len()));
         return None;
     }
-    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists);
+    let descriptors = Descriptors::read(&root.field("descriptors"));
+    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists, &descriptors);
     let mut matches = Vec::new();
     let mut compiled = Vec::new();
+    let mut described = HashMap::new();
     for (index, item) in (0..).zip(&items) {
         if let Some((matched, route)) = compiler.route(item) {
+            describe(item, &matched, &route, &mut described);
             matches.push((index, matched));
             compiled.push(route);
         }
@@ -105,8 +110,22 @@ fn compile(root: &Node) -> Option<Policy> {
         trace_share,
         routes: compiled,
         table: Table::new(matches.into_iter()),
+        described,
         backends,
     })
+}
+
+/// Routes of one method must agree on where a request names its model: it is what they are told apart by.
+fn describe(node: &Node, matched: &Match, route: &Route, methods: &mut HashMap<Box<str>, DescribedMethod>) {
+    let (Method::Exact(path), Some(described)) = (&matched.method, &route.described) else { return };
+    if !methods.entry(path.clone()).or_default().add(described) {
+        let model = node.field("request").field("model");
+        model.fault(format!("another route of {path} finds the model elsewhere; both must look at one place"));
+    }
+    if matched.model.is_some() && described.asking.model.is_none() {
+        let model = node.field("match").field("model");
+        model.fault("the route does not say where a request names its model: wanted `request.model`");
+    }
 }
 
 fn default_backend(node: &Node, backends: &[Backend], by_name: &HashMap<&str, BackendIx>) -> Option<BackendIx> {

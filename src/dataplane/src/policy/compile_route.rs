@@ -9,6 +9,7 @@ use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
 use super::compile_prediction as prediction;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
+use super::descriptor::{self, Described, Descriptors};
 use super::document::Node;
 use super::matching::{Match, Method};
 use super::reading::Reading;
@@ -30,6 +31,7 @@ pub(super) struct RouteCompiler<'a> {
     by_name: &'a HashMap<&'a str, BackendIx>,
     segments: &'a Segments,
     lists: &'a Arc<Lists>,
+    descriptors: &'a Descriptors,
     /// Matches and names of the routes before, to find two that are the same.
     seen: Vec<(String, Match)>,
 }
@@ -41,16 +43,18 @@ impl<'a> RouteCompiler<'a> {
         by_name: &'a HashMap<&'a str, BackendIx>,
         segments: &'a Segments,
         lists: &'a Arc<Lists>,
+        descriptors: &'a Descriptors,
     ) -> Self {
-        RouteCompiler { salt, backends, by_name, segments, lists, seen: Vec::new() }
+        RouteCompiler { salt, backends, by_name, segments, lists, descriptors, seen: Vec::new() }
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 12] = [
+        const FIELDS: [&str; 13] = [
             "name",
             "match",
             "chain",
             "deadline_ms",
+            "request",
             "prediction",
             "check",
             "confidence",
@@ -68,23 +72,28 @@ impl<'a> RouteCompiler<'a> {
         self.only_once(node, name, &matched);
         let spec = prediction::spec(&node.field("prediction"), &node.field("confidence"));
         let spec = spec.as_ref();
-        let rules = self.rules(&node.field("rules"), name, spec);
+        let compiler =
+            descriptor::Compiler { descriptors: self.descriptors, route: node, method: &matched.method, spec };
+        let described = compiler.described();
+        let described = described.as_ref();
+        let rules = self.rules(&node.field("rules"), name, spec, described);
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
-            chain: self.chain(&node.field("chain"), spec),
+            chain: self.chain(&node.field("chain"), spec, described),
             deadline: milliseconds(&node.field("deadline_ms")),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
             holdout: self.holdout(&node.field("holdout"), name, spec),
-            mirror: self.mirrors(&node.field("mirror"), name),
-            review: self.review(&node.field("review"), name, spec),
+            mirror: self.mirrors(&node.field("mirror"), name, described),
+            review: self.review(&node.field("review"), name, spec, described),
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
             wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy),
             rules,
             prediction: spec.cloned(),
+            described: described.cloned().map(Box::new),
         };
         Some((matched, route))
     }
@@ -140,7 +149,7 @@ impl<'a> RouteCompiler<'a> {
         Some(index)
     }
 
-    fn chain(&self, node: &Node, spec: Option<&PredictionSpec>) -> Vec<BackendIx> {
+    fn chain(&self, node: &Node, spec: Option<&PredictionSpec>, described: Option<&Described>) -> Vec<BackendIx> {
         let items = node.items();
         if items.is_empty() || items.len() > MOST_CHAIN {
             node.fault(format!("found {} backends, wanted 1 to {MOST_CHAIN}", items.len()));
@@ -160,19 +169,26 @@ impl<'a> RouteCompiler<'a> {
                 always = Some(&backend.name);
             }
             prediction::answer_fits(item, backend, spec);
+            descriptor::addressable(item, backend, described);
             chain.push(index);
         }
         chain
     }
 
-    fn rules(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Vec<Rule> {
+    fn rules(
+        &self,
+        node: &Node,
+        route: &str,
+        spec: Option<&PredictionSpec>,
+        described: Option<&Described>,
+    ) -> Vec<Rule> {
         let items = node.items();
         if items.len() > MOST_RULES {
             node.fault(format!("found {} rules, at most {MOST_RULES} are possible", items.len()));
         }
         let mut rules: Vec<Rule> = Vec::new();
         for item in items.iter().take(MOST_RULES) {
-            let Some(rule) = self.rule(item, route, spec) else { continue };
+            let Some(rule) = self.rule(item, route, spec, described) else { continue };
             if rules.iter().any(|known| known.name == rule.name) {
                 item.field("name").fault(format!("there are two rules {:?}", rule.name));
             }
@@ -181,7 +197,13 @@ impl<'a> RouteCompiler<'a> {
         rules
     }
 
-    fn rule(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Rule> {
+    fn rule(
+        &self,
+        node: &Node,
+        route: &str,
+        spec: Option<&PredictionSpec>,
+        described: Option<&Described>,
+    ) -> Option<Rule> {
         if !node.object(&["name", "on", "when", "then"]) {
             return None;
         }
@@ -198,7 +220,7 @@ impl<'a> RouteCompiler<'a> {
         if on == Stage::Prediction && spec.is_none() {
             field.fault("the route reads no prediction; give it a `prediction`");
         }
-        let then = self.action(&node.field("then"), spec);
+        let then = self.action(&node.field("then"), spec, described);
         let when = self.condition(&node.field("when"), on, route, spec);
         Some(Rule { name: name.into(), on, when: when?, then: then? })
     }
@@ -233,7 +255,7 @@ impl<'a> RouteCompiler<'a> {
         }
     }
 
-    fn action(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<Action> {
+    fn action(&self, node: &Node, spec: Option<&PredictionSpec>, described: Option<&Described>) -> Option<Action> {
         if !node.object(&["kind", "backend", "status", "message"]) {
             return None;
         }
@@ -246,6 +268,7 @@ impl<'a> RouteCompiler<'a> {
                 let to = node.field("backend");
                 let (index, backend) = self.backend(&to)?;
                 prediction::answer_fits(&to, backend, spec);
+                descriptor::addressable(&to, backend, described);
                 Some(if backend.is_model() { Action::To(index) } else { Action::Answer(index) })
             }
             Some("reject") => {
@@ -274,7 +297,7 @@ impl<'a> RouteCompiler<'a> {
         Some(Holdout { choice: Choice::new(self.salt, "holdout", route, share), answer })
     }
 
-    fn mirrors(&self, node: &Node, route: &str) -> Vec<Mirror> {
+    fn mirrors(&self, node: &Node, route: &str, described: Option<&Described>) -> Vec<Mirror> {
         let mut mirrors: Vec<Mirror> = Vec::new();
         for item in node.items() {
             if !item.object(&["to", "share", "max_in_flight", "max_bytes", "timeout_ms"]) {
@@ -285,6 +308,7 @@ impl<'a> RouteCompiler<'a> {
             if !backend.is_model() {
                 field.fault(format!("{:?} is a static answer; a copy can only go to a model", backend.name));
             }
+            descriptor::addressable(&field, backend, described);
             if mirrors.iter().any(|known| known.to == to) {
                 field.fault(format!("there are two mirrors to {:?}", backend.name));
             }
@@ -301,7 +325,13 @@ impl<'a> RouteCompiler<'a> {
         mirrors
     }
 
-    fn review(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Review> {
+    fn review(
+        &self,
+        node: &Node,
+        route: &str,
+        spec: Option<&PredictionSpec>,
+        described: Option<&Described>,
+    ) -> Option<Review> {
         if node.is_null() || !node.object(&["queue", "flagged", "unflagged", "capture", "redact"]) {
             return None;
         }
@@ -310,11 +340,13 @@ impl<'a> RouteCompiler<'a> {
         }
         let capture = node.field("capture");
         let kept = capture.texts();
-        if kept.iter().any(|what| &**what != "inputs") {
-            capture.fault("only \"inputs\" can be captured");
+        let whole = if described.is_some() { "request" } else { "inputs" };
+        if kept.iter().any(|what| &**what != whole) {
+            capture.fault(format!("only {whole:?} can be captured"));
         }
         let mut redact = Vec::new();
-        for item in node.field("redact").items() {
+        // What is cut out of a described request stands in `Described`.
+        for item in node.field("redact").items().iter().filter(|_| described.is_none()) {
             match item.need_text().strip_prefix("inputs.") {
                 Some(input) if !input.is_empty() => redact.push(input.into()),
                 _ => item.fault("wanted \"inputs.<name>\""),

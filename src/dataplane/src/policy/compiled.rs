@@ -1,9 +1,11 @@
 //! The compiled policy: indexes instead of names, everything checked, nothing that changes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::choice::Choice;
+use super::descriptor::{Described, DescribedMethod};
 use super::matching::Table;
 use super::rule::{Lists, Rule};
 use super::segment::Segments;
@@ -157,6 +159,8 @@ pub struct Route {
     pub chain: Vec<BackendIx>,
     pub deadline: Option<Duration>,
     pub prediction: Option<PredictionSpec>,
+    /// How requests and answers are read, where that is by a descriptor.
+    pub described: Option<Box<Described>>,
     pub check: Check,
     pub confidence: Option<Confidence>,
     pub rules: Vec<Rule>,
@@ -203,6 +207,7 @@ pub struct Policy {
     pub(super) backends: Vec<Backend>,
     pub(super) routes: Vec<Route>,
     pub(super) table: Table,
+    pub(super) described: HashMap<Box<str>, DescribedMethod>,
 }
 
 impl Policy {
@@ -248,6 +253,11 @@ impl Policy {
 
     pub fn salt(&self) -> &[u8] {
         &self.salt
+    }
+
+    /// What is known of a method that routes read by a descriptor.
+    pub fn described(&self, method: &str) -> Option<&DescribedMethod> {
+        self.described.get(method)
     }
 
     /// The route of a call: the most specific that matches.

@@ -19,6 +19,7 @@ mod compile_prediction;
 mod compile_route;
 mod compiled;
 mod decision;
+pub mod descriptor;
 mod document;
 mod explain;
 mod finish;
@@ -42,6 +43,7 @@ pub use compiled::{
     Backend, BackendIx, BackendKind, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror, ModelBackend,
     NO_INDEX, Policy, Review, Route, RouteIx, Source,
 };
+pub use descriptor::{Described, DescribedMethod};
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use explain::{decision_json, explain};
 pub use notes::Note;

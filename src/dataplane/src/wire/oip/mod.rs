@@ -12,7 +12,7 @@ pub mod append;
 pub mod capture;
 pub mod head;
 pub mod read;
-mod tensor;
+pub(in crate::wire) mod tensor;
 
 pub use answer::{NoAnswer, READY, static_answer, static_metadata};
 pub use append::{address, append_model, append_param};

@@ -1,0 +1,224 @@
+//! A route's paths become what the wire room reads by; every fault is noted where the path stands.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
+
+use super::nearest::{did_you_mean, listed};
+use super::path::PathFault;
+use super::resolve::{Purpose, resolve};
+use super::spec::{Asking, Described, FieldPath, Kind, Take, What};
+use super::{cuts, form};
+use crate::policy::compiled::Backend;
+use crate::policy::document::Node;
+use crate::policy::matching::Method;
+use crate::policy::spec::PredictionSpec;
+
+/// The Open Inference Protocol's service is read without a descriptor.
+const OIP: &str = "/inference.GRPCInferenceService/";
+const OIP_READ: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// Rules see so many fields of a request; each costs a look at its bytes.
+const MOST_PARAMS: usize = 64;
+
+/// All descriptors of the document.
+pub struct Descriptors(Option<DescriptorPool>);
+
+impl Descriptors {
+    /// Reads the sets, each in base64.
+    pub fn read(node: &Node) -> Self {
+        let items = node.items();
+        if items.is_empty() {
+            return Self(None);
+        }
+        let mut pool = DescriptorPool::new();
+        for item in items {
+            let set = match STANDARD.decode(item.need_text()) {
+                Ok(set) => set,
+                Err(_) => {
+                    item.fault("wanted a FileDescriptorSet in base64");
+                    continue;
+                }
+            };
+            if let Err(error) = pool.decode_file_descriptor_set(&*set) {
+                item.fault(format!(
+                    "no FileDescriptorSet that stands by itself: {error} (protoc --include_imports \
+                     --descriptor_set_out makes one)"
+                ));
+            }
+        }
+        Self(Some(pool))
+    }
+
+    fn method(&self, path: &str) -> Result<MethodDescriptor, String> {
+        let pool = self.0.as_ref().ok_or_else(|| {
+            format!(
+                "answers of {path} are read by a descriptor, and there are no `descriptors` (`gateway descriptors \
+                 HOST:PORT -o FILE` asks a server for its own)"
+            )
+        })?;
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        let services: Vec<ServiceDescriptor> = pool.services().collect();
+        let names = || services.iter().map(ServiceDescriptor::full_name);
+        let Some(found) = services.iter().find(|known| known.full_name() == service) else {
+            let mend = did_you_mean(service, names());
+            return Err(format!("the descriptors have no service {service}; they have {}{mend}", listed(names())));
+        };
+        let methods: Vec<MethodDescriptor> = found.methods().collect();
+        let names = || methods.iter().map(MethodDescriptor::name);
+        methods.iter().find(|known| known.name() == method).cloned().ok_or_else(|| {
+            let mend = did_you_mean(method, names());
+            format!("the service {service} has no method {method}; it has {}{mend}", listed(names()))
+        })
+    }
+}
+
+/// What a route is compiled from.
+pub struct Compiler<'a, 'n> {
+    pub descriptors: &'a Descriptors,
+    pub route: &'a Node<'n>,
+    pub method: &'a Method,
+    pub spec: Option<&'a PredictionSpec>,
+}
+
+impl Compiler<'_, '_> {
+    /// What the route reads; `None` where it is one of the Open Inference Protocol, or reads nothing.
+    pub fn described(&self) -> Option<Described> {
+        let request = self.route.field("request");
+        let method = match self.method {
+            Method::Any => None,
+            Method::Prefix(prefix) if &**prefix == OIP => None,
+            Method::Exact(path) if &**path == OIP_READ => None,
+            Method::Prefix(path) | Method::Exact(path) => Some(path),
+        };
+        let Some(path) = method else {
+            if !request.is_null() {
+                request.fault(
+                    "the Open Inference Protocol says where everything stands; `request` is for a `match.method` that \
+                     `descriptors` describe",
+                );
+            }
+            return None;
+        };
+        if request.is_null() && self.spec.is_none() {
+            return None;
+        }
+        let at = self.route.field(if self.spec.is_some() { "prediction" } else { "request" });
+        if matches!(self.method, Method::Prefix(_)) {
+            at.fault(format!("{path}* are many methods, and each has messages of its own; wanted one method"));
+            return None;
+        }
+        let method = match self.descriptors.method(path) {
+            Ok(method) => method,
+            Err(words) => {
+                at.fault(words);
+                return None;
+            }
+        };
+        if method.is_client_streaming() || method.is_server_streaming() {
+            at.fault(format!("{path} is a stream, whose messages are passed on unread; only unary methods are read"));
+            return None;
+        }
+        Some(self.of(&method, &request))
+    }
+
+    fn of(&self, method: &MethodDescriptor, request: &Node) -> Described {
+        let prediction = self.route.field("prediction");
+        let output = |name: &str, text: &Option<Box<str>>, purpose| {
+            let text = text.as_deref()?;
+            let field = prediction.field(name);
+            let measured = field.is_null();
+            // The measure `output:<path>` is a path as well.
+            let field = if measured { self.route.field("confidence").field("measure") } else { field };
+            let offset = if measured { 7 } else { 0 };
+            noted(&field, offset, resolve(text, &method.output(), purpose))
+        };
+        let spec = self.spec.cloned().unwrap_or_default();
+        let mut described = Described {
+            request_type: method.input().full_name().into(),
+            answer_type: method.output().full_name().into(),
+            asking: self.asking(method, request),
+            scores: output("scores", &spec.scores, Purpose::Scores),
+            label: output("label", &spec.label, Purpose::Label),
+            confidence: output("confidence", &spec.confidence, Purpose::Column),
+            value: output("value", &spec.value, Purpose::Column),
+            form: Vec::new(),
+            cuts: cuts::none(&method.input()),
+        };
+        enum_classes(&prediction, &spec, &described);
+        let outputs = [
+            (&described.scores, What::Scores),
+            (&described.label, What::Label),
+            (&described.confidence, What::Confidence),
+            (&described.value, What::Value),
+        ];
+        match form::lay_out(outputs.into_iter().filter_map(|(path, what)| Some((path.as_ref()?, what)))) {
+            Ok(form) => described.form = form,
+            Err(words) => prediction.fault(words),
+        }
+        for item in self.route.field("review").field("redact").items() {
+            noted(&item, 0, cuts::cut(&mut described.cuts, item.need_text(), &method.input()));
+        }
+        described
+    }
+
+    fn asking(&self, method: &MethodDescriptor, request: &Node) -> Asking {
+        if request.is_null() || !request.object(&["rows", "id", "model", "params"]) {
+            return Asking::default();
+        }
+        let input = method.input();
+        let one = |field: &Node, purpose| {
+            let text = field.text()?;
+            noted(field, 0, resolve(text, &input, purpose))
+        };
+        let params = request.field("params");
+        let entries = params.entries();
+        if entries.len() > MOST_PARAMS {
+            params.fault(format!("found {} params, at most {MOST_PARAMS} are possible", entries.len()));
+        }
+        let compiled = |(name, field): &(&str, Node)| Some(((*name).into(), one(field, Purpose::Param)?));
+        let asking = Asking {
+            rows: one(&request.field("rows"), Purpose::Rows),
+            id: one(&request.field("id"), Purpose::Id),
+            model: one(&request.field("model"), Purpose::Model),
+            params: entries.iter().take(MOST_PARAMS).filter_map(compiled).collect(),
+        };
+        if let Some(model) = &asking.model
+            && model.steps.iter().any(|step| step.take != Take::One)
+        {
+            request.field("model").fault("the name of the model stands once, so no part of its path has brackets");
+        }
+        asking
+    }
+}
+
+/// A backend that is asked by a model's name needs to know where in the request the name stands.
+pub fn addressable(node: &Node, backend: &Backend, described: Option<&Described>) {
+    let (Some(described), Some(model)) = (described, backend.as_model()) else { return };
+    if model.model.is_some() && described.asking.model.is_none() {
+        node.fault(format!(
+            "{:?} names a model, and the route does not say where a request names it: wanted `request.model`",
+            backend.name
+        ));
+    }
+    if model.version.is_some() {
+        node.fault(format!(
+            "{:?} names a version, which only requests of the Open Inference Protocol can be given",
+            backend.name
+        ));
+    }
+}
+
+fn enum_classes(prediction: &Node, spec: &PredictionSpec, described: &Described) {
+    let Some(FieldPath { kind: Kind::Enum(names), .. }) = &described.label else { return };
+    for (class, item) in spec.classes.iter().zip(prediction.field("classes").items()) {
+        if !names.iter().any(|(_, name)| name == class) {
+            let has = || names.iter().map(|(_, name)| &**name);
+            let mend = did_you_mean(class, has());
+            item.fault(format!("the label's enum has no value {class:?}; it has {}{mend}", listed(has())));
+        }
+    }
+}
+
+fn noted<T>(node: &Node, offset: u32, resolved: Result<T, PathFault>) -> Option<T> {
+    resolved.map_err(|fault| node.fault_at(fault.message, Some((1, fault.column + offset)))).ok()
+}
