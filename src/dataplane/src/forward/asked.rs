@@ -4,13 +4,16 @@
 //! knows which. An enum, so that the first costs nothing by it.
 
 use crate::policy::{Input, InvalidOutput, Metadata, ModelBackend, Predictions, Request, Review, Route, StaticAnswer};
-use crate::wire::Malformed;
 use crate::wire::oip::{self, Head, Inputs};
+use crate::wire::{Malformed, descriptor};
 
 /// What was read of a request.
+#[expect(clippy::large_enum_variant, reason = "the usual one is the large one, and a box would cost it an allocation")]
 pub enum Asked<'m> {
     /// A `ModelInferRequest`.
     Oip(Head<'m>),
+    /// A request of a described service.
+    Described(descriptor::Head<'m>),
 }
 
 impl Asked<'_> {
@@ -19,6 +22,7 @@ impl Asked<'_> {
     pub fn inputs(&self) -> Inputs<'_> {
         match self {
             Self::Oip(head) => head.inputs(),
+            Self::Described(_) => Inputs::new(),
         }
     }
 
@@ -35,6 +39,15 @@ impl Asked<'_> {
                 inputs,
                 metadata,
             },
+            Self::Described(head) => Request {
+                method,
+                model: head.model,
+                id: &head.id,
+                rows: head.rows,
+                params: &head.params,
+                inputs,
+                metadata,
+            },
         }
     }
 
@@ -43,6 +56,7 @@ impl Asked<'_> {
     pub fn address(&self, model: &ModelBackend) -> Vec<u8> {
         match self {
             Self::Oip(head) => oip::address(model, head.model, head.version, head.cut),
+            Self::Described(head) => head.address(model),
         }
     }
 
@@ -54,6 +68,8 @@ impl Asked<'_> {
                     oip::append_model(head.model, None, out);
                 }
             }
+            // Where an answer names its model, if it does, nobody has said.
+            Self::Described(_) => {}
         }
     }
 
@@ -62,6 +78,7 @@ impl Asked<'_> {
     pub fn takes_params(&self) -> bool {
         match self {
             Self::Oip(_) => true,
+            Self::Described(_) => false,
         }
     }
 
@@ -80,9 +97,13 @@ impl Asked<'_> {
             return Err("the route has no prediction whose form a static answer could take".into());
         };
         let max_rows = u32::try_from(max_rows).unwrap_or(u32::MAX);
-        match self {
-            Self::Oip(head) => oip::static_answer(spec, answer, head, max_rows, out).map_err(|fault| fault.to_string()),
-        }
+        let written = match self {
+            Self::Oip(head) => oip::static_answer(spec, answer, head, max_rows, out),
+            Self::Described(head) => {
+                descriptor::static_answer(&head.described.form, spec, answer, head.rows, max_rows, out)
+            }
+        };
+        written.map_err(|fault| fault.to_string())
     }
 
     /// Appends the request as the settings let it leave the call.
@@ -92,6 +113,7 @@ impl Asked<'_> {
     pub fn redact(&self, whole: &[u8], review: &Review, out: &mut Vec<u8>) -> Result<(), Malformed> {
         match self {
             Self::Oip(_) => oip::redact(whole, &review.redact, out),
+            Self::Described(head) => descriptor::redact(&head.described.cuts, whole, out),
         }
     }
 }
@@ -101,8 +123,9 @@ impl Asked<'_> {
 /// # Errors
 /// It holds no such prediction.
 pub fn read(route: &Route, answer: &[u8], max_rows: usize, out: &mut Predictions) -> Result<(), InvalidOutput> {
-    match &route.prediction {
-        Some(spec) => oip::read(spec, answer, max_rows, out),
-        None => Ok(()),
+    match (&route.prediction, &route.described) {
+        (Some(spec), None) => oip::read(spec, answer, max_rows, out),
+        (Some(spec), Some(described)) => descriptor::read(described, spec, answer, max_rows, out),
+        (None, _) => Ok(()),
     }
 }

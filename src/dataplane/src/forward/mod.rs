@@ -10,6 +10,7 @@ mod attempt;
 mod caller;
 mod deadline;
 mod decide;
+mod described;
 mod exchange;
 mod infer;
 mod journal;
@@ -104,6 +105,9 @@ async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
         if model::asks_server(method) {
             return Box::pin(call.about_server(&mut caller, body, method)).await;
         }
+    }
+    if call.plan.policy().described(path).is_some() {
+        return Box::into_pin(Box::write(Box::new_uninit(), call.described(&mut caller, body))).await;
     }
     let route = call.plan.policy().route(path, None, &metadata::Seen(&call.outbound.headers));
     match route {

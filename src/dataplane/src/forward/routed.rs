@@ -31,6 +31,12 @@ struct Routed<'a, 'w> {
 impl Plain<'_> {
     /// Serves a call of a route that was matched by its method.
     pub async fn routed(&self, caller: &mut Caller, body: RecvStream, route: RouteIx) -> Result<(), Gone> {
+        let upload = Upload::new(body, self.plan.policy().limits().replay_bytes);
+        self.routed_upload(caller, upload, route).await
+    }
+
+    /// The same, of a call that was looked at already.
+    pub async fn routed_upload(&self, caller: &mut Caller, upload: Upload, route: RouteIx) -> Result<(), Gone> {
         let policy = Arc::clone(self.plan.policy());
         let seen = Seen(&self.outbound.headers);
         let request = Request {
@@ -47,7 +53,7 @@ impl Plain<'_> {
         let routed = Routed {
             call: self,
             state: policy::Call::begin(Arc::clone(&policy), route, &request, journal.id),
-            upload: Upload::new(body, policy.limits().replay_bytes),
+            upload,
             journal,
             until: earlier(self.until, deadline),
             failure: None,

@@ -145,6 +145,14 @@ impl Compiler<'_, '_> {
             cuts: cuts::none(&method.input()),
         };
         enum_classes(&prediction, &spec, &described);
+        if let Some(path) = &described.scores
+            && matches!(path.kind, Kind::Number(_))
+            && !matches!(path.take(), Take::All | Take::ByClass)
+            && spec.classes.len() > 2
+        {
+            let classes = spec.classes.len();
+            prediction.field("scores").fault(format!("one score a row says nothing about {classes} classes"));
+        }
         let outputs = [
             (&described.scores, What::Scores),
             (&described.label, What::Label),

@@ -16,7 +16,7 @@ pub const MOST_PARTS: usize = 16;
 /// A longer path is no path.
 const MOST_BYTES: usize = 1024;
 /// The last element that a path may name: those before it are walked, and written in a static answer.
-pub const MOST_INDEX: u64 = 1023;
+pub const MOST_INDEX: u64 = 255;
 
 /// What stands in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! Answers that need no model, in the form of the route's prediction: the fields that it reads, and nothing else.
 
-use std::borrow::Cow;
-
 use crate::policy::descriptor::{Form, FormNode, Key, Kind, Number, Put, Take, What};
-use crate::policy::{Label, PredictionSpec, StaticAnswer};
+use crate::policy::{PredictionSpec, StaticAnswer};
 use crate::wire::oip::answer::{NoAnswer, label, put_raw, scores};
 use crate::wire::oip::tensor::Datatype;
 use crate::wire::proto::{put_bytes, put_number, put_varint};

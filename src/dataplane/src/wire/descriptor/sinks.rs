@@ -94,7 +94,6 @@ impl<'a> Sink<'a> for Numbers<'_, '_> {
         let slot = class.and_then(|class| self.out.get_mut(self.start + class));
         if let (Some(slot), Some(number)) = (slot, number_of(kind, value)) {
             *slot = number;
-            // Bits of which classes were there would want memory: an entry that says NaN is as good as none.
         }
         Ok(())
     }

@@ -1,0 +1,8 @@
+//! Facts about described messages.
+
+mod answers;
+mod differential;
+mod making;
+mod oracle;
+mod requests;
+mod tensors;
