@@ -11,11 +11,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
 CARGO := cargo
+FUZZ_S ?= 600
 CRATE := src/dataplane
 RUST := $(shell find $(CRATE)/src -name '*.rs') $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help install demo test lint bench bench-peers examples proto constraints clean
+.PHONY: help install demo test lint bench bench-peers fuzz fuzz-seeds examples proto constraints clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +46,13 @@ bench: .make/release  ## The decision path, with pytest-benchmark
 bench-peers: .make/release  ## The byte path beside HAProxy, nghttpx and Envoy
 	$(BIN)/python benchmarks/peers/run.py
 	$(BIN)/python benchmarks/peers/shadow.py
+
+fuzz: .make/venv  ## Every parser under a fuzzer, FUZZ_S seconds each (600), two at a time
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked cargo-fuzz
+	scripts/fuzz.sh $(FUZZ_S)
+
+fuzz-seeds: .make/built  ## Write the fuzzers' seeds anew
+	PYTHONPATH=. $(BIN)/python scripts/fuzz_seeds.py
 
 examples: .make/built  ## Check every settings file under examples/
 	@for file in examples/settings/*.yaml; do $(BIN)/gateway check --offline $$file || exit 1; done

@@ -85,9 +85,10 @@ class Dataplane:
     """Forwards calls on threads of its own, from `start` to `shutdown`.
 
     Args:
-        options: JSON: inference (address), workers, control_socket (path or null), ring_rows, capture_bytes.
+        options: JSON: inference (address), workers, control_socket (path or null), ring_rows, capture_bytes;
+            tls (null or paths cert, key, client_ca).
         policy: what the first calls see.
-    Raises: ValueError, if the options are at fault.
+    Raises: ValueError, if the options or the listener's certificates are at fault; PolicyError, if a backend's are.
     """
 
     def __init__(self, options: str, policy: Policy) -> None: ...
@@ -98,7 +99,20 @@ class Dataplane:
         """
 
     def publish(self, policy: Policy) -> None:
-        """Calls that begin from now on see this policy; those under way keep theirs."""
+        """Calls that begin from now on see this policy; those under way keep theirs.
+
+        Raises: PolicyError, if a backend's certificates cannot be used; then the old policy stays.
+        """
+
+    def reload_certificates(self) -> dict[str, list[Any]]:
+        """Read the files of certificates, keys and trust again; connections that stand go on.
+
+        Returns: `taken` (places such as `["backends", "spam-v3", "tls"]` whose files changed and are used for new
+            connections) and `faults` (dicts of place, setting, file, found, mend): there the old stays in use.
+        """
+
+    def certificates(self) -> list[dict[str, Any]]:
+        """The certificates in use: place, setting, file, not_before, not_after (unix seconds), names."""
 
     def drain(self, timeout_ms: int) -> _Batch | None:
         """Wait for rows, up to `timeout_ms`, without the GIL. None when none came."""
@@ -117,3 +131,13 @@ def verify_receipt(receipt: str, keys: Sequence[bytes]) -> dict[str, Any]:
 
 def sign_receipt(fields: Mapping[str, Any], key: bytes) -> str:
     """The receipt of these fields, in the form that `verify_receipt` gives them."""
+
+def check_certificates(side: str, files: str) -> dict[str, list[dict[str, Any]]]:
+    """What is wrong with certificates before they are used.
+
+    Args:
+        side: `listen` (cert, key, client_ca) or `backend` (ca, cert, key, server_name; no ca: the system's).
+        files: paths, as JSON; all keys, null where none is named.
+    Returns: `faults` and `warnings` (setting, file, found, mend), and `certificates` (as `Dataplane.certificates`).
+    Raises: ValueError, if side or files are not what they should be.
+    """

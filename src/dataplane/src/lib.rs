@@ -5,6 +5,8 @@
 
 pub mod error;
 pub mod forward;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod listen;
 pub mod mirror;
 pub mod policy;

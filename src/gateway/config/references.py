@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.config.answers import check_answers
+from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.routes import Route
 from gateway.config.settings import FORM, Settings
@@ -18,7 +19,6 @@ from gateway.config.validate import Checked
 __all__ = ["check_references"]
 
 Report = Callable[..., None]
-OIP = "/inference.GRPCInferenceService/"
 
 
 def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
@@ -158,7 +158,7 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
             )
         elif settings.backends[name].static:
             first_static = name
-    _method(path, route, settings, report)
+    check_method(path, route, settings, report)
     _mirrors(path, route, names, report)
     _rules(path, route, settings, names, report)
     _holdout(path, route, settings, names, report)
@@ -169,33 +169,6 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
 def _written(source: Source, path: Path) -> bool:
     """Whether the file has something there, be it faulty: then its absence is no further fault."""
     return path in source.places
-
-
-def _method(path: Path, route: Route, settings: Settings, report: Report) -> None:
-    method = route.match.method
-    if method is None or method in (f"{OIP}ModelInfer", f"{OIP}*"):
-        return
-    if route.match.model is not None:
-        report(
-            (*path, "match", "model"),
-            f"only ModelInfer names a model, {method} does not",
-            f"method: {OIP}ModelInfer, or no model",
-        )
-    if route.prediction is not None:
-        report(
-            (*path, "prediction"),
-            f"reading answers of {method} is not supported yet",
-            f"{OIP}ModelInfer",
-            "take it out",
-        )
-    for index, name in enumerate(route.chain):
-        backend = settings.backends.get(name)
-        if backend is not None and backend.static:
-            report(
-                (*path, "chain", index),
-                f"{name} cannot answer {method}",
-                "models only: static answers take the form of ModelInfer",
-            )
 
 
 def _mirrors(path: Path, route: Route, names: Names, report: Report) -> None:

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
+from gateway.config.described import Request
 from gateway.config.predictions import Check, Confidence, Prediction
 from gateway.types import STATUS_NAMES
 
@@ -180,18 +181,18 @@ class Review(Block):
     share: Annotated[Shares, BeforeValidator(_shares, json_schema_input_type=Share | Shares)] | None = Field(
         None, description="probability of review: one number, or {flagged: .., unflagged: ..}"
     )
-    capture: tuple[Literal["inputs"], ...] = Field(
-        (), description="what is kept of the sampled calls; nothing if absent"
+    capture: tuple[Literal["inputs", "request"], ...] = Field(
+        (), description="what is kept of the sampled calls: inputs, or of a described service request; nothing if absent"
     )
-    redact: tuple[Text, ...] = Field((), description="what is taken out of it first: inputs.<name>")
+    redact: tuple[Text, ...] = Field((), description="what is taken out of it first: inputs.<name>, or request.<path>")
 
     @model_validator(mode="after")
     def _redact(self) -> Review:
         for index, name in enumerate(self.redact):
-            if not name.startswith("inputs.") or len(name) < 8:
+            if not name.startswith(("inputs.", "request.")) or name.endswith("."):
                 raise wrong(
                     f"{quoted(name)}",
-                    "inputs.<name of an input>",
+                    "inputs.<name of an input>, or request.<path> of a described service",
                     f"write inputs.{name}" if name else "",
                     at=("redact", index),
                 )
@@ -241,6 +242,9 @@ class Route(Block):
     )
     on_miss: Annotated[Literal["call"], BeforeValidator(_on_miss)] = Field(
         "call", description="a batch falls back whole"
+    )
+    request: Request | None = Field(
+        None, description="where everything stands in a request of a described service"
     )
     prediction: Prediction | None = Field(
         None, description="what is read out of an answer; nothing if absent"

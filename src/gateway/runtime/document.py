@@ -53,6 +53,7 @@ def document(
         "lists": {name: list(entries) for name, entries in settings.lists.items()},
         "limits": _plain(settings.limits),
         "trace_share": settings.telemetry.trace_share,
+        "descriptors": list(settings.descriptors),
         "backends": [_backend(name, backend) for name, backend in settings.backends.items()],
         "routes": [_route(name, route, shares.get(name)) for name, route in settings.routes.items()],
     }
@@ -123,6 +124,7 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         },
         "chain": list(route.chain),
         "deadline_ms": route.deadline_ms,
+        "request": None if route.request is None else _plain(route.request),
         "prediction": None if prediction is None else _plain(prediction),
         "check": check,
         "confidence": None if route.confidence is None else _plain(route.confidence),

@@ -38,6 +38,7 @@ impl Asked<'_> {
                 params: &head.params,
                 inputs,
                 metadata,
+                caller: None,
             },
             Self::Described(head) => Request {
                 method,
@@ -47,6 +48,7 @@ impl Asked<'_> {
                 params: &head.params,
                 inputs,
                 metadata,
+                caller: None,
             },
         }
     }

@@ -1,5 +1,6 @@
 //! One call as it stands on the caller's side: the narrow seam between an HTTP/2 connection and a call.
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
 
 use super::status::Status;
+use crate::policy::Peer;
 use crate::records::Arrival;
 
 /// The caller has reset the stream or its connection is gone: nobody waits for an answer.
@@ -24,6 +26,8 @@ pub struct Incoming {
     pub caller: Caller,
     /// When its headers came.
     pub arrival: Arrival,
+    /// Whom the caller has shown to be; `None` without TLS.
+    pub peer: Option<Rc<Peer>>,
 }
 
 enum Side {

@@ -16,7 +16,7 @@ use super::metadata::Seen;
 use super::plain::Plain;
 use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, Status};
 use super::upload::Upload;
-use crate::policy::{self, Limits, RouteIx};
+use crate::policy::{self, Limits, Request, RouteIx};
 use crate::records::NONE_U16;
 use crate::wire::frame::HEAD_BYTES;
 use crate::wire::oip::{Head, method};
@@ -67,7 +67,8 @@ impl Plain<'_> {
         }
         let seen = Seen(&self.outbound.headers);
         let inputs = asked.inputs();
-        let request = asked.request(self.outbound.uri.path(), &inputs, &seen);
+        let request =
+            Request { caller: self.peer.as_deref(), ..asked.request(self.outbound.uri.path(), &inputs, &seen) };
         let journal = self.journal();
         let until = earlier(self.until, route.deadline.map(|deadline| self.arrival.at + deadline));
         let state = policy::Call::begin(Arc::clone(&policy), route_index, &request, journal.id);

@@ -15,6 +15,9 @@ pub const NO_REVIEW: HeaderName = HeaderName::from_static("gateway-no-review");
 /// Marks a copy.
 pub const SHADOW: HeaderName = HeaderName::from_static("gateway-shadow");
 
+/// By which proxies tell whose certificate a caller has shown.
+pub const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
 /// Drops what is the gateway's own to say. What belongs to a connection (`connection`, `transfer-encoding` and their like)
 /// never comes this far: `h2` refuses it, as HTTP/2 wants.
 fn strip(headers: &mut HeaderMap, own: impl Fn(&HeaderName) -> bool) {

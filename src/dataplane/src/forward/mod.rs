@@ -8,6 +8,7 @@ mod append;
 mod asked;
 mod attempt;
 mod caller;
+mod certificates;
 mod deadline;
 mod decide;
 mod described;
@@ -37,13 +38,15 @@ use std::time::Instant;
 use http::{Method, StatusCode, header};
 
 pub use caller::{Caller, Incoming};
+pub use certificates::{Place, Reloaded, in_use as certificates_in_use, reload as reload_certificates};
 pub use worker::{Gauges, Shared, Snapshot, Worker};
 
 use caller::Gone;
 use exchange::Outbound;
-use status::{INVALID_ARGUMENT, Status};
+use status::{INVALID_ARGUMENT, PERMISSION_DENIED, Status};
 use trace::Trace;
 
+use crate::policy::Allow;
 use crate::wire::oip::method;
 
 /// Services that the control plane answers, by the beginning of their paths.
@@ -69,13 +72,21 @@ pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
 }
 
 async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
-    let Incoming { head, body, mut caller, arrival } = incoming;
+    let Incoming { head, body, mut caller, arrival, peer } = incoming;
     if head.method != Method::POST {
         return caller.refuse(StatusCode::METHOD_NOT_ALLOWED);
     }
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     if !kind.starts_with(b"application/grpc") {
         return caller.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    let plan = worker.plan();
+    if let Some(allow) = plan.policy().allow()
+        && !allow.admits(peer.as_deref())
+    {
+        worker.count(crate::records::Counter::NotAllowed);
+        let status = Status::new(PERMISSION_DENIED, Allow::refusal(peer.as_deref()));
+        return caller.fail(&status, http::HeaderMap::new());
     }
     let until = match head.headers.get(deadline::GRPC_TIMEOUT).map(deadline::parse) {
         None => None,
@@ -84,12 +95,15 @@ async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
             return caller.fail(&Status::new(INVALID_ARGUMENT, words), http::HeaderMap::new());
         }
     };
-    let plan = worker.plan();
     let trace = Trace::of(&head.headers, plan.policy().trace_share());
     let mut headers = head.headers;
     metadata::admit(&mut headers);
+    if peer.is_some() {
+        // Who calls was shown by a certificate, or by nothing: no other word for it goes on.
+        headers.remove(metadata::CLIENT_CERTIFICATE);
+    }
     let outbound = Outbound { uri: head.uri, headers, trace };
-    let call = plain::Plain { worker, plan, outbound, arrival, until, waited: Cell::default() };
+    let call = plain::Plain { worker, plan, outbound, arrival, peer, until, waited: Cell::default() };
     let path = call.outbound.uri.path();
     if path == method::MODEL_INFER {
         // Written where it stays: `Box::pin` makes its 4 KB on the stack and copies them.

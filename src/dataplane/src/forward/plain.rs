@@ -16,7 +16,7 @@ use super::through::{Ended, relay, status_of};
 use super::upload::Upload;
 use super::upstream::Upstream;
 use super::worker::{Plan, Worker};
-use crate::policy::{BackendIx, Reason};
+use crate::policy::{BackendIx, Peer, Reason};
 use crate::records::{Arrival, NONE_U16};
 
 /// What an untouched call keeps, in case the backend hands it back.
@@ -32,6 +32,8 @@ pub struct Plain<'a> {
     pub outbound: Outbound,
     /// When it came.
     pub arrival: Arrival,
+    /// Whom the caller has shown to be; `None` without TLS.
+    pub peer: Option<Rc<Peer>>,
     /// When its caller gives up.
     pub until: Option<Instant>,
     /// How long the caller let us wait for its message: no time of the gateway's own.

@@ -47,6 +47,7 @@ impl Plain<'_> {
             params: &[],
             inputs: &[],
             metadata: &seen,
+            caller: self.peer.as_deref(),
         };
         let journal = self.journal();
         let deadline = policy.route_at(route).deadline.map(|deadline| self.arrival.at + deadline);

@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use crate::policy::status::{
-    CANCELLED, DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, OK, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN,
+    CANCELLED, DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, OK, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE,
+    UNIMPLEMENTED, UNKNOWN,
 };
 
 /// The caller's message is at fault.

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use h2::SendStream;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use tokio::sync::Notify;
 
+use super::transport::tls::ClientTls;
 use super::transport::{Address, Cork, Corked, Socket, cork, limits};
 
 /// Connections to one endpoint, opened when the others are full of streams.
@@ -43,6 +45,7 @@ struct Link {
 
 struct Endpoint {
     address: Address,
+    tls: Option<Arc<ClientTls>>,
     links: RefCell<Vec<Rc<Link>>>,
     dialling: Cell<bool>,
     failures: Cell<u32>,
@@ -149,7 +152,7 @@ impl Endpoint {
         self.dialling.set(true);
         let endpoint = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let dialled = tokio::time::timeout(timeout, connect(&endpoint.address)).await;
+            let dialled = tokio::time::timeout(timeout, connect(&endpoint.address, endpoint.tls.as_deref())).await;
             endpoint.dialling.set(false);
             match dialled {
                 Ok(Ok((send, connection, cork))) => {
@@ -210,12 +213,13 @@ impl Endpoint {
 impl Upstream {
     /// Connections are opened by the first calls, not here.
     #[must_use]
-    pub fn new(addresses: Vec<Address>, connect_timeout: Duration) -> Self {
+    pub fn new(addresses: Vec<Address>, connect_timeout: Duration, tls: Option<&Arc<ClientTls>>) -> Self {
         let endpoints = addresses
             .into_iter()
             .map(|address| {
                 Rc::new(Endpoint {
                     address,
+                    tls: tls.map(Arc::clone),
                     links: RefCell::default(),
                     dialling: Cell::new(false),
                     failures: Cell::new(0),
@@ -284,9 +288,9 @@ fn weaken<T>(strong: Rc<T>) -> Weak<T> {
 
 type Dialled = (SendRequest<Bytes>, Connection<Corked<Socket>, Bytes>, Cork<Socket>);
 
-async fn connect(address: &Address) -> io::Result<Dialled> {
-    let socket = address.connect().await?;
-    if let Socket::Tcp(stream) = &socket {
+async fn connect(address: &Address, tls: Option<&ClientTls>) -> io::Result<Dialled> {
+    let socket = address.connect(tls).await?;
+    if let Some(stream) = socket.tcp() {
         let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
     }
     let (cork, corked) = cork::cork(socket);

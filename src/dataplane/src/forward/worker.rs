@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use super::certificates;
 use super::marks::Known;
 use super::transport::Address;
+use super::transport::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
+use crate::error::Fault;
 use crate::mirror;
 use crate::policy::{BackendIx, Policy, Predictions};
 use crate::records::{Bell, Counter, Counters, Sink};
@@ -30,14 +33,19 @@ pub struct Snapshot {
     pub signer: Option<Signer>,
     /// Calls under way by backend, of all workers.
     pub in_flight: Vec<Arc<AtomicU32>>,
+    /// What connections to the backends are encrypted by, by backend; `None` for plain text.
+    pub tls: Vec<Option<Arc<ClientTls>>>,
     /// Caps of the routes' shadows, by route and position.
     pub shadows: Vec<Vec<Arc<mirror::Gauge>>>,
 }
 
 impl Snapshot {
     /// Prepares a policy; counts of backends and shadows of the same name go on.
-    #[must_use]
-    pub fn new(policy: Arc<Policy>, before: Option<&Snapshot>) -> Self {
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, by their place in the policy document.
+    pub fn new(policy: Arc<Policy>, before: Option<&Snapshot>) -> Result<Self, Vec<Fault>> {
+        let tls = certificates::of_backends(&policy, before)?;
         let known: HashMap<&str, &Arc<AtomicU32>> = before
             .map(|before| before.policy.backends().iter().map(|known| &*known.name).zip(&before.in_flight).collect())
             .unwrap_or_default();
@@ -62,7 +70,7 @@ impl Snapshot {
         let shadows = shadows.collect();
         let keys = policy.receipt_keys();
         let signer = (!keys.is_empty()).then(|| Signer::new(keys));
-        Self { policy, signer, in_flight, shadows }
+        Ok(Self { policy, signer, in_flight, tls, shadows })
     }
 }
 
@@ -76,6 +84,8 @@ pub struct Shared {
     pub serving: AtomicBool,
     /// Where the control plane listens.
     pub control: Option<Address>,
+    /// What callers' connections are encrypted by; `None` for plain text.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// What one worker's counts are known by outside its thread.
@@ -119,7 +129,8 @@ impl Plan {
     }
 }
 
-type Pools = HashMap<(Vec<Address>, Duration, bool), Rc<Upstream>>;
+/// By addresses, time to connect, TLS (by where it lies in memory: each reads its own files) and whether it is for copies.
+type Pools = HashMap<(Vec<Address>, Duration, Option<*const ClientTls>, bool), Rc<Upstream>>;
 
 /// One thread's world. Nothing in it is shared with another thread but by counts.
 pub struct Worker {
@@ -143,7 +154,7 @@ impl Worker {
     #[must_use]
     pub fn new(shared: Arc<Shared>, gauges: Arc<Gauges>, sink: Arc<Sink>) -> Rc<Self> {
         let control =
-            shared.control.clone().map(|address| Rc::new(Upstream::new(vec![address], CONTROL_CONNECT_TIMEOUT)));
+            shared.control.clone().map(|address| Rc::new(Upstream::new(vec![address], CONTROL_CONNECT_TIMEOUT, None)));
         Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             shared,
@@ -174,27 +185,26 @@ impl Worker {
         let before = self.plan.borrow();
         let mut pools = Pools::new();
         if let Some(before) = &*before {
-            for (backend, (upstream, shadow)) in
-                before.policy().backends().iter().zip(before.upstreams.iter().zip(&before.shadows))
-            {
-                let Some(key) = backend.as_model().map(key) else {
+            for (index, backend) in before.policy().backends().iter().enumerate() {
+                let Some((addresses, timeout)) = backend.as_model().map(key) else {
                     continue;
                 };
-                for (pool, is_shadow) in [(upstream, false), (shadow, true)] {
+                let tls = before.snapshot.tls[index].as_ref().map(Arc::as_ptr);
+                for (pool, is_shadow) in [(&before.upstreams[index], false), (&before.shadows[index], true)] {
                     if let Some(pool) = pool {
-                        pools.insert((key.0.clone(), key.1, is_shadow), Rc::clone(pool));
+                        pools.insert((addresses.clone(), timeout, tls, is_shadow), Rc::clone(pool));
                     }
                 }
             }
         }
-        let mut of = |backend: &crate::policy::Backend, is_shadow: bool| {
+        let mut of = |(backend, tls): (&crate::policy::Backend, &Option<Arc<ClientTls>>), is_shadow: bool| {
             let (addresses, timeout) = key(backend.as_model()?);
-            let pool = pools.entry((addresses.clone(), timeout, is_shadow));
-            Some(Rc::clone(pool.or_insert_with(|| Rc::new(Upstream::new(addresses, timeout)))))
+            let pool = pools.entry((addresses.clone(), timeout, tls.as_ref().map(Arc::as_ptr), is_shadow));
+            Some(Rc::clone(pool.or_insert_with(|| Rc::new(Upstream::new(addresses, timeout, tls.as_ref())))))
         };
-        let backends = snapshot.policy.backends();
-        let upstreams = backends.iter().map(|backend| of(backend, false)).collect();
-        let shadows = backends.iter().map(|backend| of(backend, true)).collect();
+        let backends = || snapshot.policy.backends().iter().zip(&snapshot.tls);
+        let upstreams = backends().map(|backend| of(backend, false)).collect();
+        let shadows = backends().map(|backend| of(backend, true)).collect();
         drop(before);
         Plan { snapshot, known: Known::default(), upstreams, shadows }
     }

@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::forward::transport::{Socket, cork, limits};
 use crate::forward::{Caller, Incoming, Worker, serve};
+use crate::policy::Peer;
 use crate::records::Arrival;
 
 /// How long a peer may take to say that it speaks HTTP/2.
 const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Serves a connection. Once `drain` is called off it takes no new calls, and ends with the last one under way.
-pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
+pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, drain: CancellationToken) {
     let (cork, corked) = cork::cork(socket);
     let server = limits::server();
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, cork.run(server.handshake::<_, bytes::Bytes>(corked)));
@@ -34,7 +35,8 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, drain: CancellationToken) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (head, body) = request.into_parts();
                     let arrival = *arrived.get_or_insert_with(Arrival::now);
-                    let incoming = Incoming { head, body, caller: Caller::new(respond), arrival };
+                    let peer = peer.clone();
+                    let incoming = Incoming { head, body, caller: Caller::new(respond), arrival, peer };
                     // Boxed, since making a task moves its future five times over; and written where it stays.
                     let call = Box::write(Box::new_uninit(), serve(Rc::clone(&worker), incoming));
                     tokio::task::spawn_local(Box::into_pin(call));

@@ -15,8 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::socket::{Accepted, Bound, bind};
-use crate::forward::transport::Address;
+use crate::forward::transport::tls::{self, Refused, ServerTls};
+use crate::forward::transport::{Address, Socket};
 use crate::forward::{Gauges, Shared, Worker};
+use crate::policy::Peer;
 use crate::records::{Counter, Sink};
 
 /// Connections that one worker holds.
@@ -195,9 +197,16 @@ impl Role {
                     self.gauges.connections.fetch_sub(1, Relaxed);
                     continue;
                 };
+                let tls = self.shared.tls.clone();
                 let (worker, drain, gauges) = (Rc::clone(&worker), self.drain.clone(), Arc::clone(&self.gauges));
                 connections.spawn_local(async move {
-                    connection::run(worker, socket, drain).await;
+                    let opened = match tls {
+                        None => Some((socket, None)),
+                        Some(tls) => encrypted(&tls, socket, &gauges).await,
+                    };
+                    if let Some((socket, peer)) = opened {
+                        connection::run(worker, socket, peer, drain).await;
+                    }
                     gauges.connections.fetch_sub(1, Relaxed);
                 });
             }
@@ -208,6 +217,26 @@ impl Role {
         tokio::select! {
             () = serving => {}
             () = self.stop.cancelled() => {}
+        }
+    }
+}
+
+/// The handshake, before anything of HTTP/2; nothing comes back for a connection that was refused and counted.
+async fn encrypted(tls: &ServerTls, socket: Socket, gauges: &Gauges) -> Option<(Socket, Option<Rc<Peer>>)> {
+    let Socket::Tcp(stream) = socket else {
+        return Some((socket, None));
+    };
+    match tls::accept(tls, stream).await {
+        Ok((socket, peer)) => Some((socket, Some(Rc::new(peer)))),
+        Err(refused) => {
+            gauges.counters.add(match refused {
+                Refused::PlainText => Counter::PlainText,
+                Refused::NoAlpn => Counter::NoAlpn,
+                Refused::Certificate => Counter::ClientCertificate,
+                Refused::Handshake => Counter::Handshake,
+                Refused::Timeout => Counter::HandshakeTimeout,
+            });
+            None
         }
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::compile_route::RouteCompiler;
-use super::compiled::{Backend, BackendIx, BackendKind, Endpoint, Limits, ModelBackend, Policy, Route, Source};
-use super::descriptor::{DescribedMethod, Descriptors};
+use super::compiled::{Backend, BackendIx, BackendKind, BackendTls, Endpoint, Limits, ModelBackend, Policy, Source};
+use super::descriptor::{self, Descriptors};
 use super::document::{Faults, Node};
-use super::matching::{Match, Method, Table};
+use super::matching::Table;
+use super::peer::Allow;
 use super::rule::{List, Lists};
 use super::segment::{SEGMENT_BYTES, Segments};
 use super::spec::StaticAnswer;
@@ -49,7 +50,7 @@ fn not_json(error: &serde_json::Error) -> Fault {
 }
 
 fn compile(root: &Node) -> Option<Policy> {
-    const FIELDS: [&str; 11] = [
+    const FIELDS: [&str; 12] = [
         "version",
         "salt",
         "receipt_keys",
@@ -61,6 +62,7 @@ fn compile(root: &Node) -> Option<Policy> {
         "backends",
         "descriptors",
         "routes",
+        "allow",
     ];
     if !root.object(&FIELDS) {
         return None;
@@ -93,7 +95,7 @@ fn compile(root: &Node) -> Option<Policy> {
     let mut described = HashMap::new();
     for (index, item) in (0..).zip(&items) {
         if let Some((matched, route)) = compiler.route(item) {
-            describe(item, &matched, &route, &mut described);
+            descriptor::gather(item, &matched, route.described.as_deref(), &mut described);
             matches.push((index, matched));
             compiled.push(route);
         }
@@ -112,20 +114,17 @@ fn compile(root: &Node) -> Option<Policy> {
         table: Table::new(matches.into_iter()),
         described,
         backends,
+        allow: allow(&root.field("allow")),
     })
 }
 
-/// Routes of one method must agree on where a request names its model: it is what they are told apart by.
-fn describe(node: &Node, matched: &Match, route: &Route, methods: &mut HashMap<Box<str>, DescribedMethod>) {
-    let (Method::Exact(path), Some(described)) = (&matched.method, &route.described) else { return };
-    if !methods.entry(path.clone()).or_default().add(described) {
-        let model = node.field("request").field("model");
-        model.fault(format!("another route of {path} finds the model elsewhere; both must look at one place"));
+/// Who may call: nothing for everybody.
+fn allow(node: &Node) -> Option<Allow> {
+    let patterns = node.texts();
+    if patterns.len() > MOST_ENTRIES {
+        node.fault(format!("found {} patterns, at most {MOST_ENTRIES} are possible", patterns.len()));
     }
-    if matched.model.is_some() && described.asking.model.is_none() {
-        let model = node.field("match").field("model");
-        model.fault("the route does not say where a request names its model: wanted `request.model`");
-    }
+    (!node.is_null()).then(|| Allow::new(patterns.iter().map(|pattern| &**pattern)))
 }
 
 fn default_backend(node: &Node, backends: &[Backend], by_name: &HashMap<&str, BackendIx>) -> Option<BackendIx> {
@@ -172,7 +171,7 @@ fn identity(node: &Node) -> (Option<Source>, Segments) {
         }
         match source(&item.field("from")) {
             Some(from) => names.push((name.into(), from)),
-            None => item.field("from").fault("wanted {\"metadata\": name} or {\"param\": name}"),
+            None => item.field("from").fault("wanted {\"metadata\": name}, {\"param\": name} or {\"caller\": \"id\"}"),
         }
     }
     let segments = Segments::new(names).unwrap_or_else(|| {
@@ -185,15 +184,16 @@ fn identity(node: &Node) -> (Option<Source>, Segments) {
 }
 
 fn source(node: &Node) -> Option<Source> {
-    if node.is_null() || !node.object(&["metadata", "param"]) {
+    if node.is_null() || !node.object(&["metadata", "param", "caller"]) {
         return None;
     }
-    let (metadata, param) = (node.field("metadata"), node.field("param"));
-    match (metadata.boxed(), param.boxed()) {
-        (Some(name), None) => Some(Source::Metadata(name.to_ascii_lowercase().into())),
-        (None, Some(name)) => Some(Source::Param(name)),
+    let of = |kind| node.field(kind).boxed();
+    match (of("metadata"), of("param"), of("caller")) {
+        (Some(name), None, None) => Some(Source::Metadata(name.to_ascii_lowercase().into())),
+        (None, Some(name), None) => Some(Source::Param(name)),
+        (None, None, Some(name)) if &*name == "id" => Some(Source::CallerId),
         _ => {
-            node.fault("wanted one of `metadata` and `param`");
+            node.fault("wanted one of `metadata`, `param` and `caller: id`");
             None
         }
     }
@@ -235,6 +235,7 @@ fn backends(node: &Node) -> Vec<Backend> {
             "score",
             "scores",
             "value",
+            "tls",
         ]) {
             item.field("name").need_text().into()
         } else {
@@ -281,7 +282,20 @@ fn model(node: &Node) -> ModelBackend {
         timeout: milliseconds(&node.field("timeout_ms")),
         max_in_flight: u32::try_from(node.field("max_in_flight").need_count(u64::from(u32::MAX))).unwrap_or(u32::MAX),
         connect_timeout: Duration::from_millis(node.field("connect_timeout_ms").need_count(MOST_MS)),
+        tls: backend_tls(&node.field("tls")),
     }
+}
+
+fn backend_tls(node: &Node) -> Option<BackendTls> {
+    if node.is_null() || !node.object(&["ca", "cert", "key", "server_name"]) {
+        return None;
+    }
+    let of = |name| node.field(name).boxed();
+    let tls = BackendTls { ca: of("ca"), cert: of("cert"), key: of("key"), server_name: of("server_name") };
+    if tls.cert.is_some() != tls.key.is_some() {
+        node.fault("wanted `cert` and `key` together, or neither");
+    }
+    Some(tls)
 }
 
 /// A time in milliseconds, at least one.

@@ -236,6 +236,7 @@ impl<'a> RouteCompiler<'a> {
             params: &[],
             inputs: &[],
             metadata: &metadata,
+            caller: None,
         };
         let segment = self.segments.of(&request);
         let reading = spec.map(Reading::sample);

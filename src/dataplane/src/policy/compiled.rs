@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::choice::Choice;
 use super::descriptor::{Described, DescribedMethod};
 use super::matching::Table;
+use super::peer::Allow;
 use super::rule::{Lists, Rule};
 use super::segment::Segments;
 use super::spec::{PredictionSpec, StaticAnswer};
@@ -23,6 +24,8 @@ pub const NO_INDEX: u16 = u16::MAX;
 pub enum Source {
     Metadata(Box<str>),
     Param(Box<str>),
+    /// The first name of the caller's certificate.
+    CallerId,
 }
 
 /// Where a model server listens.
@@ -41,6 +44,19 @@ pub enum Endpoint {
     Unix(Box<str>),
 }
 
+/// What a connection to a backend is encrypted by: paths of PEM files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BackendTls {
+    /// Who may have signed the backend's certificate; `None` for whom this machine trusts.
+    pub ca: Option<Box<str>>,
+    /// The gateway's own certificate.
+    pub cert: Option<Box<str>>,
+    /// Its key.
+    pub key: Option<Box<str>>,
+    /// The name that the backend's certificate must be for; `None` for the endpoint's own.
+    pub server_name: Option<Box<str>>,
+}
+
 /// A model on a model server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelBackend {
@@ -51,6 +67,8 @@ pub struct ModelBackend {
     pub timeout: Option<Duration>,
     pub max_in_flight: u32,
     pub connect_timeout: Duration,
+    /// `None` for plain text.
+    pub tls: Option<BackendTls>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -208,6 +226,8 @@ pub struct Policy {
     pub(super) routes: Vec<Route>,
     pub(super) table: Table,
     pub(super) described: HashMap<Box<str>, DescribedMethod>,
+    /// Who may call; `None` for everybody.
+    pub(super) allow: Option<Allow>,
 }
 
 impl Policy {
@@ -249,6 +269,11 @@ impl Policy {
     /// Share of calls whose spans are exported when the caller does not say.
     pub fn trace_share(&self) -> f64 {
         self.trace_share
+    }
+
+    /// Who may call; `None` for everybody.
+    pub fn allow(&self) -> Option<&Allow> {
+        self.allow.as_ref()
     }
 
     pub fn salt(&self) -> &[u8] {

@@ -10,6 +10,7 @@ use super::call::{Call, Judgement, Step};
 use super::compiled::{BackendIx, Policy};
 use super::decision::{Decision, Row, reason_text};
 use super::notes::{Note, share};
+use super::peer::{Allow, Peer};
 use super::prediction::{InvalidOutput, Label, Predictions};
 use super::reading::label_text;
 use super::request::Request;
@@ -32,6 +33,8 @@ struct Thought {
     id: String,
     answers: BTreeMap<String, Answer>,
     answer: Option<Answer>,
+    /// Names of the caller's certificate; none for a caller without TLS.
+    caller: Option<Vec<String>>,
 }
 
 impl Default for Thought {
@@ -45,6 +48,7 @@ impl Default for Thought {
             id: String::new(),
             answers: BTreeMap::new(),
             answer: None,
+            caller: None,
         }
     }
 }
@@ -83,6 +87,12 @@ pub fn explain(policy: &Arc<Policy>, call: &str) -> Result<Value, String> {
     let params = thought.params.iter().map(|(name, value)| Ok((name.as_str(), param(value)?)));
     let params = params.collect::<Result<Vec<_>, String>>()?;
     let method = thought.method.as_deref().unwrap_or(MODEL_INFER);
+    let caller = thought.caller.take().map(Peer::new);
+    if let Some(allow) = policy.allow()
+        && !allow.admits(caller.as_ref())
+    {
+        return Ok(not_allowed(Allow::refusal(caller.as_ref())));
+    }
     let request = Request {
         method,
         model: thought.model.as_deref().unwrap_or(""),
@@ -91,6 +101,7 @@ pub fn explain(policy: &Arc<Policy>, call: &str) -> Result<Value, String> {
         params: &params,
         inputs: &[],
         metadata: &metadata,
+        caller: caller.as_ref(),
     };
     let Some(route) = policy.route(method, thought.model.as_deref(), &metadata) else {
         return without_route(policy, &thought);
@@ -140,22 +151,30 @@ fn ending(policy: &Policy, decision: &Decision) -> Vec<Note> {
     notes
 }
 
+/// A call that meets no route.
+fn undecided(outcome: Outcome, reason: Reason, backend: Option<&str>, code: u8, message: Option<String>) -> Value {
+    json!({
+        "route": null, "outcome": outcome.text(), "reason": reason.text(), "backend": backend, "attempts": [],
+        "prediction": null, "flagged": null, "review_probability": 0.0, "status": status::name(code),
+        "message": message, "segment": "", "rows": [],
+    })
+}
+
+fn not_allowed(words: String) -> Value {
+    let steps = [Note { step: "allow", text: words.clone() }];
+    let decision = undecided(Outcome::Rejected, Reason::Ok, None, status::PERMISSION_DENIED, Some(words));
+    json!({"steps": self::steps(&steps), "decision": decision})
+}
+
 fn without_route(policy: &Arc<Policy>, thought: &Thought) -> Result<Value, String> {
     let model = thought.model.as_deref();
-    let outcome = |outcome: Outcome, reason: Reason, backend: Option<&str>, code: u8, message: Option<String>| {
-        json!({
-            "route": null, "outcome": outcome.text(), "reason": reason.text(), "backend": backend, "attempts": [],
-            "prediction": null, "flagged": null, "review_probability": 0.0, "status": status::name(code),
-            "message": message, "segment": "", "rows": [],
-        })
-    };
     let Some(backend) = policy.default_backend() else {
         let (code, words) = match model {
             Some(model) => (status::NOT_FOUND, format!("no route for the model {model:?} and no default_backend")),
             None => (status::UNIMPLEMENTED, "no route for the method and no default_backend".to_owned()),
         };
         let steps = [Note { step: "match", text: words.clone() }];
-        let decision = outcome(Outcome::Error, Reason::Ok, None, code, Some(words));
+        let decision = undecided(Outcome::Error, Reason::Ok, None, code, Some(words));
         return Ok(json!({"steps": self::steps(&steps), "decision": decision}));
     };
     let name = &policy.backend(backend).name;
@@ -166,8 +185,8 @@ fn without_route(policy: &Arc<Policy>, thought: &Thought) -> Result<Value, Strin
         Came::Timeout => status::DEADLINE_EXCEEDED,
     };
     let decision = match code {
-        status::OK => outcome(Outcome::Model, Reason::Ok, Some(name), code, None),
-        _ => outcome(Outcome::Error, Reason::BackendError, Some(name), code, None),
+        status::OK => undecided(Outcome::Model, Reason::Ok, Some(name), code, None),
+        _ => undecided(Outcome::Error, Reason::BackendError, Some(name), code, None),
     };
     Ok(json!({"steps": self::steps(&steps), "decision": decision}))
 }

@@ -26,6 +26,7 @@ mod finish;
 mod judging;
 mod matching;
 mod notes;
+mod peer;
 pub mod prediction;
 mod reading;
 mod request;
@@ -40,13 +41,14 @@ mod words;
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
 pub use choice::Choice;
 pub use compiled::{
-    Backend, BackendIx, BackendKind, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror, ModelBackend,
-    NO_INDEX, Policy, Review, Route, RouteIx, Source,
+    Backend, BackendIx, BackendKind, BackendTls, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror,
+    ModelBackend, NO_INDEX, Policy, Review, Route, RouteIx, Source,
 };
 pub use descriptor::{Described, DescribedMethod};
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use explain::{decision_json, explain};
 pub use notes::Note;
+pub use peer::{Allow, Peer};
 pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
 pub use request::{Metadata, Request};

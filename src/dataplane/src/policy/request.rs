@@ -1,5 +1,6 @@
 //! What a decision sees of a request: borrowed from the call, never copied.
 
+use super::peer::Peer;
 use super::spec::{Input, Param};
 
 /// The call's metadata, by lower-case name. Binary values (`-bin`) are not seen by decisions.
@@ -42,6 +43,8 @@ pub struct Request<'a> {
     pub params: &'a [(&'a str, Param<'a>)],
     pub inputs: &'a [Input<'a>],
     pub metadata: &'a dyn Metadata,
+    /// Whom the caller has shown to be; `None` without TLS.
+    pub caller: Option<&'a Peer>,
 }
 
 impl<'a> Request<'a> {

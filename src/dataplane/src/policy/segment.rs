@@ -5,6 +5,7 @@
 //! parted by, counts as `other`; a value that is absent leaves its segment out.
 
 use super::compiled::Source;
+use super::peer::Peer;
 use super::request::Request;
 use super::spec::Param;
 
@@ -71,10 +72,15 @@ pub(super) fn with_value(source: &Source, request: &Request, take: impl FnOnce(&
             Some(Param::Int(value)) => take(&value.to_string()),
             Some(Param::Float(value)) => take(&value.to_string()),
         },
+        Source::CallerId => match request.caller.map_or("", Peer::id) {
+            "" => {}
+            id => take(id),
+        },
     }
 }
 
-/// Hands over the bytes of the unit: metadata, else the settings' source, else the request's id, else the decision's.
+/// Hands over the bytes of the unit: metadata (unless the settings' source is the
+/// certificate), else the settings' source, else the request's id, else the decision's.
 pub(super) fn with_unit(source: Option<&Source>, request: &Request, id: &[u8; 16], take: impl FnOnce(&[u8])) {
     let mut take = Some(take);
     let mut once = |unit: &[u8]| {
@@ -83,7 +89,10 @@ pub(super) fn with_unit(source: Option<&Source>, request: &Request, id: &[u8; 16
         }
     };
     let named = |name: &str| request.metadata.bytes(name).filter(|unit| !unit.is_empty());
-    if let Some(unit) = named(UNIT_METADATA) {
+    // Who is held to what a certificate says does not choose the unit by metadata.
+    if source != Some(&Source::CallerId)
+        && let Some(unit) = named(UNIT_METADATA)
+    {
         return once(unit);
     }
     match source {

@@ -75,6 +75,7 @@ pub mod status {
     pub const UNKNOWN: u8 = 2;
     pub const DEADLINE_EXCEEDED: u8 = 4;
     pub const NOT_FOUND: u8 = 5;
+    pub const PERMISSION_DENIED: u8 = 7;
     pub const RESOURCE_EXHAUSTED: u8 = 8;
     pub const ABORTED: u8 = 10;
     pub const UNIMPLEMENTED: u8 = 12;

@@ -1,5 +1,6 @@
 //! The seam to Python: what comes in is checked and copied once, what goes out leaves as columns.
 
+mod certificates;
 mod plane;
 mod policy;
 pub mod receipt;
@@ -10,6 +11,7 @@ use pyo3::prelude::*;
 fn _dataplane(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_class::<plane::Dataplane>()?;
+    certificates::register(m)?;
     policy::register(m)?;
     receipt::register(m)
 }

@@ -15,9 +15,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use serde::Deserialize;
 
-use super::policy::Policy;
+use super::certificates::{ListenTls, server_tls};
+use super::policy::{Policy, policy_error};
 use crate::forward::transport::Address;
-use crate::forward::{Gauges, Shared, Snapshot};
+use crate::forward::{Gauges, Shared, Snapshot, certificates_in_use, reload_certificates};
 use crate::listen::{Options, Server};
 use crate::records::{Batch, Bell, Capture, Column, Limits, Sink, take};
 
@@ -30,6 +31,8 @@ struct Settings {
     inference: String,
     workers: usize,
     control_socket: Option<String>,
+    #[serde(default)]
+    tls: Option<ListenTls>,
     ring_rows: usize,
     capture_bytes: usize,
 }
@@ -50,7 +53,7 @@ pub struct Dataplane {
 #[pymethods]
 impl Dataplane {
     #[new]
-    fn new(options: &str, policy: &Policy) -> PyResult<Self> {
+    fn new(py: Python<'_>, options: &str, policy: &Policy) -> PyResult<Self> {
         let settings: Settings =
             serde_json::from_str(options).map_err(|error| PyValueError::new_err(format!("options: {error}")))?;
         if !(1..=MAX_WORKERS).contains(&settings.workers) {
@@ -63,11 +66,18 @@ impl Dataplane {
             |text: &str| Address::parse(text).map_err(|words| PyValueError::new_err(format!("options: {words}")));
         let inference = address(&settings.inference)?;
         let control = settings.control_socket.map(|path| Address::Unix(path.into()));
+        if settings.tls.is_some() && !matches!(inference, Address::Tcp(_)) {
+            return Err(PyValueError::new_err("options: TLS on a unix socket, wanted host:port"));
+        }
+        let tls = settings.tls.map(|tls| py.detach(|| server_tls(tls))).transpose()?;
+        let snapshot =
+            py.detach(|| Snapshot::new(policy.compiled(), None)).map_err(|faults| policy_error(py, &faults))?;
         let shared = Arc::new(Shared {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(policy.compiled(), None)),
+            snapshot: ArcSwap::from_pointee(snapshot),
             bell: Bell::default(),
             serving: AtomicBool::new(true),
             control,
+            tls,
         });
         let limits = Limits {
             rows: settings.ring_rows.div_ceil(settings.workers),
@@ -100,9 +110,22 @@ impl Dataplane {
     }
 
     /// Calls that begin from now on see this policy; those under way keep theirs.
-    fn publish(&self, policy: &Policy) {
+    fn publish(&self, py: Python<'_>, policy: &Policy) -> PyResult<()> {
         let before = self.shared.snapshot.load_full();
-        self.shared.snapshot.store(Arc::new(Snapshot::new(policy.compiled(), Some(&before))));
+        let made = py.detach(|| Snapshot::new(policy.compiled(), Some(&before)));
+        self.shared.snapshot.store(Arc::new(made.map_err(|faults| policy_error(py, &faults))?));
+        Ok(())
+    }
+
+    /// Reads the files of certificates, keys and trust again. What is good is taken for new connections; where anything
+    /// is wrong, what was read before stays in use.
+    fn reload_certificates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        super::certificates::reloaded(py, &py.detach(|| reload_certificates(&self.shared)))
+    }
+
+    /// The certificates in use.
+    fn certificates<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        super::certificates::in_use(py, certificates_in_use(&self.shared))
     }
 
     /// Waits for rows, up to `timeout_ms`; `None` when none came.

@@ -39,6 +39,15 @@ fn fault_dict<'py>(py: Python<'py>, fault: &Fault) -> PyResult<Bound<'py, PyDict
     Ok(dict)
 }
 
+/// All faults in one error.
+pub(super) fn policy_error(py: Python<'_>, faults: &[Fault]) -> PyErr {
+    let faults = faults.iter().map(|fault| fault_dict(py, fault)).collect::<PyResult<Vec<_>>>();
+    match faults.and_then(|faults| PyList::new(py, faults)) {
+        Ok(faults) => PolicyError::new_err((faults.unbind(),)),
+        Err(error) => error,
+    }
+}
+
 type Pairs = Vec<(String, String)>;
 
 #[pymethods]
@@ -47,10 +56,7 @@ impl Policy {
     fn new(py: Python<'_>, document: &str) -> PyResult<Self> {
         match py.detach(|| policy::Policy::compile(document)) {
             Ok(compiled) => Ok(Self(Arc::new(compiled))),
-            Err(faults) => {
-                let faults = faults.iter().map(|fault| fault_dict(py, fault)).collect::<PyResult<Vec<_>>>()?;
-                Err(PolicyError::new_err((PyList::new(py, faults)?.unbind(),)))
-            }
+            Err(faults) => Err(policy_error(py, &faults)),
         }
     }
 
@@ -126,6 +132,7 @@ fn with_request<T>(head: &Head, metadata: &Pairs, take: impl FnOnce(&Request) ->
         params: &head.params,
         inputs: &inputs,
         metadata,
+        caller: None,
     })
 }
 

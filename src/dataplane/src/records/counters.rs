@@ -40,6 +40,18 @@ counters! {
     OverloadBackend = "overload.backend",
     /// Connections turned away at the worker's limit.
     OverloadConnections = "overload.connections",
+    /// Connections to the TLS port that spoke no TLS.
+    PlainText = "dropped.connection.plain_text",
+    /// Connections that did not ask for HTTP/2 by ALPN.
+    NoAlpn = "dropped.connection.no_alpn",
+    /// Connections without a client certificate that holds.
+    ClientCertificate = "dropped.connection.client_certificate",
+    /// Connections whose handshake failed otherwise.
+    Handshake = "dropped.connection.handshake",
+    /// Connections whose handshake took too long.
+    HandshakeTimeout = "dropped.connection.handshake_timeout",
+    /// Calls of callers that are not among those that may call.
+    NotAllowed = "dropped.call.not_allowed",
     /// Calls retried on another connection, as the first had not taken them up.
     RetriedUnprocessed = "retried.unprocessed",
     /// Calls that the caller gave up.

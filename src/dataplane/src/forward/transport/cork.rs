@@ -54,6 +54,14 @@ impl<S: AsyncWrite + Unpin> Inner<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Also what the socket itself holds: TLS keeps records that the kernel had no room for. On a plain one this is nothing.
+    fn poll_drain_and_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.held.is_empty() {
+            ready!(self.poll_drain(cx))?;
+        }
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         if total < LARGE_BYTES {
@@ -95,11 +103,7 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
     /// # Errors
     /// The socket's own: the connection is lost.
     pub fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut inner = self.0.borrow_mut();
-        if inner.held.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        inner.poll_drain(cx)
+        self.0.borrow_mut().poll_drain_and_flush(cx)
     }
 
     /// Runs a step of the connection that comes before its driver (the handshake), draining after each poll.

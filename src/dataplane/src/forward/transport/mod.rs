@@ -1,4 +1,4 @@
-//! HTTP/2 connections, seen from below: sockets, the cork, and the limits that both sides set.
+//! HTTP/2 connections, seen from below: sockets, TLS, the cork, and the limits that both sides set.
 //!
 //! Above this line a call knows `h2` streams only; below it nothing knows of calls. An HTTP/2 engine of another kind would
 //! take this room's place and that of `listen::connection`.
@@ -6,6 +6,7 @@
 pub mod cork;
 pub mod limits;
 pub mod socket;
+pub mod tls;
 
 pub use cork::{Cork, Corked};
 pub use socket::{Address, Socket};

@@ -1,4 +1,4 @@
-//! A connected socket of either kind, and the address it has in the settings.
+//! A connected socket of any kind, and the address it has in the settings.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -8,7 +8,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
+use super::tls::{self, ClientTls};
 use crate::policy::Endpoint;
 
 /// `host:port`, `dns:host:port` or `unix:/path`.
@@ -41,18 +43,33 @@ impl Address {
         }
     }
 
-    /// Connects, with Nagle's algorithm off (with it on, a call alone took 41 ms).
+    /// Connects, with Nagle's algorithm off (with it on, a call alone took 41 ms), and encrypts where that is wanted.
     ///
     /// # Errors
-    /// The resolver's or the socket's own.
-    pub async fn connect(&self) -> io::Result<Socket> {
+    /// The resolver's, the socket's own, or what is wrong with the other end's certificate.
+    pub async fn connect(&self, tls: Option<&ClientTls>) -> io::Result<Socket> {
         match self {
             Self::Tcp(authority) => {
                 let stream = TcpStream::connect(authority.as_str()).await?;
                 stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+                match tls {
+                    None => Ok(Socket::Tcp(stream)),
+                    Some(tls) => tls::connect(tls, self.host(), stream).await,
+                }
             }
             Self::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+
+    /// The name that a certificate of this address is for; empty for a path.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Tcp(authority) => {
+                let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host);
+                host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+            }
+            Self::Unix(_) => "",
         }
     }
 }
@@ -78,32 +95,47 @@ impl From<&Endpoint> for Address {
     }
 }
 
-/// A connected stream of either kind.
+/// A connected stream of any kind.
 pub enum Socket {
     /// TCP.
     Tcp(TcpStream),
     /// Unix domain.
     Unix(UnixStream),
+    /// TLS over TCP. Boxed, as its session is of 1 KB, and a plain connection is moved about as well.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-macro_rules! either {
+impl Socket {
+    /// The TCP socket beneath, if there is one.
+    #[must_use]
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.get_ref().0),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+macro_rules! any {
     ($self:ident, $stream:ident => $call:expr) => {
         match $self.get_mut() {
             Socket::Tcp($stream) => $call,
             Socket::Unix($stream) => $call,
+            Socket::Tls($stream) => $call,
         }
     };
 }
 
 impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_read(cx, buf))
+        any!(self, stream => Pin::new(stream).poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write(cx, buf))
+        any!(self, stream => Pin::new(stream).poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
@@ -111,7 +143,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        either!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+        any!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -119,11 +151,11 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_flush(cx))
+        any!(self, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_shutdown(cx))
+        any!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }
 
@@ -137,6 +169,8 @@ mod tests {
         assert_eq!(Address::parse("dns:spam:80"), Ok(Address::Tcp("spam:80".into())));
         assert_eq!(Address::parse("[::1]:80"), Ok(Address::Tcp("[::1]:80".into())));
         assert_eq!(Address::parse("unix:/a/b"), Ok(Address::Unix("/a/b".into())));
+        assert_eq!(Address::parse("[::1]:80").unwrap().host(), "::1");
+        assert_eq!(Address::parse("dns:spam.acme:80").unwrap().host(), "spam.acme");
         for wrong in ["", "host", "host:", ":80", "host:99999", "unix:"] {
             assert!(Address::parse(wrong).is_err(), "{wrong}");
         }

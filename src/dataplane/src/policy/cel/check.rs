@@ -9,8 +9,9 @@ use cel::common::value::CowVal;
 use cel::{Context, ExecutionError, Value};
 
 use super::ENV;
+use super::presence::present_to_in;
 use super::scope::{PREDICTION_VARIABLES, Scope, VARIABLES};
-use super::values::{PREDICTION_FIELDS, REQUEST_FIELDS};
+use super::values::{CALLER_FIELDS, PREDICTION_FIELDS, REQUEST_FIELDS};
 use crate::policy::segment::Segments;
 
 /// Longest text of a condition.
@@ -231,6 +232,9 @@ impl Checker<'_> {
             "lists" if !self.sample.lists.contains_key(field.as_str()) => {
                 self.fault(expr.id, format!("there is no list {field:?} in `lists`"));
             }
+            "caller" if !CALLER_FIELDS.contains(&field.as_str()) => {
+                self.fault(expr.id, format!("caller has no `{field}`; it has {}", CALLER_FIELDS.join(", ")));
+            }
             "segment" if !self.segments.names().any(|known| known == field) => {
                 self.fault(expr.id, format!("there is no segment {field:?} in `identity`"));
             }
@@ -324,26 +328,6 @@ impl Checker<'_> {
             self.fault(expr.id, format!("{what} is of type {found}, wanted bool"));
         }
     }
-}
-
-/// `has(metadata.x)` would always be true, as an absent entry reads as `""`: it becomes `"x" in metadata`.
-fn present_to_in(expr: &mut IdedExpr, bound: &[String]) {
-    let Expr::Select(select) = &expr.expr else { return };
-    let map = match &select.operand.expr {
-        Expr::Ident(name) if ["metadata", "segment", "caller"].contains(&name.as_str()) => name,
-        _ => return,
-    };
-    if !select.test || bound.contains(map) {
-        return;
-    }
-    let name = LiteralValue::String(select.field.clone().into());
-    let name = IdedExpr { id: expr.id, expr: Expr::Literal(name) };
-    let map = (*select.operand).clone();
-    expr.expr = Expr::Call(cel::common::ast::CallExpr {
-        func_name: operators::IN.to_owned(),
-        target: None,
-        args: vec![name, map],
-    });
 }
 
 /// Types as CEL compares them: numbers among each other, else like with like. `null` may stand for anything.

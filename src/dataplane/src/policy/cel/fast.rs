@@ -12,6 +12,7 @@ use regex::Regex;
 
 use super::scope::Scope;
 use super::{Failed, interpret};
+use crate::policy::peer::Peer;
 use crate::policy::rule::{List, Lists};
 use crate::policy::spec::Param;
 
@@ -30,6 +31,7 @@ pub(super) enum Fast {
     InList(Operand, Arc<List>),
     InTexts(Operand, Vec<Box<str>>),
     InMap(Operand, Map),
+    InCallerNames(Operand),
     Text(Operand, TextTest),
     Truth(Operand),
     Interpreted(Arc<IdedExpr>),
@@ -57,7 +59,6 @@ pub(super) enum TextTest {
 pub(super) enum Map {
     Metadata,
     Segment,
-    Caller,
 }
 
 /// Something that is compared.
@@ -69,6 +70,7 @@ pub(super) enum Operand {
     Double(f64),
     Entry(Map, Box<str>),
     Param(Box<str>),
+    CallerId,
     Model,
     Id,
     Rows,
@@ -166,6 +168,10 @@ impl Fast {
             Fast::InTexts(value, texts) => {
                 Ok(matches!(value.value(scope)?, Scalar::Text(text) if texts.iter().any(|one| &**one == text)))
             }
+            Fast::InCallerNames(value) => {
+                let names = scope.request.caller.map_or(&[][..], Peer::names);
+                Ok(matches!(value.value(scope)?, Scalar::Text(text) if names.iter().any(|name| name == text)))
+            }
             Fast::InMap(name, map) => Ok(map.get(scope, name.text(scope)?).is_some()),
             Fast::Text(value, test) => {
                 let value = value.text(scope)?;
@@ -218,6 +224,9 @@ fn within(value: Operand, among: &IdedExpr, lists: &Lists) -> Option<Fast> {
         return Some(Fast::InTexts(value, texts?));
     }
     let (root, name) = entry(among)?;
+    if (root, name) == ("caller", "names") {
+        return Some(Fast::InCallerNames(value));
+    }
     (root == "lists").then(|| lists.get(name)).flatten().map(|list| Fast::InList(value, Arc::clone(list)))
 }
 
@@ -250,7 +259,6 @@ impl Map {
         match name {
             "metadata" => Some(Map::Metadata),
             "segment" => Some(Map::Segment),
-            "caller" => Some(Map::Caller),
             _ => None,
         }
     }
@@ -259,7 +267,6 @@ impl Map {
         match self {
             Map::Metadata => scope.request.metadata.get(name),
             Map::Segment => scope.segment.get(name),
-            Map::Caller => None,
         }
     }
 }
@@ -315,6 +322,7 @@ impl Operand {
             return Some(Operand::Param(name.into()));
         }
         match entry(expr)? {
+            ("caller", "id") => Some(Operand::CallerId),
             ("request", "model") => Some(Operand::Model),
             ("request", "id") => Some(Operand::Id),
             ("request", "rows") => Some(Operand::Rows),
@@ -337,6 +345,7 @@ impl Operand {
                 Param::Int(value) => Scalar::Int(value),
                 Param::Float(value) => Scalar::Double(value),
             },
+            Operand::CallerId => Scalar::Text(scope.request.caller.map_or("", Peer::id)),
             Operand::Model => Scalar::Text(scope.request.model),
             Operand::Id => Scalar::Text(scope.request.id),
             Operand::Rows => Scalar::Int(i64::from(scope.request.rows)),

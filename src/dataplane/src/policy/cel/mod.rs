@@ -7,12 +7,14 @@
 //! is left to the interpreter of the `cel` crate, part by part, so that one unusual term does not slow the others down.
 //! The interpreter is also the oracle of the tests.
 //!
-//! What differs from a plain map in CEL: `metadata["x"]`, `segment.x` and `caller.x` are `""` where there is no such
+//! What differs from a plain map in CEL: `metadata["x"]` and `segment.x` are `""` where there is no such
 //! entry (`has(metadata.x)` and `"x" in metadata` tell absent from empty), so that a rule about an optional header
-//! cannot fail; `request.params.x` is an error where it is absent, as its type is not known.
+//! cannot fail; `request.params.x` is an error where it is absent, as its type is not known. `caller.id` is
+//! `""` and `caller.names` empty for a caller who has shown no certificate.
 
 mod check;
 mod fast;
+mod presence;
 mod scope;
 #[cfg(test)]
 mod tests;

@@ -41,7 +41,7 @@ impl VariableResolver for Scope<'_> {
         match variable {
             "request" => fields(Fields::Request(self.request)),
             "metadata" => texts(Texts::Metadata(self.request.metadata)),
-            "caller" => texts(Texts::Nothing),
+            "caller" => fields(Fields::Caller(self.request.caller)),
             "segment" => texts(Texts::Segment(self.segment)),
             "lists" => fields(Fields::Lists(self.lists)),
             "route" => Some(CowVal::owned(CelString::from(self.route))),

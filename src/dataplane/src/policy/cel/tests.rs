@@ -12,7 +12,7 @@ use crate::policy::request::Request;
 use crate::policy::rule::{List, Lists};
 use crate::policy::segment::Segments;
 use crate::policy::spec::{Input, Param, PredictionSpec};
-use crate::policy::{Label, Segment};
+use crate::policy::{Label, Peer, Segment};
 
 fn spec() -> PredictionSpec {
     PredictionSpec {
@@ -39,8 +39,16 @@ fn segments() -> Segments {
 fn compile(text: &str, on_prediction: bool) -> Result<Condition, Vec<CelFault>> {
     let (spec, lists, segments, metadata) = (spec(), lists(), segments(), vec![("sample", "sample")]);
     let reading = Reading::sample(&spec);
-    let request =
-        Request { method: "/a.B/C", model: "m", id: "i", rows: 1, params: &[], inputs: &[], metadata: &metadata };
+    let request = Request {
+        method: "/a.B/C",
+        model: "m",
+        id: "i",
+        rows: 1,
+        params: &[],
+        inputs: &[],
+        metadata: &metadata,
+        caller: None,
+    };
     let predicted = on_prediction.then_some(Predicted { reading: &reading, spec: &spec, backend: "b" });
     let scope = Scope { request: &request, segment: &Segment::default(), route: "r", lists: &lists, predicted };
     Condition::compile(text, &scope, &segments)
@@ -56,6 +64,7 @@ fn judge(condition: &Condition) -> (Result<bool, Failed>, Result<bool, Failed>) 
         ("count", Param::Int(3)),
         ("temperature", Param::Float(0.5)),
     ];
+    let caller = Peer::new(vec!["spiffe://acme/ns/prod/sa/web".into(), "web.acme".into()]);
     let inputs = [Input { name: "email", datatype: "BYTES", shape: &[3, 1] }];
     let request = Request {
         method: "/a.B/C",
@@ -65,6 +74,7 @@ fn judge(condition: &Condition) -> (Result<bool, Failed>, Result<bool, Failed>) 
         params: &params,
         inputs: &inputs,
         metadata: &metadata,
+        caller: Some(&caller),
     };
     let segment = segments.of(&request);
     let reading = Reading {
@@ -83,7 +93,7 @@ fn judge(condition: &Condition) -> (Result<bool, Failed>, Result<bool, Failed>) 
 
 #[test]
 fn conditions_see_the_call_and_both_ways_agree() {
-    let cases: [(&str, Result<bool, Failed>, bool); 46] = [
+    let cases: [(&str, Result<bool, Failed>, bool); 51] = [
         ("true", Ok(true), true),
         ("request.model == 'spam'", Ok(true), true),
         ("request['model'] != 'spam'", Ok(false), true),
@@ -106,7 +116,12 @@ fn conditions_see_the_call_and_both_ways_agree() {
         ("segment.device == 'phone'", Ok(true), true),
         ("segment.account == ''", Ok(true), true),
         ("has(segment.device) && !has(segment.account)", Ok(true), true),
-        ("caller.name == '' && !has(caller.name)", Ok(true), true),
+        ("caller.id == 'spiffe://acme/ns/prod/sa/web' && has(caller.id)", Ok(true), true),
+        ("caller.id.startsWith('spiffe://acme/ns/prod/')", Ok(true), true),
+        ("'web.acme' in caller.names && !('api.acme' in caller.names)", Ok(true), true),
+        ("metadata['x-sender'] in caller.names || 7 in caller.names", Ok(false), true),
+        ("caller.names.exists(name, name.endsWith('.acme')) && size(caller.names) == 2", Ok(true), false),
+        ("caller.names[0] == caller.id && has(caller.names)", Ok(true), false),
         ("prediction.label == 'spam' && prediction.score > 0.5", Ok(true), true),
         ("prediction.margin == 0.8 && prediction.entropy < 0.5", Ok(true), true),
         ("prediction.confidence > 1", Ok(false), true),
@@ -140,12 +155,14 @@ fn conditions_see_the_call_and_both_ways_agree() {
 
 #[test]
 fn faults_name_line_and_column() {
-    let cases: [(&str, &str, (u32, u32)); 21] = [
+    let cases: [(&str, &str, (u32, u32)); 23] = [
         ("request.rows >", "Syntax error", (1, 15)),
         ("request.rows > 64 &&\n  metadta['x'] == ''", "there is no `metadta`", (2, 3)),
         ("'é' == 'é' && nobody == 1", "there is no `nobody`", (1, 15)),
         ("request.colour == ''", "request has no `colour`", (1, 8)),
         ("metadata['x'] in lists.untrusted", "there is no list \"untrusted\"", (1, 23)),
+        ("caller.name == ''", "caller has no `name`; it has id, names", (1, 7)),
+        ("caller.id in lists.untrusted", "there is no list", (1, 19)),
         ("segment.planet == 'mars'", "there is no segment \"planet\"", (1, 8)),
         ("prediction.score > 0.5", "known only to rules on a prediction", (1, 1)),
         ("backend == 'x'", "known only to rules on a prediction", (1, 1)),
@@ -205,6 +222,7 @@ fn expression() -> impl Strategy<Value = String> {
         Just("metadata.absent"),
         Just("segment.device"),
         Just("request.model"),
+        Just("caller.id"),
         Just("request.params.tier"),
         Just("prediction.label"),
         Just("route"),
@@ -228,8 +246,9 @@ fn expression() -> impl Strategy<Value = String> {
     let numbers =
         (number.clone(), prop_oneof![Just("=="), Just("!="), Just("<"), Just("<="), Just(">"), Just(">=")], number)
             .prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));
-    let among = (text, prop_oneof![Just("lists.trusted"), Just("['spam', 'b']"), Just("metadata")])
-        .prop_map(|(value, among)| format!("{value} in {among}"));
+    let among =
+        (text, prop_oneof![Just("lists.trusted"), Just("caller.names"), Just("['spam', 'b']"), Just("metadata")])
+            .prop_map(|(value, among)| format!("{value} in {among}"));
     let leaf = prop_oneof![
         texts,
         numbers,

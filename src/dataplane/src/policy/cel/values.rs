@@ -12,6 +12,7 @@ use cel::common::types::{
 use cel::common::value::{CowVal, Val};
 
 use super::scope::Predicted;
+use crate::policy::peer::Peer;
 use crate::policy::request::{Metadata, Request};
 use crate::policy::rule::{List, Lists};
 use crate::policy::segment::Segment;
@@ -32,11 +33,13 @@ fn text(value: &dyn Val) -> Result<&str, ExecutionError> {
 pub(super) enum Fields<'a> {
     Request(&'a Request<'a>),
     Lists(&'a Lists),
+    Caller(Option<&'a Peer>),
     Prediction(Predicted<'a>),
 }
 
 /// The fields that there are, for the check of names.
 pub(super) const REQUEST_FIELDS: [&str; 5] = ["model", "id", "rows", "params", "inputs"];
+pub(super) const CALLER_FIELDS: [&str; 2] = ["id", "names"];
 pub(super) const PREDICTION_FIELDS: [&str; 6] = ["label", "score", "confidence", "margin", "entropy", "value"];
 
 impl<'a> Fields<'a> {
@@ -44,6 +47,7 @@ impl<'a> Fields<'a> {
         match *self {
             Fields::Request(request) => request_field(request, name),
             Fields::Lists(lists) => Some(Box::new(ListVal(lists.get(name)?))),
+            Fields::Caller(caller) => caller_field(caller, name),
             Fields::Prediction(predicted) => prediction_field(predicted, name),
         }
     }
@@ -61,6 +65,20 @@ fn request_field<'a>(request: &'a Request<'a>, name: &str) -> Option<Box<dyn Val
         "inputs" => {
             let entries = request.inputs.iter().map(|one| (CelMapKey::from(one.name), input(one)));
             Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
+        }
+        _ => return None,
+    })
+}
+
+/// A caller without TLS, or without a certificate, has the id `""` and no names.
+fn caller_field<'a>(caller: Option<&'a Peer>, name: &str) -> Option<Box<dyn Val + 'a>> {
+    Some(match name {
+        "id" => Box::new(CelString::from(caller.map_or("", Peer::id))),
+        "names" => {
+            let names = caller.map_or(&[][..], Peer::names).iter();
+            Box::new(CelList::from(
+                names.map(|name| Box::new(CelString::from(name.as_str())) as Box<dyn Val + 'a>).collect::<Vec<_>>(),
+            ))
         }
         _ => return None,
     })
@@ -98,6 +116,7 @@ impl fmt::Debug for Fields<'_> {
         f.write_str(match self {
             Fields::Request(_) => "request",
             Fields::Lists(_) => "lists",
+            Fields::Caller(_) => "caller",
             Fields::Prediction(_) => "prediction",
         })
     }
@@ -149,7 +168,6 @@ impl Indexer for Fields<'_> {
 pub(super) enum Texts<'a> {
     Metadata(&'a dyn Metadata),
     Segment(&'a Segment),
-    Nothing,
 }
 
 impl<'a> Texts<'a> {
@@ -157,7 +175,6 @@ impl<'a> Texts<'a> {
         match *self {
             Texts::Metadata(metadata) => metadata.get(name),
             Texts::Segment(segment) => segment.get(name),
-            Texts::Nothing => None,
         }
     }
 
@@ -166,7 +183,6 @@ impl<'a> Texts<'a> {
         match self {
             Texts::Metadata(metadata) => metadata.each(&mut |name, _| names.push(name.to_owned())),
             Texts::Segment(segment) => names.extend(segment.each().map(|(name, _)| name.to_owned())),
-            Texts::Nothing => {}
         }
         names.sort_unstable();
         names.dedup();

@@ -1,5 +1,7 @@
 //! A route's paths become what the wire room reads by; every fault is noted where the path stands.
 
+use std::collections::HashMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
@@ -7,11 +9,11 @@ use prost_reflect::{DescriptorPool, MethodDescriptor, ServiceDescriptor};
 use super::nearest::{did_you_mean, listed};
 use super::path::PathFault;
 use super::resolve::{Purpose, resolve};
-use super::spec::{Asking, Described, FieldPath, Kind, Take, What};
+use super::spec::{Asking, Described, DescribedMethod, FieldPath, Kind, Take, What};
 use super::{cuts, form};
 use crate::policy::compiled::Backend;
 use crate::policy::document::Node;
-use crate::policy::matching::Method;
+use crate::policy::matching::{Match, Method};
 use crate::policy::spec::PredictionSpec;
 
 /// The Open Inference Protocol's service is read without a descriptor.
@@ -213,6 +215,24 @@ pub fn addressable(node: &Node, backend: &Backend, described: Option<&Described>
             "{:?} names a version, which only requests of the Open Inference Protocol can be given",
             backend.name
         ));
+    }
+}
+
+/// Routes of one method must agree on where a request names its model: it is what they are told apart by.
+pub fn gather(
+    node: &Node,
+    matched: &Match,
+    described: Option<&Described>,
+    methods: &mut HashMap<Box<str>, DescribedMethod>,
+) {
+    let (Method::Exact(path), Some(described)) = (&matched.method, described) else { return };
+    if !methods.entry(path.clone()).or_default().add(described) {
+        let model = node.field("request").field("model");
+        model.fault(format!("another route of {path} finds the model elsewhere; both must look at one place"));
+    }
+    if matched.model.is_some() && described.asking.model.is_none() {
+        let model = node.field("match").field("model");
+        model.fault("the route does not say where a request names its model: wanted `request.model`");
     }
 }
 

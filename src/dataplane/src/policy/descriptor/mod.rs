@@ -12,7 +12,7 @@ mod path;
 mod resolve;
 mod spec;
 
-pub(super) use compile::{Compiler, Descriptors, addressable};
+pub(super) use compile::{Compiler, Descriptors, addressable, gather};
 pub use spec::{
     Asking, Cuts, Described, DescribedMethod, FieldPath, Form, FormNode, Key, Kind, Number, Part, Put, Step, Take, What,
 };

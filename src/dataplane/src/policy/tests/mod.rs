@@ -77,6 +77,7 @@ pub(super) fn request(metadata: &Pairs, rows: u32) -> Request<'_> {
         params: &[],
         inputs: &[],
         metadata,
+        caller: None,
     }
 }
 
