@@ -65,6 +65,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
         "gateway.recall",
         "gateway.review.age",
         "gateway.review.open",
+        "gateway.units",
         "rpc.client.call.duration",
         "rpc.server.call.duration",
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 
 import grpc
 import h2.errors
@@ -155,23 +157,23 @@ def test_a_backend_may_listen_on_a_unix_socket_and_so_may_the_gateway(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "status"),
     [
-        pytest.param(b"\0\0\0\0\x02\xff\xff", id="no protobuf"),
-        pytest.param(b"", id="no message"),
-        pytest.param(b"\x07\0\0\0\0", id="unknown flag"),
-        pytest.param(b"\0\0\0\0\x09abc", id="cut short"),
-        pytest.param(b"\0\0\0\0\0\0\0\0\0\0", id="two messages"),
-        pytest.param(b"\x01\0\0\0\x03abc", id="compressed by nothing known"),
+        pytest.param(b"\0\0\0\0\x02\xff\xff", "3", id="no protobuf"),
+        pytest.param(b"", "3", id="no message"),
+        pytest.param(b"\x07\0\0\0\0", "3", id="unknown flag"),
+        pytest.param(b"\0\0\0\0\x09abc", "3", id="cut short"),
+        pytest.param(b"\0\0\0\0\0\0\0\0\0\0", "3", id="two messages"),
+        pytest.param(b"\x01\0\0\0\x03abc", "13", id="compressed by nothing known"),
     ],
 )
-def test_a_malformed_message_is_refused_and_the_connection_lives(body: bytes) -> None:
+def test_a_malformed_message_is_refused_and_the_connection_lives(body: bytes, status: str) -> None:
     with ScriptedServer(scores(0.9)) as server:
         policy = document([model("a", server.address), static()], [route(["a", "ham"])])
         with running(policy) as (plane, _):
             caller = Http2Caller(plane.address)
             answer = caller.call(INFER, body)
-            assert answer.trailers["grpc-status"] == "3"
+            assert answer.trailers["grpc-status"] == status
             assert len(answer.trailers["grpc-message"]) > 10
             good = request("spam", rows()).SerializeToString()
             framed = b"\0" + len(good).to_bytes(4, "big") + good
@@ -204,6 +206,18 @@ def test_an_unknown_model_is_not_found_or_the_default_backends() -> None:
         assert call.trailing_metadata() == ()
 
 
+def until_refused(address: str) -> None:
+    """Wait until nobody accepts connections there any more."""
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return
+        assert time.monotonic() < until, f"{address} still takes connections"
+
+
 def test_shutdown_lets_calls_under_way_finish_and_takes_no_new_ones() -> None:
     silent = Silent(scores(0.9))
     with ScriptedServer(silent) as server:
@@ -213,6 +227,7 @@ def test_shutdown_lets_calls_under_way_finish_and_takes_no_new_ones() -> None:
             silent.wait_for(1)
             stopping = threading.Thread(target=plane.dataplane.shutdown, args=(10_000,))
             stopping.start()
+            until_refused(plane.address)
             with pytest.raises(grpc.RpcError), grpc.insecure_channel(plane.address) as late:
                 late.unary_unary(INFER)(b"", timeout=1)
             silent.release()

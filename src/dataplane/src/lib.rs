@@ -1,7 +1,7 @@
 //! The data plane: decides and forwards every call, without Python on its path.
 //!
 //! Rooms, each importing only from those after it:
-//! `python -> listen -> forward -> {mirror, records} -> wire -> policy`.
+//! `python -> listen -> forward -> {mirror, records, units} -> wire -> policy`.
 
 pub mod error;
 pub mod forward;
@@ -12,6 +12,7 @@ pub mod mirror;
 pub mod policy;
 pub mod python;
 pub mod records;
+pub mod units;
 pub mod wire;
 
 /// A call makes and drops some dozens of small objects; glibc's allocator cost a tenth of the calls a second.

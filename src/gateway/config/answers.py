@@ -40,6 +40,8 @@ def _uses(path: Path, route: Route) -> Iterator[tuple[Path, str]]:
         for key, named in (("answer", rule.then.answer), ("to", rule.then.to)):
             if named is not None:
                 yield (*path, "rules", index, "then", key), named
+    if route.loop_guard is not None:
+        yield (*path, "loop_guard", "then"), route.loop_guard.then
     if route.holdout is not None:
         yield (*path, "holdout", "answer"), route.holdout.answer
 

@@ -26,9 +26,7 @@ OIP = "/inference.GRPCInferenceService/"
 
 def _param(name: str) -> str:
     if not name.isidentifier():
-        raise wrong(
-            f"{quoted(name)} cannot be written as request.params.{name}", "letters, digits and _"
-        )
+        raise wrong(f"{quoted(name)} cannot be written as request.params.{name}", "letters, digits and _")
     return name
 
 
@@ -38,7 +36,9 @@ class Request(Block):
     usual: ClassVar[str] = "{rows: items, id: request_id, params: {country: customer.country}}"
 
     rows: Text | None = Field(
-        None, min_length=1, description="what has a row each: a list, a number of rows, or a tensor; else one row"
+        None,
+        min_length=1,
+        description="what has a row each: a list, a number of rows, or a tensor; else one row",
     )
     id: Text | None = Field(None, min_length=1, description="the request's own id, a string or an integer")
     model: Text | None = Field(

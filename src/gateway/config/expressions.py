@@ -15,7 +15,14 @@ from typing import Any
 
 from gateway.config.faults import did_you_mean, listed, nearest
 
-__all__ = ["VARIABLES", "CelFault", "check_expression", "checker_installed"]
+__all__ = [
+    "VARIABLES",
+    "CelFault",
+    "check_expression",
+    "checker_installed",
+    "names_variable",
+    "without_texts",
+]
 
 VARIABLES = {
     "request": ("model", "id", "rows", "params", "inputs"),
@@ -61,6 +68,16 @@ def check_expression(
     return faults
 
 
+def without_texts(text: str) -> str:
+    """The expression with blanks for what stands in quotes; every character keeps its place."""
+    return _STRING.sub(lambda match: '"' + " " * (len(match.group()) - 2) + '"', text)
+
+
+def names_variable(text: str, variable: str) -> bool:
+    """Whether an expression names one of the variables."""
+    return re.search(rf"(?<![\w.]){variable}\b", without_texts(text)) is not None
+
+
 def _compare(kind: str) -> str:
     return (
         "compare it with something, as in request.rows > 64"
@@ -71,7 +88,7 @@ def _compare(kind: str) -> str:
 
 def _unknown_keys(text: str, variable: str, known: Sequence[str]) -> Iterator[CelFault]:
     """`lists.trustd`: a map has no fields that the checker could know, so its keys are looked at here."""
-    blank = _STRING.sub(lambda match: '"' + " " * (len(match.group()) - 2) + '"', text)
+    blank = without_texts(text)
     for match in re.finditer(rf"(?<![\w.]){variable}\s*(?:\.\s*(\w+)|\[\s*(\")\s*\"\s*\])", blank):
         name = match[1] or text[match.start(2) + 1 : match.end() - 1].split('"')[0]
         if name in known:

@@ -22,7 +22,7 @@ class Prediction(Block):
         None,
         min_length=1,
         description="output with scores: [rows, classes], or [rows] for the score of `positive`; of a described "
-        "service a path",,
+        "service a path",
     )
     label: Text | None = Field(
         None, min_length=1, description="output with the label, BYTES or a class index"

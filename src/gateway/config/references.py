@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.config.answers import check_answers
+from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.routes import Route
@@ -161,6 +162,8 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
     check_method(path, route, settings, report)
     _mirrors(path, route, names, report)
     _rules(path, route, settings, names, report)
+    check_circles(path, route, report)
+    check_loop_guard(path, route, names, report)
     _holdout(path, route, settings, names, report)
     if route.confidence is not None:
         _confidence(path, route, names.segments, report)

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
 from gateway.config.described import Request
+from gateway.config.memory import LoopGuard, RouteStats, Session
 from gateway.config.predictions import Check, Confidence, Prediction
 from gateway.types import STATUS_NAMES
 
@@ -182,9 +183,12 @@ class Review(Block):
         None, description="probability of review: one number, or {flagged: .., unflagged: ..}"
     )
     capture: tuple[Literal["inputs", "request"], ...] = Field(
-        (), description="what is kept of the sampled calls: inputs, or of a described service request; nothing if absent"
+        (),
+        description="what is kept of the sampled calls: inputs, or of a described service request; nothing if absent",
     )
-    redact: tuple[Text, ...] = Field((), description="what is taken out of it first: inputs.<name>, or request.<path>")
+    redact: tuple[Text, ...] = Field(
+        (), description="what is taken out of it first: inputs.<name>, or request.<path>"
+    )
 
     @model_validator(mode="after")
     def _redact(self) -> Review:
@@ -223,7 +227,6 @@ class Route(Block):
 
     usual: ClassVar[str] = "{chain: [model, static]}"
     later: ClassVar[Mapping[str, str]] = {
-        "loop_guard": "the way out for a unit that keeps meeting fallbacks",
         "explore": "exploration of several backends",
         "objective": "thresholds set by an objective",
         "costs": "thresholds set by costs",
@@ -256,6 +259,11 @@ class Route(Block):
     mirror: tuple[Mirror, ...] = Field((), max_length=8, description="backends that get copies")
     review: Review | None = Field(None, description="sample for people")
     kill_switch: bool = Field(False, description="skip every model; static answers go on")
+    loop_guard: LoopGuard | None = Field(
+        None, description="the way out for a unit that keeps meeting fallbacks or the same negative answer"
+    )
+    session: Session = Field(default_factory=Session, description="what rules see as `session`")
+    stats: RouteStats = Field(default_factory=RouteStats, description="what rules see as `stats`")
 
     def rule_name(self, index: int) -> str:
         """The rule's name, given or made."""

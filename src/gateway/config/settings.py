@@ -25,6 +25,7 @@ from gateway.config.fields import (
     endpoint_fault,
     wrong,
 )
+from gateway.config.origins import From, Origin
 from gateway.config.routes import Route
 
 __all__ = [
@@ -62,46 +63,13 @@ class Listen(Block):
     )
 
 
-class From(Block):
-    """Where in a call a value stands."""
-
-    kind: Literal["metadata", "param"]
-    name: str = Field(min_length=1)
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.name}"
-
-
-def _from(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    kind, colon, name = value.partition(":")
-    wanted = "metadata:<key> or param:<name>"
-    if kind == "caller" and colon:
-        raise wrong(f"{quoted(value)} is not supported yet", wanted, "callers have no identity without TLS")
-    if kind not in ("metadata", "param") or not name.strip():
-        mend = f"write metadata:{value}" if not colon and value else did_you_mean(kind, ("metadata", "param"))
-        raise wrong(f"{quoted(value)}", wanted, mend)
-    name = name.strip()
-    if kind == "metadata" and (name != name.lower() or " " in name or name.endswith("-bin")):
-        raise wrong(
-            f"{quoted(name)} is no key of text metadata",
-            "lower-case letters, digits and - _ .",
-            f"write {kind}:{name.lower()}",
-        )
-    return {"kind": kind, "name": name}
-
-
-Source = Annotated[From, BeforeValidator(_from, json_schema_input_type=str)]
-
-
 class Identity(Block):
     """Whom sticky choices follow, and the slices that quality is reported by."""
 
     usual: ClassVar[str] = '{unit: "metadata:x-user-id", segments: {device: "metadata:x-device"}}'
 
-    unit: Source | None = Field(None, description="metadata:<key> or param:<name>; else the request id")
-    segments: Mapping[Name, Source] = Field(
+    unit: Origin | None = Field(None, description="metadata:<key> or param:<name>; else the request id")
+    segments: Mapping[Name, Origin] = Field(
         default_factory=dict,
         max_length=8,
         description="name: metadata:<key> or param:<name>; few values each",
@@ -223,6 +191,9 @@ class Limits(Block):
         65_536, description="how much of a request is searched for model, id and inputs"
     )
     max_rows: Annotated[Count, Field(le=1_048_576)] = Field(65_536, description="rows of a batch")
+    units: Annotated[Count, Field(le=100_000_000)] = Field(
+        262_144, description="units remembered: 42 bytes each for loop guards, 98 for sessions, where used"
+    )
 
 
 class Receipts(Block):
@@ -296,9 +267,9 @@ class Settings(Block):
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
     telemetry: Telemetry = Field(default_factory=Telemetry)
-    descriptors: Annotated[tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])] = (
-        Field((), max_length=64, description="files with descriptor sets of services that routes read")
-    )
+    descriptors: Annotated[
+        tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
+    ] = Field((), max_length=64, description="files with descriptor sets of services that routes read")
     backends: Mapping[Name, Backend] = Field(
         default_factory=dict, max_length=4096, description="what can answer, by name"
     )

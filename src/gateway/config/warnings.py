@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.config.expressions import names_variable
 from gateway.config.faults import Fault, Path
 from gateway.config.routes import Route
 from gateway.config.settings import Settings
@@ -27,6 +28,7 @@ def _used(settings: Settings) -> set[str]:
         used.update(route.chain, (mirror.to for mirror in route.mirror))
         used.update(name for rule in route.rules for name in (rule.then.to, rule.then.answer) if name)
         used.update([route.holdout.answer] if route.holdout else [])
+        used.update([route.loop_guard.then] if route.loop_guard else [])
     return used
 
 
@@ -93,6 +95,7 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
                 (*path, "holdout", "share"), f"{route.holdout.share:.0%} of units never meet the model"
             )
         )
+    made.extend(_of_memory(path, route, settings, source))
     if settings.identity.unit is None and route.holdout is not None and route.holdout.share > 0:
         made.append(
             source.fault(
@@ -100,5 +103,41 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
                 "without identity.unit a unit is one call, so nobody is held out for long",
                 mend='for example identity: {unit: "metadata:x-user-id"}',
             )
+        )
+    return made
+
+
+def _of_memory(path: Path, route: Route, settings: Settings, source: Source) -> list[Fault]:
+    made: list[Fault] = []
+    mend = 'for example identity: {unit: "metadata:x-user-id"}'
+    guard = route.loop_guard
+    asks = any(names_variable(rule.when, "session") for rule in route.rules)
+    if guard is not None and settings.identity.unit is None:
+        made.append(
+            source.fault(
+                (*path, "loop_guard"),
+                "without identity.unit a unit is one call, so none is ever seen in a loop",
+                mend=mend,
+            )
+        )
+    if guard is not None and guard.then in route.chain[1:] and "fallback" in (guard.on or ("fallback",)):
+        made.append(
+            source.fault(
+                (*path, "loop_guard", "then"),
+                f"{guard.then} is what the chain falls back on: this leads back to what was met",
+                mend="a backend that is not in the chain, or on: same_negative",
+            )
+        )
+    if asks and settings.identity.unit is None:
+        made.append(
+            source.fault(
+                (*path, "rules"),
+                "without identity.unit a unit is one call, so its session is always empty",
+                mend=mend,
+            )
+        )
+    if not asks and "session" in route.model_fields_set:
+        made.append(
+            source.fault((*path, "session"), "no rule names session, so nothing is remembered for rules")
         )
     return made

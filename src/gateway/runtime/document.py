@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway.config import Backend, Route, Settings
 from gateway.config.fields import Block
+from gateway.config.memory import LoopGuard
 from gateway.config.routes import Review, Then
 from gateway.config.settings import From
 from gateway.runtime.batch import PolicyNames
@@ -141,7 +142,22 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         "mirror": [_plain(mirror) for mirror in route.mirror],
         "review": None if route.review is None else _review(route.review, learnt),
         "kill_switch": route.kill_switch,
+        "loop_guard": None if route.loop_guard is None else _loop_guard(route.loop_guard, route),
+        "session": {
+            "idle_s": route.session.idle_s,
+            "remember": [
+                {"name": name, "from": _source(source)} for name, source in route.session.remember.items()
+            ],
+        },
+        "stats": _plain(route.stats),
     }
+
+
+def _loop_guard(guard: LoopGuard, route: Route) -> dict[str, Any]:
+    prediction = route.prediction
+    known = bool(guard.negative) or (prediction is not None and prediction.positive is not None)
+    usual = ["fallback", "same_negative"] if known else ["fallback"]
+    return {**_plain(guard), "on": usual if guard.on is None else list(guard.on)}
 
 
 def _then(then: Then, rule: str) -> dict[str, str]:

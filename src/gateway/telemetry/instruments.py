@@ -130,6 +130,13 @@ CATALOGUE: Final = {
         ),
         Instrument("gateway.in_flight", "updown", "{call}", "Calls under way."),
         Instrument(
+            "gateway.units",
+            "gauge",
+            "{unit}",
+            "Units that are remembered, for loop_guard and for session.",
+            ("what",),
+        ),
+        Instrument(
             "gateway.circuit.state",
             "gauge",
             "{state}",

@@ -123,6 +123,8 @@ def plane_source(counters: Callable[[], Mapping[str, int]], policy_version: Call
             head, _, rest = name.partition(".")
             if name == "in_flight":
                 found.append(Point("gateway.in_flight", value))
+            elif head == "units":
+                found.append(Point("gateway.units", value, {"what": rest}))
             elif head == "dropped":
                 what, _, reason = rest.partition(".")
                 found.append(Point("gateway.dropped", value, {"what": what, "reason": reason}))

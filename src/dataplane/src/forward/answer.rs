@@ -7,10 +7,12 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::attempt::Answer;
 use super::caller::{Caller, Gone, grpc_head};
+use super::compression::{accepts, encoding};
 use super::decide::Decide;
 use super::exchange::{Alarm, watched};
+use super::handover::Handover;
 use super::marks::{Marks, explain};
-use super::message::{Frames, Message, frames};
+use super::message::{Frames, GRPC_ENCODING, Message, frames};
 use super::metadata::EXPLAIN;
 use super::shadow;
 use super::status::{INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
@@ -18,7 +20,7 @@ use crate::policy::{BackendIx, Decision};
 use crate::records::{Capture, Counter};
 
 /// Up to here an answer is handed over whole; above, as its caller takes it.
-const AT_ONCE_BYTES: usize = 64 * 1024;
+pub const AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// What the caller gets.
 #[expect(
@@ -35,6 +37,8 @@ pub enum Final {
         /// What it says.
         message: Message,
     },
+    /// A backend's answer that nobody reads, and that is longer than what is held of it.
+    Begun(Option<Box<Handover>>),
     /// A static answer.
     Static {
         /// In the form of the route's prediction.
@@ -50,10 +54,14 @@ impl Decide<'_, '_, '_> {
         &mut self,
         caller: &mut Caller,
         mut walked: Result<Final, Gone>,
-        decision: Decision,
+        mut decision: Decision,
     ) -> Result<(), Gone> {
         self.journal.request_bytes = self.upload.bytes();
         let answered = match &mut walked {
+            Ok(Final::Begun(handover)) => match handover.take() {
+                Some(handover) => Box::pin(self.hand_on(caller, handover, &mut decision)).await,
+                None => Ok(()),
+            },
             Ok(end) => self.answer(caller, end, &decision).await,
             Err(Gone) => Err(Gone),
         };
@@ -62,12 +70,14 @@ impl Decide<'_, '_, '_> {
         let plain = match &walked {
             Ok(Final::Answered { message, .. }) => Some(&message.plain),
             Ok(Final::Static { plain }) => Some(plain),
-            Ok(Final::Failed) | Err(Gone) => None,
+            Ok(Final::Begun(_) | Final::Failed) | Err(Gone) => None,
         };
-        if let Some(plain) = plain {
-            if decision.rows.iter().any(|row| row.sampled) {
-                self.capture(&decision, plain);
-            }
+        if let Some(plain) = plain
+            && decision.rows.iter().any(|row| row.sampled)
+        {
+            self.capture(&decision, plain);
+        }
+        if decision.status == OK {
             for &position in &decision.mirrors {
                 shadow::send(self, &decision, usize::from(position));
             }
@@ -84,7 +94,16 @@ impl Decide<'_, '_, '_> {
                 if answer.trailers.len() > 1 || decision.status != OK {
                     trailers.extend(std::mem::take(&mut answer.trailers));
                 }
-                (std::mem::take(&mut answer.headers), self.marked(*backend, message, &marks))
+                let mut headers = std::mem::take(&mut answer.headers);
+                if message.compressed && accepts(&self.call.outbound.headers, encoding(&headers)) {
+                    // Nothing can be appended to it.
+                    (headers, smallvec::smallvec![message.framed.clone()])
+                } else {
+                    if message.compressed {
+                        headers.remove(GRPC_ENCODING);
+                    }
+                    (headers, message.inflated(&self.suffix(*backend, &marks)))
+                }
             }
             Final::Static { plain } => {
                 let mut suffix = Vec::new();
@@ -94,7 +113,7 @@ impl Decide<'_, '_, '_> {
                 let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 (HeaderMap::from_iter([kind]), frames(plain, &suffix))
             }
-            Final::Failed => {
+            Final::Failed | Final::Begun(_) => {
                 let status = self.status(decision, &mut trailers);
                 self.explain(decision, &mut trailers);
                 return caller.fail(&status, trailers);
@@ -119,7 +138,7 @@ impl Decide<'_, '_, '_> {
         caller.trailers(trailers)
     }
 
-    fn explain(&self, decision: &Decision, trailers: &mut HeaderMap) {
+    pub(super) fn explain(&self, decision: &Decision, trailers: &mut HeaderMap) {
         if self.call.outbound.headers.get(EXPLAIN).is_some_and(|value| value == "1") {
             trailers.insert(EXPLAIN, explain(self.call.plan.policy(), decision));
         }
@@ -138,21 +157,15 @@ impl Decide<'_, '_, '_> {
         }
     }
 
-    /// The answer's frames, under the name that the caller asked for and with the marks; compressed as it came without.
-    fn marked(&self, backend: BackendIx, message: &Message, marks: &Marks) -> Frames {
-        if message.compressed {
-            return smallvec::smallvec![message.framed.clone()];
-        }
+    /// What is appended to a backend's answer: the name that the caller asked for, and the marks.
+    pub(super) fn suffix(&self, backend: BackendIx, marks: &Marks) -> Vec<u8> {
         let takes_params = self.asked.takes_params();
         let mut suffix = Vec::with_capacity(if takes_params { 512 } else { 0 });
         self.asked.rename(self.call.plan.policy().backend(backend).as_model(), &mut suffix);
         if takes_params {
             marks.params(&mut suffix);
         }
-        if suffix.is_empty() {
-            return smallvec::smallvec![message.framed.clone()];
-        }
-        frames(&message.plain, &suffix)
+        suffix
     }
 
     /// Hands a long answer over as fast as its caller takes it, for as long as the caller said that it would wait.

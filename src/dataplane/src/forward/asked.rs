@@ -29,28 +29,11 @@ impl Asked<'_> {
     /// What decisions see.
     #[must_use]
     pub fn request<'a>(&'a self, method: &'a str, inputs: &'a [Input<'a>], metadata: &'a dyn Metadata) -> Request<'a> {
-        match self {
-            Self::Oip(head) => Request {
-                method,
-                model: head.model,
-                id: head.id,
-                rows: head.rows(),
-                params: &head.params,
-                inputs,
-                metadata,
-                caller: None,
-            },
-            Self::Described(head) => Request {
-                method,
-                model: head.model,
-                id: &head.id,
-                rows: head.rows,
-                params: &head.params,
-                inputs,
-                metadata,
-                caller: None,
-            },
-        }
+        let (model, id, rows, params) = match self {
+            Self::Oip(head) => (head.model, head.id, head.rows(), &*head.params),
+            Self::Described(head) => (head.model, &*head.id, head.rows, &*head.params),
+        };
+        Request { method, model, id, rows, params, inputs, metadata, caller: None, memory: None }
     }
 
     /// What to append to the request so that a backend's model is addressed; empty where the caller named it so already.

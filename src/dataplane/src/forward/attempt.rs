@@ -1,4 +1,4 @@
-//! One attempt of a decided call: send, gather the answer, say what came of it.
+//! One attempt of a decided call: send, gather the answer or as much of it as is held, say what came of it.
 
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -12,15 +12,15 @@ use super::exchange::{Alarm, Body, Fault, Opened, open, watched};
 use super::metadata;
 use super::status::{self, Status};
 use super::through::{missing_status, not_grpc};
-use super::upload::{Stopped, Upload};
-use super::upstream::Upstream;
+use super::upload::{Sender, Upload};
+use super::upstream::{Lease, Upstream};
 use super::worker::Worker;
 use crate::wire::frame::HEAD_BYTES;
 
 /// A backend's whole answer.
 #[derive(Debug)]
 pub struct Answer {
-    /// What came first; also of an answer without messages.
+    /// What came first; nothing where the answer is but its end.
     pub headers: HeaderMap,
     /// The message with its frame; empty if there was none.
     pub framed: Bytes,
@@ -28,6 +28,67 @@ pub struct Answer {
     pub trailers: HeaderMap,
     /// What it says of itself.
     pub status: Status,
+}
+
+impl Answer {
+    /// No answer but a status of the gateway's own.
+    #[must_use]
+    pub fn only(status: Status) -> Self {
+        Self { headers: HeaderMap::new(), framed: Bytes::new(), trailers: HeaderMap::new(), status }
+    }
+}
+
+/// An answer that has begun, and goes on.
+pub struct Begun {
+    /// Its place on the connection.
+    pub lease: Lease,
+    /// How far the upload has come.
+    pub sender: Sender,
+    /// What came first.
+    pub headers: HeaderMap,
+    /// What is here of its messages.
+    pub here: Bytes,
+    /// The rest of them.
+    pub from: RecvStream,
+}
+
+/// What came of asking.
+#[expect(clippy::large_enum_variant, reason = "the usual answer lives here; a box would cost it an allocation")]
+pub enum Came {
+    /// All of it.
+    Whole(Answer),
+    /// More than is held of an answer that need not be read.
+    Begun(Box<Begun>),
+}
+
+/// How much of an answer is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// The longest message that can be read.
+    pub max_bytes: usize,
+    /// Where nobody reads it: what is held before it is handed on as it comes.
+    pub stream_over: Option<usize>,
+}
+
+impl Hold {
+    /// All of it, up to `max_bytes` of message.
+    #[must_use]
+    pub fn whole(max_bytes: usize) -> Self {
+        Self { max_bytes, stream_over: None }
+    }
+}
+
+impl Came {
+    /// An answer that was asked for whole.
+    ///
+    /// # Errors
+    /// [`Fault::TooLong`].
+    pub fn whole(self) -> Result<Answer, Fault> {
+        match self {
+            Self::Whole(answer) => Ok(answer),
+            Self::Begun(_) => Err(Fault::TooLong),
+        }
+    }
 }
 
 /// The answer's bytes, gathered.
@@ -56,7 +117,7 @@ impl Gathered {
     }
 }
 
-/// Sends a call to a backend and gathers its answer, up to `max_bytes` of message.
+/// Sends a call to a backend and gathers its answer as `hold` says.
 ///
 /// # Errors
 /// [`Fault`]. A failing status is no fault: it stands in the answer.
@@ -67,16 +128,16 @@ pub async fn ask(
     alarm: &mut Alarm,
     head: impl Fn(Option<Duration>) -> Request<()>,
     body: AskBody<'_>,
-    max_bytes: usize,
-) -> Result<Answer, Fault> {
+    hold: Hold,
+) -> Result<Came, Fault> {
     match body {
         AskBody::Whole(frames) => {
             let opened = open(worker, upstream, caller, alarm, head, Body::Whole(frames)).await?;
-            gather(caller, alarm, None, opened, max_bytes).await
+            gather(caller, alarm, None, opened, hold).await
         }
         AskBody::Stream(upload, append) => {
             let opened = open(worker, upstream, caller, alarm, head, Body::Stream(upload, append)).await?;
-            gather(caller, alarm, Some(upload), opened, max_bytes).await
+            gather(caller, alarm, Some(upload), opened, hold).await
         }
     }
 }
@@ -89,35 +150,36 @@ pub enum AskBody<'a> {
     Stream(&'a mut Upload, Option<Bytes>),
 }
 
-async fn gather(
+/// Gathers an answer that has been opened, while the upload goes on.
+///
+/// # Errors
+/// [`Fault`].
+pub async fn gather(
     caller: &mut Caller,
     alarm: &mut Alarm,
     mut upload: Option<&mut Upload>,
     opened: Opened,
-    max_bytes: usize,
-) -> Result<Answer, Fault> {
+    hold: Hold,
+) -> Result<Came, Fault> {
     let Opened { lease, mut sender, answer } = opened;
     let (mut head, mut from) = answer.into_parts();
     metadata::answer(&mut head.headers);
     if let Some(status) = not_grpc(head.status, &head.headers) {
-        let empty = HeaderMap::new();
-        return Ok(Answer { headers: empty.clone(), framed: Bytes::new(), trailers: empty, status });
+        return Ok(Came::Whole(Answer::only(status)));
     }
     if from.is_end_stream() {
         let status = Status::read(&head.headers).unwrap_or_else(missing_status);
-        return Ok(Answer { headers: HeaderMap::new(), framed: Bytes::new(), trailers: head.headers, status });
+        let answer = Answer { headers: HeaderMap::new(), framed: Bytes::new(), trailers: head.headers, status };
+        return Ok(Came::Whole(answer));
     }
     let mut gathered = Gathered::default();
     let step = watched(caller, alarm, |_, cx| {
-        if let Some(upload) = &mut upload
-            && !sender.is_done()
-            && let Poll::Ready(Err(Stopped::Gone)) = upload.poll_send(cx, &mut sender)
-        {
-            return Poll::Ready(Err(Fault::Gone));
+        if let Some(upload) = &mut upload {
+            upload.poll_on(cx, &mut sender)?;
         }
-        poll_answer(&mut from, cx, &mut gathered, max_bytes)
+        poll_answer(&mut from, cx, &mut gathered, hold)
     });
-    let trailers = match step.await {
+    let ended = match step.await {
         Ok(ended) => ended?,
         Err(fault) => {
             if matches!(fault, Fault::Deadline) {
@@ -126,6 +188,10 @@ async fn gather(
             return Err(fault);
         }
     };
+    let Some(trailers) = ended else {
+        let here = gathered.finish();
+        return Ok(Came::Begun(Box::new(Begun { lease, sender, headers: head.headers, here, from })));
+    };
     let mut trailers = trailers.unwrap_or_default();
     metadata::answer(&mut trailers);
     let status = if status::read_code(&trailers) == Some(status::OK) {
@@ -133,26 +199,30 @@ async fn gather(
     } else {
         Status::read(&trailers).unwrap_or_else(missing_status)
     };
-    Ok(Answer { headers: head.headers, framed: gathered.finish(), trailers, status })
+    Ok(Came::Whole(Answer { headers: head.headers, framed: gathered.finish(), trailers, status }))
 }
 
+/// The trailers once all is here; none where more has come than is held of an answer that is handed on.
 fn poll_answer(
     from: &mut RecvStream,
     cx: &mut std::task::Context<'_>,
     gathered: &mut Gathered,
-    max_bytes: usize,
-) -> Poll<Result<Option<HeaderMap>, Fault>> {
+    hold: Hold,
+) -> Poll<Result<Option<Option<HeaderMap>>, Fault>> {
     loop {
         match ready!(from.poll_data(cx)) {
             Some(Ok(chunk)) => {
                 let _ = from.flow_control().release_capacity(chunk.len());
                 gathered.push(chunk);
-                if gathered.len() > HEAD_BYTES.saturating_add(max_bytes) {
+                if hold.stream_over.is_some_and(|most| gathered.len() > most) {
+                    return Poll::Ready(Ok(None));
+                }
+                if gathered.len() > HEAD_BYTES.saturating_add(hold.max_bytes) {
                     return Poll::Ready(Err(Fault::TooLong));
                 }
             }
             Some(Err(error)) => return Poll::Ready(Err(Fault::Broken(error))),
-            None => return from.poll_trailers(cx).map_err(Fault::Broken),
+            None => return from.poll_trailers(cx).map_ok(Some).map_err(Fault::Broken),
         }
     }
 }

@@ -5,17 +5,20 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 
-use super::answer::Final;
+use super::answer::{AT_ONCE_BYTES, Final};
 use super::asked::{self, Asked};
-use super::attempt::{Answer, AskBody, ask};
+use super::attempt::{Answer, AskBody, Came, Hold, ask};
 use super::caller::{Caller, Gone};
-use super::exchange::{Alarm, Fault};
+use super::exchange::{Alarm, Fault, Outbound};
+use super::handover::Handover;
 use super::journal::{Journal, Started};
 use super::message::{GRPC_ENCODING, Message};
 use super::plain::Plain;
 use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
 use super::through::status_of;
 use super::upload::Upload;
+use super::upstream::Upstream;
+use super::worker::Occupied;
 use crate::policy::{self, BackendIx, InvalidOutput, Judgement, Reason, Request, Route, Step};
 use crate::records::Counter;
 
@@ -45,6 +48,38 @@ pub struct Decide<'a, 'm, 'w> {
     pub has_asked: bool,
 }
 
+/// All that an attempt needs, at the moment it is made.
+pub struct Ready<'a> {
+    /// Whom it goes to.
+    pub backend: BackendIx,
+    /// When it began.
+    pub started: Started,
+    /// Its place among the backend's calls under way.
+    pub place: Occupied,
+    /// The backend's connections.
+    pub upstream: &'a Upstream,
+    /// What addresses the backend's model.
+    pub suffix: Vec<u8>,
+}
+
+impl Ready<'_> {
+    /// Makes the head of its request, on each connection anew.
+    pub fn head<'o>(
+        &self,
+        outbound: &'o Outbound,
+        inflated: bool,
+    ) -> impl Fn(Option<Duration>) -> http::Request<()> + use<'o> {
+        let span = self.started.span;
+        move |left| {
+            let mut head = outbound.head(left, span);
+            if inflated {
+                head.headers_mut().remove(GRPC_ENCODING);
+            }
+            head
+        }
+    }
+}
+
 /// A status with what else the backend said beside it.
 pub struct Failure {
     /// Code and words.
@@ -59,11 +94,12 @@ impl From<Status> for Failure {
     }
 }
 
-impl Decide<'_, '_, '_> {
+impl<'a> Decide<'a, '_, '_> {
     /// Decides and answers.
     pub async fn run(&mut self, caller: &mut Caller) -> Result<(), Gone> {
         let answered = self.walk(caller).await;
         let decision = self.state.finish();
+        self.call.plan.learn(&self.state, &decision, self.call.arrival.at);
         self.conclude(caller, answered, decision).await
     }
 
@@ -82,65 +118,93 @@ impl Decide<'_, '_, '_> {
         }
     }
 
+    /// How much of an answer is held: what no prediction is read from need not be here whole.
+    pub(super) fn hold(&self) -> Hold {
+        let stream_over = self.route.prediction.is_none().then_some(AT_ONCE_BYTES);
+        Hold { max_bytes: self.call.plan.policy().limits().answer_bytes, stream_over }
+    }
+
+    /// When it is too late for the attempt under way.
+    pub(super) fn share(&self) -> Option<Instant> {
+        self.state.budget(self.left()).map(|budget| Instant::now() + budget)
+    }
+
     fn left(&self) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// One attempt; `None` sends the call on along its chain.
     async fn attempt(&mut self, caller: &mut Caller, backend: BackendIx) -> Result<Option<Final>, Gone> {
-        let started = self.journal.start();
-        let plan = &self.call.plan;
-        let (Some(upstream), Some(model)) = (plan.upstream(backend), plan.policy().backend(backend).as_model()) else {
-            return Ok(self.miss(&started, backend, Reason::BackendError, Status::new(INTERNAL, "no model server")));
-        };
-        if self.left() == Some(Duration::ZERO) {
-            return Ok(self.out_of_time(&started, backend));
-        }
-        let name = &plan.policy().backend(backend).name;
-        if self.has_asked && !self.message.whole && !self.upload.is_replayable() {
-            self.call.worker.count(Counter::FallbackReplay);
-            let words = format!("the request was longer than what is kept for {name}");
-            return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
-        }
-        let Some(_place) = self.call.worker.occupy(plan, backend) else {
-            let words = format!("{name} has all the calls under way that it may have");
-            return Ok(self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words)));
-        };
-        self.has_asked = true;
-        let budget = self.state.budget(self.left());
-        let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
-        let suffix = self.asked.address(model);
-        let (frames, inflated) = if self.message.whole { self.message.with(&suffix) } else { Default::default() };
-        let outbound = &self.call.outbound;
-        let head = |left| {
-            let mut head = outbound.head(left, started.span);
-            if inflated {
-                head.headers_mut().remove(GRPC_ENCODING);
-            }
-            head
-        };
+        let Some(ready) = self.prepare(backend) else { return Ok(None) };
+        let (mut alarm, hold) = (Alarm::new(self.share()), self.hold());
+        let (frames, inflated) = if self.message.whole { self.message.with(&ready.suffix) } else { Default::default() };
+        let head = ready.head(&self.call.outbound, inflated);
         let body = if self.message.whole {
             AskBody::Whole(&frames)
         } else {
-            AskBody::Stream(&mut self.upload, (!suffix.is_empty()).then(|| Bytes::from(suffix)))
+            let suffix = (!ready.suffix.is_empty()).then(|| Bytes::copy_from_slice(&ready.suffix));
+            AskBody::Stream(&mut self.upload, suffix)
         };
-        let max_bytes = plan.policy().limits().answer_bytes;
-        let asked = ask(self.call.worker, upstream, caller, &mut alarm, head, body, max_bytes).await;
-        match asked {
-            Ok(answer) if answer.status.code == OK => {
+        let came = ask(self.call.worker, ready.upstream, caller, &mut alarm, head, body, hold).await;
+        drop(frames);
+        self.came(ready, came)
+    }
+
+    /// What an attempt needs; `None` where it cannot be made, which is a miss.
+    pub(super) fn prepare(&mut self, backend: BackendIx) -> Option<Ready<'a>> {
+        let started = self.journal.start();
+        let call = self.call;
+        let plan = &call.plan;
+        let (Some(upstream), Some(model)) = (plan.upstream(backend), plan.policy().backend(backend).as_model()) else {
+            self.miss(&started, backend, Reason::BackendError, Status::new(INTERNAL, "no model server"));
+            return None;
+        };
+        if self.left() == Some(Duration::ZERO) {
+            self.out_of_time(&started, backend);
+            return None;
+        }
+        let name = &plan.policy().backend(backend).name;
+        if self.has_asked && !self.message.whole && !self.upload.is_replayable() {
+            call.worker.count(Counter::FallbackReplay);
+            let words = format!("the request was longer than what is kept for {name}");
+            self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
+            return None;
+        }
+        let Some(place) = call.worker.occupy(plan, backend) else {
+            let words = format!("{name} has all the calls under way that it may have");
+            self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
+            return None;
+        };
+        self.has_asked = true;
+        let suffix = self.asked.address(model);
+        Some(Ready { backend, started, place, upstream, suffix })
+    }
+
+    /// What came of an attempt: an answer, or a miss.
+    pub(super) fn came(&mut self, ready: Ready<'a>, came: Result<Came, Fault>) -> Result<Option<Final>, Gone> {
+        let Ready { backend, started, place, .. } = ready;
+        match came {
+            Ok(Came::Begun(begun)) => {
+                self.state.accept();
+                Ok(Some(Final::Begun(Some(Box::new(Handover { backend, started, place, begun })))))
+            }
+            Ok(Came::Whole(answer)) if answer.status.code == OK => {
                 self.journal.end(&started, backend, Reason::Ok, OK);
                 Ok(self.judge(backend, answer))
             }
-            Ok(answer) => Ok(self.failed(&started, backend, answer)),
+            Ok(Came::Whole(answer)) => Ok(self.failed(&started, backend, answer)),
             Err(Fault::Gone) => {
                 self.journal.end(&started, backend, Reason::Deadline, CANCELLED);
                 self.state.abort(Reason::Deadline, CANCELLED);
                 Err(Gone)
             }
-            Err(Fault::Deadline) => Ok(self.out_of_time(&started, backend)),
+            Err(Fault::Deadline) => {
+                self.out_of_time(&started, backend);
+                Ok(None)
+            }
             Err(Fault::TooLong) => {
                 self.journal.end(&started, backend, Reason::InvalidOutput, OK);
-                let words = format!("the answer is longer than {max_bytes} bytes");
+                let words = format!("the answer is longer than {} bytes", self.hold().max_bytes);
                 self.failure = Some(Status::new(RESOURCE_EXHAUSTED, words.clone()).into());
                 if self.route.prediction.is_none() {
                     self.state.miss(Reason::InvalidOutput, RESOURCE_EXHAUSTED);
@@ -149,23 +213,25 @@ impl Decide<'_, '_, '_> {
                 }
                 Ok(None)
             }
-            Err(fault) => Ok(self.miss(&started, backend, Reason::BackendError, status_of(&fault))),
+            Err(fault) => {
+                self.miss(&started, backend, Reason::BackendError, status_of(&fault));
+                Ok(None)
+            }
         }
     }
 
-    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) -> Option<Final> {
+    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) {
         self.journal.end(started, backend, reason, status.code);
         self.state.miss(reason, status.code);
         self.failure = Some(status.into());
-        None
     }
 
     /// The attempt's time is up. Should the call's be too, those after it are passed over in the same way, but for a
     /// static answer: calls that share a hanging backend run out together, and wait for each other here past the moment.
-    fn out_of_time(&mut self, started: &Started, backend: BackendIx) -> Option<Final> {
+    fn out_of_time(&mut self, started: &Started, backend: BackendIx) {
         let name = &self.call.plan.policy().backend(backend).name;
         let status = Status::new(DEADLINE_EXCEEDED, format!("{name} did not answer in time"));
-        self.miss(started, backend, Reason::Deadline, status)
+        self.miss(started, backend, Reason::Deadline, status);
     }
 
     /// A backend's failing status: a miss, or the caller's own affair.
@@ -174,7 +240,7 @@ impl Decide<'_, '_, '_> {
         let reason = if code == DEADLINE_EXCEEDED { Reason::Deadline } else { Reason::BackendError };
         self.journal.end(started, backend, reason, code);
         self.failure = Some(Failure { status: answer.status, trailers: answer.trailers });
-        if policy::status::is_miss(code) {
+        if policy::status::is_miss(code) || self.state.is_ahead() {
             self.state.miss(reason, code);
             return None;
         }
@@ -194,17 +260,18 @@ impl Decide<'_, '_, '_> {
         });
         let (message, judgement) = match read {
             Ok(message) => (Some(message), self.state.judge(self.request, Ok(&scratch))),
+            Err(InvalidOutput(words)) if self.route.prediction.is_none() => {
+                self.journal.amend(Reason::InvalidOutput);
+                self.state.miss(Reason::InvalidOutput, INTERNAL);
+                self.failure = Some(Status::new(INTERNAL, words.into_string()).into());
+                return None;
+            }
             Err(invalid) => (None, self.state.judge(self.request, Err(&invalid))),
         };
         drop(scratch);
         match (judgement, message) {
             (Judgement::Accept, Some(message)) => Some(Final::Answered { backend, answer, message }),
-            // A route that reads no prediction accepts what it does not read.
-            (Judgement::Accept, None) => {
-                let status = Status::new(status::INTERNAL, "the backend's answer has no message");
-                self.failure = Some(status.into());
-                Some(Final::Failed)
-            }
+            (Judgement::Accept, None) => Some(Final::Failed),
             (Judgement::Miss(reason), _) => {
                 self.journal.amend(reason);
                 let words = match (reason, self.state.invalid()) {

@@ -58,12 +58,7 @@ impl Plain<'_> {
         self.decide(caller, upload, &message, &asked, route).await
     }
 
-    fn malformed(
-        &self,
-        caller: &mut Caller,
-        upload: &Upload,
-        malformed: &crate::wire::Malformed,
-    ) -> Result<(), Gone> {
+    fn malformed(&self, caller: &mut Caller, upload: &Upload, malformed: &crate::wire::Malformed) -> Result<(), Gone> {
         let path = self.outbound.uri.path();
         self.refuse(caller, upload, &Status::new(INVALID_ARGUMENT, format!("no request of {path}: {malformed}")))
     }

@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use super::caller::{Caller, Gone};
 use super::deadline;
 use super::trace::{TRACEPARENT, Trace};
-use super::upload::{Sender, Stopped, Upload};
+use super::upload::{Sender, Upload};
 use super::upstream::{Lease, Upstream, unprocessed};
 use super::worker::Worker;
 use crate::records::Counter;
@@ -214,10 +214,8 @@ async fn once(
         }
     };
     let answered = watched(caller, alarm, |_, cx| {
-        if let Body::Stream(upload, _) = body
-            && let Poll::Ready(Err(Stopped::Gone)) = upload.poll_send(cx, &mut sender)
-        {
-            return Poll::Ready(Err(Fault::Gone));
+        if let Body::Stream(upload, _) = body {
+            upload.poll_on(cx, &mut sender)?;
         }
         Pin::new(&mut response).poll(cx).map_err(Fault::Broken)
     })

@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use super::asked::Asked;
 use super::caller::{Caller, Gone};
+use super::compression::too_long;
 use super::decide::Decide;
 use super::earlier;
 use super::exchange::{Alarm, Fault, watched};
@@ -67,8 +68,12 @@ impl Plain<'_> {
         }
         let seen = Seen(&self.outbound.headers);
         let inputs = asked.inputs();
-        let request =
-            Request { caller: self.peer.as_deref(), ..asked.request(self.outbound.uri.path(), &inputs, &seen) };
+        let memory = self.plan.snapshot.units.at(self.arrival.at);
+        let request = Request {
+            caller: self.peer.as_deref(),
+            memory: Some(&memory),
+            ..asked.request(self.outbound.uri.path(), &inputs, &seen)
+        };
         let journal = self.journal();
         let until = earlier(self.until, route.deadline.map(|deadline| self.arrival.at + deadline));
         let state = policy::Call::begin(Arc::clone(&policy), route_index, &request, journal.id);
@@ -113,9 +118,11 @@ impl Plain<'_> {
         };
         let message =
             Message::read(held, upload.is_ended(), &self.outbound.headers, limits.replay_bytes).map_err(Some)?;
-        if (message.compressed || wants_whole) && !message.whole {
-            let what = if message.compressed { "a compressed message" } else { "a message whose rows are counted" };
-            let words = format!("{what}, of more than {} bytes, cannot be read", limits.replay_bytes);
+        if message.compressed && !message.whole {
+            return Err(Some(too_long(limits.replay_bytes)));
+        }
+        if wants_whole && !message.whole {
+            let words = format!("a message of more than {} bytes, whose rows cannot be counted", limits.replay_bytes);
             return Err(Some(Status::new(RESOURCE_EXHAUSTED, words)));
         }
         Ok(message)

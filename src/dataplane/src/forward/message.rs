@@ -4,9 +4,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
 use smallvec::{SmallVec, smallvec};
 
-use super::status::{INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Status};
+use super::compression::plain;
+use super::status::{INVALID_ARGUMENT, Status};
 use crate::wire::frame::{self, HEAD_BYTES};
-use crate::wire::inflate::{InflateError, inflate};
 
 /// `grpc-encoding`.
 pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -50,15 +50,8 @@ impl Message {
         if !head.compressed || !whole {
             return Ok(Self { framed, plain: body, compressed: head.compressed, whole });
         }
-        // The flag without an encoding is a fault of the sender (gRPC over HTTP/2, "Message-Encoding").
-        let encoding = headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let mut plain = Vec::new();
-        inflate(encoding, &body, max_plain, &mut plain).map_err(|fault| {
-            let code =
-                if matches!(fault, InflateError::TooLong { .. }) { RESOURCE_EXHAUSTED } else { INVALID_ARGUMENT };
-            Status::new(code, fault.to_string())
-        })?;
-        Ok(Self { framed, plain: plain.into(), compressed: true, whole })
+        let plain = plain(headers, &body, max_plain)?;
+        Ok(Self { framed, plain, compressed: true, whole })
     }
 
     /// The frames of this whole message with bytes appended. A compressed one goes out inflated: the second value says so.
@@ -68,6 +61,15 @@ impl Message {
             return (smallvec![self.framed.clone()], false);
         }
         (frames(&self.plain, suffix), self.compressed)
+    }
+
+    /// The frames of this whole message, uncompressed, with bytes appended.
+    #[must_use]
+    pub fn inflated(&self, suffix: &[u8]) -> Frames {
+        if suffix.is_empty() && !self.compressed {
+            return smallvec![self.framed.clone()];
+        }
+        frames(&self.plain, suffix)
     }
 }
 

@@ -11,16 +11,16 @@ use h2::RecvStream;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::caller::{Caller, Gone, grpc_head};
+use super::compression::{plain, too_long};
 use super::exchange::{Alarm, Fault, watched};
-use super::message::{GRPC_ENCODING, frames};
+use super::message::frames;
 use super::metadata::Seen;
 use super::plain::Plain;
 use super::status::{DEADLINE_EXCEEDED, GRPC_STATUS, INVALID_ARGUMENT, OK, Status, UNIMPLEMENTED, code_value};
 use super::upload::Upload;
-use crate::policy::{BackendIx, Policy, RouteIx};
+use crate::policy::{BackendIx, Limits, Policy, RouteIx};
 use crate::records::NONE_U16;
 use crate::wire::frame::{self, HEAD_BYTES};
-use crate::wire::inflate::inflate;
 use crate::wire::oip::{self, Head, ModelName, method};
 use crate::wire::proto::put_bytes;
 
@@ -54,7 +54,8 @@ pub fn asks_server(method: &str) -> bool {
 }
 
 /// What is appended to each answer so that it speaks of the model by the name that was asked for.
-fn renamed(method: &str, name: &str) -> Vec<u8> {
+#[must_use]
+pub fn renamed(method: &str, name: &str) -> Vec<u8> {
     let (mut inner, mut out) = (Vec::new(), Vec::new());
     oip::append_model(name, None, &mut inner);
     match method {
@@ -71,64 +72,86 @@ impl Plain<'_> {
     /// Serves a call whose request names a model.
     pub async fn about_model(&self, caller: &mut Caller, body: RecvStream, method: &str) -> Result<(), Gone> {
         let limits = self.plan.policy().limits();
-        let mut upload = Upload::new(body, limits.replay_bytes.min(limits.buffer_bytes + HEAD_BYTES));
-        let mut alarm = Alarm::new(self.until);
-        let wanted = HEAD_BYTES + limits.request_head_bytes;
-        match watched(caller, &mut alarm, |_, cx| upload.poll_first(cx, wanted)).await {
-            Ok(Ok(())) => {}
-            Err(Fault::Deadline) => {
-                let status = Status::new(DEADLINE_EXCEEDED, "the request did not come in time");
-                return self.refuse(caller, &upload, &status);
-            }
-            Ok(Err(Gone)) | Err(_) => return Err(Gone),
-        }
-        let held = upload.joined();
-        let (name, version) = match self.named(&held, method == "ModelStreamInfer", limits.request_head_bytes) {
-            Ok(named) => named,
-            Err(words) => {
-                return self.refuse(caller, &upload, &Status::new(INVALID_ARGUMENT, words));
-            }
+        let mut upload = Upload::new(body, limits.replay_bytes);
+        let (first, whole) = match self.first(caller, &mut upload, limits).await {
+            Ok(first) => first,
+            Err(None) => return Err(Gone),
+            Err(Some(status)) => return self.refuse(caller, &upload, &status),
         };
+        let malformed = |words: String| Status::new(INVALID_ARGUMENT, words);
         let policy = self.plan.policy();
-        let seen = Seen(&self.outbound.headers);
-        let route = policy
-            .route(self.outbound.uri.path(), Some(&name), &seen)
-            .or_else(|| policy.route(method::MODEL_INFER, Some(&name), &seen));
-        let Some(route) = route else {
-            return self.unknown_model(caller, upload, &name).await;
+        if method == "ModelStreamInfer" {
+            let head = match Head::scan(&first, whole, limits.request_head_bytes) {
+                Ok(head) => head,
+                Err(fault) => return self.refuse(caller, &upload, &malformed(fault.to_string())),
+            };
+            return match self.route_of(head.model) {
+                Some(route) => Box::pin(self.stream_infer(caller, upload, route, &head)).await,
+                None => self.unknown_model(caller, upload, head.model).await,
+            };
+        }
+        let ModelName { name, version } = match ModelName::scan(&first) {
+            Ok(named) => named,
+            Err(fault) => return self.refuse(caller, &upload, &malformed(fault.to_string())),
+        };
+        upload.keep(limits.buffer_bytes + HEAD_BYTES);
+        let Some(route) = self.route_of(name) else {
+            return self.unknown_model(caller, upload, name).await;
         };
         let Some(backend) = policy.route_at(route).first_model(policy) else {
-            return self.static_model(caller, &upload, route, method, &name);
+            return self.static_model(caller, &upload, route, method, name);
         };
         let model = policy.backend(backend).as_model();
         let up =
-            model.map(|model| oip::address(model, &name, &version, false)).filter(|up| !up.is_empty()).map(Bytes::from);
-        let down = up.as_ref().map(|_| renamed(method, &name)).filter(|down| !down.is_empty()).map(Bytes::from);
+            model.map(|model| oip::address(model, name, version, false)).filter(|up| !up.is_empty()).map(Bytes::from);
+        let down = up.as_ref().map(|_| renamed(method, name)).filter(|down| !down.is_empty()).map(Bytes::from);
         self.to(caller, upload, route, backend, up, down).await
     }
 
-    /// Name and version of the model that the first message is about.
-    fn named(&self, held: &Bytes, infer: bool, head_bytes: usize) -> Result<(String, String), String> {
-        let head = frame::read_head(held, u32::MAX).map_err(|fault| fault.to_string())?;
-        let head = head.ok_or("the call has no message")?;
-        let end = HEAD_BYTES + head.len as usize;
-        let whole = held.len() >= end;
-        let body = &held[HEAD_BYTES..end.min(held.len())];
-        let mut inflated = Vec::new();
-        let body = if head.compressed {
-            let encoding = self.outbound.headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok());
-            inflate(encoding.unwrap_or_default(), body, head_bytes, &mut inflated)
-                .map_err(|fault| fault.to_string())?;
-            &inflated[..]
-        } else {
-            body
-        };
-        if infer {
-            let head = Head::scan(body, whole, head_bytes).map_err(|fault| fault.to_string())?;
-            return Ok((head.model.to_owned(), head.version.to_owned()));
+    fn route_of(&self, model: &str) -> Option<RouteIx> {
+        let (policy, seen) = (self.plan.policy(), Seen(&self.outbound.headers));
+        policy
+            .route(self.outbound.uri.path(), Some(model), &seen)
+            .or_else(|| policy.route(method::MODEL_INFER, Some(model), &seen))
+    }
+
+    /// The first message, or the head of a long one, and whether it is all of it; `None` when nobody waits any more.
+    async fn first(
+        &self,
+        caller: &mut Caller,
+        upload: &mut Upload,
+        limits: &Limits,
+    ) -> Result<(Bytes, bool), Option<Status>> {
+        let bad = |words: String| Some(Status::new(INVALID_ARGUMENT, words));
+        let mut alarm = Alarm::new(self.until);
+        let mut wanted = HEAD_BYTES + limits.request_head_bytes;
+        loop {
+            match watched(caller, &mut alarm, |_, cx| upload.poll_first(cx, wanted)).await {
+                Ok(Ok(())) => {}
+                Err(Fault::Deadline) => {
+                    return Err(Some(Status::new(DEADLINE_EXCEEDED, "the request did not come in time")));
+                }
+                Ok(Err(Gone)) | Err(_) => return Err(None),
+            }
+            let held = upload.joined();
+            let head = frame::read_head(&held, u32::MAX).map_err(|fault| bad(fault.to_string()))?;
+            let head = head.ok_or_else(|| bad("the call has no message".into()))?;
+            let end = HEAD_BYTES + head.len as usize;
+            let whole = held.len() >= end;
+            let body = held.slice(HEAD_BYTES..end.min(held.len()));
+            if !head.compressed {
+                return Ok((body, whole));
+            }
+            if whole {
+                let plain = plain(&self.outbound.headers, &body, limits.replay_bytes).map_err(Some)?;
+                return Ok((plain, true));
+            }
+            // What is compressed can only be read whole.
+            if wanted > limits.replay_bytes || upload.is_ended() {
+                return Err(Some(too_long(limits.replay_bytes)));
+            }
+            wanted = HEAD_BYTES + limits.replay_bytes;
         }
-        let named = ModelName::scan(body).map_err(|fault| fault.to_string())?;
-        Ok((named.name.to_owned(), named.version.to_owned()))
     }
 
     /// A route of static answers alone is a model that is always ready.

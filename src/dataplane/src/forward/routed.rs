@@ -1,22 +1,33 @@
-//! Routes on methods that no prediction is read from: streamed through, with fallback until the first byte of an answer.
+//! Routes on methods that no prediction is read from, and streams of inferences: streamed through, with fallback until the
+//! first message of an answer.
+//!
+//! While another backend could be asked, an answer's head is held back until its first message begins: what fails before
+//! that has told the caller nothing. From then on every message goes on as it comes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 
-use super::caller::{Caller, Gone};
+use super::attempt::{Answer, Begun, Came, Hold, gather};
+use super::caller::{Caller, Gone, grpc_head};
 use super::earlier;
-use super::exchange::{Alarm, Body, Fault, open};
-use super::journal::Journal;
+use super::exchange::{Alarm, Body, Fault, Opened, open};
+use super::journal::{Journal, Started};
 use super::marks::Marks;
 use super::metadata::Seen;
+use super::model::renamed;
 use super::plain::Plain;
-use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED};
-use super::through::{Ended, relay, status_of};
+use super::status::{
+    CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED,
+};
+use super::through::{Ended, go_on, only_end, relay, status_of};
 use super::upload::Upload;
 use crate::policy::{self, BackendIx, Decision, Reason, Request, RouteIx, Step};
+use crate::records::Counter;
+use crate::wire::oip::{self, Head};
 
 /// A call of such a route, under way.
 struct Routed<'a, 'w> {
@@ -24,8 +35,23 @@ struct Routed<'a, 'w> {
     state: policy::Call,
     upload: Upload,
     journal: Journal,
-    until: Option<std::time::Instant>,
+    until: Option<Instant>,
     failure: Option<Status>,
+    /// Name and version of the model that its messages name.
+    named: Option<(&'a str, &'a str)>,
+    asked: bool,
+    /// The caller takes its time with its first message: that is no backend's failure.
+    patient: bool,
+}
+
+/// An answer on its way to the caller.
+enum Answering {
+    /// Its head is here.
+    Opened(Opened),
+    /// Its first message has begun.
+    Begun(Box<Begun>),
+    /// All of it, without any message.
+    Ended(Answer),
 }
 
 impl Plain<'_> {
@@ -37,7 +63,6 @@ impl Plain<'_> {
 
     /// The same, of a call that was looked at already.
     pub async fn routed_upload(&self, caller: &mut Caller, upload: Upload, route: RouteIx) -> Result<(), Gone> {
-        let policy = Arc::clone(self.plan.policy());
         let seen = Seen(&self.outbound.headers);
         let request = Request {
             method: self.outbound.uri.path(),
@@ -48,16 +73,59 @@ impl Plain<'_> {
             inputs: &[],
             metadata: &seen,
             caller: self.peer.as_deref(),
+            memory: None,
         };
+        self.stream(caller, upload, route, &request, None).await
+    }
+
+    /// Serves a stream of inferences, which goes by its first one.
+    pub async fn stream_infer(
+        &self,
+        caller: &mut Caller,
+        mut upload: Upload,
+        route: RouteIx,
+        first: &Head<'_>,
+    ) -> Result<(), Gone> {
+        let seen = Seen(&self.outbound.headers);
+        let inputs = first.inputs();
+        let request = Request {
+            method: self.outbound.uri.path(),
+            model: first.model,
+            id: first.id,
+            rows: first.rows(),
+            params: &first.params,
+            inputs: &inputs,
+            metadata: &seen,
+            caller: self.peer.as_deref(),
+            memory: None,
+        };
+        upload.keep(self.plan.policy().limits().replay_bytes);
+        self.stream(caller, upload, route, &request, Some((first.model, first.version))).await
+    }
+
+    async fn stream(
+        &self,
+        caller: &mut Caller,
+        upload: Upload,
+        route: RouteIx,
+        request: &Request<'_>,
+        named: Option<(&str, &str)>,
+    ) -> Result<(), Gone> {
+        let policy = self.plan.policy();
+        let memory = self.plan.snapshot.units.at(self.arrival.at);
+        let request = &Request { memory: Some(&memory), ..*request };
         let journal = self.journal();
         let deadline = policy.route_at(route).deadline.map(|deadline| self.arrival.at + deadline);
         let routed = Routed {
             call: self,
-            state: policy::Call::begin(Arc::clone(&policy), route, &request, journal.id),
+            state: policy::Call::begin(Arc::clone(policy), route, request, journal.id),
             upload,
             journal,
             until: earlier(self.until, deadline),
             failure: None,
+            named,
+            asked: false,
+            patient: false,
         };
         routed.run(caller).await
     }
@@ -108,6 +176,7 @@ impl Routed<'_, '_> {
     }
 
     fn write(&mut self, decision: &Decision) {
+        self.call.plan.learn(&self.state, decision, self.call.arrival.at);
         self.journal.request_bytes = self.upload.bytes();
         self.journal.write_decision(self.call.worker, &self.call.plan, decision);
     }
@@ -123,70 +192,161 @@ impl Routed<'_, '_> {
         })
     }
 
+    /// What is appended to each message up and down, so that either side speaks of the model by its own name.
+    fn names(&self, backend: BackendIx) -> (Option<Bytes>, Option<Bytes>) {
+        let model = self.call.plan.policy().backend(backend).as_model();
+        let (Some(model), Some((name, version))) = (model, self.named) else { return (None, None) };
+        let up = oip::address(model, name, version, false);
+        if up.is_empty() {
+            return (None, None);
+        }
+        (Some(up.into()), Some(renamed("ModelStreamInfer", name).into()))
+    }
+
     /// One attempt; `None` sends the call on along its chain.
     async fn attempt(&mut self, caller: &mut Caller, backend: BackendIx) -> Result<Option<Decision>, Gone> {
         let call = self.call;
         let started = self.journal.start();
         let name = &call.plan.policy().backend(backend).name;
-        let left = self.until.map(|until| until.saturating_duration_since(std::time::Instant::now()));
+        if self.asked && !self.can_be_sent_again() {
+            let words = format!("the request was longer than what is kept for {name}");
+            self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
+            return Ok(None);
+        }
         let place = call.worker.occupy(&call.plan, backend);
-        let (Some(upstream), Some(_place)) = (call.plan.upstream(backend), place) else {
+        let (Some(_), Some(_place)) = (call.plan.upstream(backend), place) else {
             let words = format!("{name} has all the calls under way that it may have");
             self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
             return Ok(None);
         };
-        // A stream under way may outlive any attempt's share: only the call's own end bounds it once it is the last.
+        self.asked = true;
         let others = self.has_others(backend);
-        let budget = if others { self.state.budget(left) } else { left };
-        let mut alarm = Alarm::new(budget.map(|budget| std::time::Instant::now() + budget));
-        let head = |left| call.outbound.head(left, started.span);
-        let body = Body::Stream(&mut self.upload, None);
-        let opened = match open(call.worker, upstream, caller, &mut alarm, head, body).await {
-            Ok(opened) => opened,
+        let (up, down) = self.names(backend);
+        let answering = loop {
+            match self.answering(caller, backend, others, &started, up.clone()).await {
+                Err(Fault::Deadline) if !self.patient && self.is_quiet() => self.patient = true,
+                done => break done,
+            }
+        };
+        let answering = match answering {
+            Ok(Answering::Ended(answer)) if policy::status::is_miss(answer.status.code) && self.can_be_sent_again() => {
+                let reason =
+                    if answer.status.code == DEADLINE_EXCEEDED { Reason::Deadline } else { Reason::BackendError };
+                self.miss(&started, backend, reason, answer.status);
+                return Ok(None);
+            }
+            Ok(answering) => answering,
             Err(Fault::Gone) => {
                 self.journal.end(&started, backend, Reason::Deadline, CANCELLED);
                 return Err(Gone);
             }
-            Err(fault) => {
+            Err(fault) if !others || self.can_be_sent_again() => {
                 let reason = if matches!(fault, Fault::Deadline) { Reason::Deadline } else { Reason::BackendError };
                 self.miss(&started, backend, reason, status_of(&fault));
                 return Ok(None);
             }
+            Err(fault) => Answering::Ended(Answer::only(status_of(&fault))),
         };
-        if others
-            && self.upload.is_replayable()
-            && opened.answer.body().is_end_stream()
-            && let Some(status) =
-                Status::read(opened.answer.headers()).filter(|status| policy::status::is_miss(status.code))
-        {
-            let reason = if status.code == DEADLINE_EXCEEDED { Reason::Deadline } else { Reason::BackendError };
-            self.miss(&started, backend, reason, status);
-            return Ok(None);
+        self.pass(caller, backend, &started, answering, down).await
+    }
+
+    /// Whether another backend could still be given all that the caller has sent; counted where it could not.
+    fn can_be_sent_again(&self) -> bool {
+        if !self.upload.is_replayable() {
+            self.call.worker.count(Counter::FallbackReplay);
         }
+        self.upload.is_replayable()
+    }
+
+    /// Whether the caller has not said anything yet, and there is time for it.
+    fn is_quiet(&self) -> bool {
+        let late = self.until.is_some_and(|until| until <= Instant::now());
+        self.upload.bytes() == 0 && !self.upload.is_ended() && !late
+    }
+
+    /// Asks, and waits as long as the attempt may still fail without the caller's knowing.
+    async fn answering(
+        &mut self,
+        caller: &mut Caller,
+        backend: BackendIx,
+        others: bool,
+        started: &Started,
+        up: Option<Bytes>,
+    ) -> Result<Answering, Fault> {
+        let call = self.call;
+        let Some(upstream) = call.plan.upstream(backend) else {
+            return Err(Fault::Unreachable("no model server".into()));
+        };
+        // A stream under way may outlive any attempt's share: only the call's own end bounds it once it is the last.
+        let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        let budget = if others && !self.patient { self.state.budget(left) } else { left };
+        let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
+        let head = |left| call.outbound.head(left, started.span);
+        let body = Body::Stream(&mut self.upload, up);
+        let opened = open(call.worker, upstream, caller, &mut alarm, head, body).await?;
+        if !others || !self.upload.is_replayable() {
+            return Ok(Answering::Opened(opened));
+        }
+        let hold = Hold { max_bytes: 0, stream_over: Some(0) };
+        Ok(match gather(caller, &mut alarm, Some(&mut self.upload), opened, hold).await? {
+            Came::Begun(begun) => Answering::Begun(begun),
+            Came::Whole(answer) => Answering::Ended(answer),
+        })
+    }
+
+    /// Passes an answer on to its end.
+    async fn pass(
+        &mut self,
+        caller: &mut Caller,
+        backend: BackendIx,
+        started: &Started,
+        answering: Answering,
+        down: Option<Bytes>,
+    ) -> Result<Option<Decision>, Gone> {
         let mut alarm = Alarm::new(self.until);
-        let (state, journal, plan) = (&mut self.state, &mut self.journal, &call.plan);
+        let (state, journal, plan) = (&mut self.state, &mut self.journal, &self.call.plan);
         let mut decision = None;
         let extra = |code: u8| {
             if code == OK {
-                state.accept()
+                state.accept();
             } else {
-                state.pass_on(code)
+                state.pass_on(code);
             }
             let made = decision.insert(state.finish());
             Marks::of(plan, &journal.id, made).trailers()
         };
-        let ended = relay(caller, &mut alarm, &mut self.upload, opened, None::<Bytes>, extra).await;
+        let ended = match answering {
+            Answering::Opened(opened) => relay(caller, &mut alarm, &mut self.upload, opened, down, extra).await,
+            Answering::Begun(begun) => go_on(caller, &mut alarm, &mut self.upload, *begun, down, extra).await,
+            Answering::Ended(answer) => end(caller, answer, extra),
+        };
         let code = ended.map_or(CANCELLED, |Ended { status, .. }| status);
-        let reason = if code == status::OK { Reason::Ok } else { Reason::BackendError };
-        self.journal.end(&started, backend, reason, code);
+        let reason = if code == OK { Reason::Ok } else { Reason::BackendError };
+        self.journal.end(started, backend, reason, code);
         self.journal.answer_bytes = ended.map_or(0, |ended| ended.answer_bytes);
         ended?;
         Ok(decision)
     }
 
-    fn miss(&mut self, started: &super::journal::Started, backend: BackendIx, reason: Reason, status: Status) {
+    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) {
         self.journal.end(started, backend, reason, status.code);
         self.state.miss(reason, status.code);
         self.failure = Some(status);
     }
+}
+
+/// Passes on an answer without messages.
+fn end(caller: &mut Caller, answer: Answer, extra: impl FnOnce(u8) -> HeaderMap) -> Result<Ended, Gone> {
+    let Answer { headers, mut trailers, status, .. } = answer;
+    if !trailers.contains_key(GRPC_STATUS) {
+        status.write(&mut trailers);
+    }
+    if headers.is_empty() {
+        trailers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/grpc"));
+        return only_end(caller, trailers, extra);
+    }
+    caller.open(grpc_head(headers), false)?;
+    trailers.extend(extra(status.code));
+    caller.trailers(trailers)?;
+    Ok(Ended { status: status.code, answer_bytes: 0 })
 }

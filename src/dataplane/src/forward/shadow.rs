@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::append::Append;
 use super::asked;
-use super::attempt::{AskBody, ask};
+use super::attempt::{AskBody, Hold, ask};
 use super::caller::Caller;
 use super::decide::Decide;
 use super::exchange::{Alarm, Fault, Outbound};
@@ -164,7 +164,8 @@ impl Copy {
         let limits = self.plan.policy().limits();
         let mut nobody = Caller::nobody();
         let body = AskBody::Whole(&self.frames);
-        let answer = ask(&self.worker, upstream, &mut nobody, &mut alarm, head, body, limits.answer_bytes).await?;
+        let hold = Hold::whole(limits.answer_bytes);
+        let answer = ask(&self.worker, upstream, &mut nobody, &mut alarm, head, body, hold).await?.whole()?;
         let route = self.plan.policy().route_at(self.route);
         let Some(spec) = &route.prediction else {
             return Ok(Vec::new());

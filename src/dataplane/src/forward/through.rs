@@ -11,13 +11,14 @@ use h2::RecvStream;
 use http::{HeaderMap, StatusCode, header};
 
 use super::append::Append;
+use super::attempt::Begun;
 use super::caller::{Caller, Gone, grpc_head};
 use super::exchange::{Alarm, Fault, Opened, watched};
 use super::metadata;
 use super::status::{
     self, CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, INTERNAL, RESOURCE_EXHAUSTED, Status, UNAVAILABLE,
 };
-use super::upload::{Stopped, Upload};
+use super::upload::Upload;
 
 /// How a call that was passed through ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,15 @@ struct Download {
 }
 
 impl Download {
+    fn take(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len() as u64;
+        match &mut self.append {
+            Some(append) => append.feed(chunk, &mut self.out),
+            None if chunk.is_empty() => {}
+            None => self.out.push_back(chunk),
+        }
+    }
+
     /// Ready with the trailers when all was handed to the caller.
     fn poll(&mut self, caller: &mut Caller, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, Fault>> {
         loop {
@@ -94,12 +104,7 @@ impl Download {
                 match ready!(self.from.poll_data(cx)) {
                     Some(Ok(chunk)) => {
                         self.unreleased = chunk.len();
-                        self.bytes += chunk.len() as u64;
-                        match &mut self.append {
-                            Some(append) => append.feed(chunk, &mut self.out),
-                            None if chunk.is_empty() => {}
-                            None => self.out.push_back(chunk),
-                        }
+                        self.take(chunk);
                     }
                     Some(Err(error)) => return Poll::Ready(Err(Fault::Broken(error))),
                     None => return self.from.poll_trailers(cx).map_err(Fault::Broken),
@@ -122,7 +127,7 @@ pub async fn relay(
     append: Option<Bytes>,
     extra: impl FnOnce(u8) -> HeaderMap,
 ) -> Result<Ended, Gone> {
-    let Opened { lease, mut sender, answer } = opened;
+    let Opened { lease, sender, answer } = opened;
     let (mut head, from) = answer.into_parts();
     metadata::answer(&mut head.headers);
     if let Some(status) = not_grpc(head.status, &head.headers) {
@@ -130,23 +135,53 @@ pub async fn relay(
         return Ok(Ended { status: status.code, answer_bytes: 0 });
     }
     if from.is_end_stream() {
-        let mut headers = head.headers;
-        let code = status::read_code(&headers).unwrap_or_else(|| {
-            missing_status().write(&mut headers);
-            INTERNAL
-        });
-        headers.extend(extra(code));
-        caller.open(grpc_head(headers), true)?;
-        return Ok(Ended { status: code, answer_bytes: 0 });
+        return only_end(caller, head.headers, extra);
     }
-    caller.open(grpc_head(head.headers), false)?;
+    let begun = Begun { lease, sender, headers: head.headers, here: Bytes::new(), from };
+    go_on(caller, alarm, upload, begun, append, extra).await
+}
+
+/// Passes on an answer that is but its end: one block of headers, as it came.
+///
+/// # Errors
+/// Nobody waits any more.
+pub fn only_end(
+    caller: &mut Caller,
+    mut headers: HeaderMap,
+    extra: impl FnOnce(u8) -> HeaderMap,
+) -> Result<Ended, Gone> {
+    let status = code_of(&mut headers);
+    headers.extend(extra(status));
+    caller.open(grpc_head(headers), true)?;
+    Ok(Ended { status, answer_bytes: 0 })
+}
+
+/// What a stream's end says, and says from now on where it said nothing.
+fn code_of(trailers: &mut HeaderMap) -> u8 {
+    status::read_code(trailers).unwrap_or_else(|| {
+        missing_status().write(trailers);
+        INTERNAL
+    })
+}
+
+/// Passes on an answer that has begun, from its head on, as [`relay`] does.
+///
+/// # Errors
+/// Nobody waits any more.
+pub async fn go_on(
+    caller: &mut Caller,
+    alarm: &mut Alarm,
+    upload: &mut Upload,
+    begun: Begun,
+    append: Option<Bytes>,
+    extra: impl FnOnce(u8) -> HeaderMap,
+) -> Result<Ended, Gone> {
+    let Begun { lease, mut sender, headers, here, from } = begun;
+    caller.open(grpc_head(headers), false)?;
     let mut down = Download { from, append: append.map(Append::new), out: VecDeque::new(), unreleased: 0, bytes: 0 };
+    down.take(here);
     let ended = watched(caller, alarm, |caller, cx| {
-        if !sender.is_done()
-            && let Poll::Ready(Err(Stopped::Gone)) = upload.poll_send(cx, &mut sender)
-        {
-            return Poll::Ready(Err(Fault::Gone));
-        }
+        upload.poll_on(cx, &mut sender)?;
         down.poll(caller, cx)
     })
     .await;
@@ -154,13 +189,10 @@ pub async fn relay(
     match ended.and_then(|ended| ended) {
         Ok(Some(mut trailers)) => {
             metadata::answer(&mut trailers);
-            let code = status::read_code(&trailers).unwrap_or_else(|| {
-                missing_status().write(&mut trailers);
-                INTERNAL
-            });
-            trailers.extend(extra(code));
+            let status = code_of(&mut trailers);
+            trailers.extend(extra(status));
             caller.trailers(trailers)?;
-            Ok(Ended { status: code, answer_bytes })
+            Ok(Ended { status, answer_bytes })
         }
         Ok(None) => {
             caller.fail(&missing_status(), extra(INTERNAL))?;

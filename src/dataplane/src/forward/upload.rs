@@ -12,6 +12,7 @@ use h2::{RecvStream, SendStream};
 
 use super::append::Append;
 use super::caller::{Gone, poll_room};
+use super::exchange::Fault;
 use crate::wire::frame::{self, HEAD_BYTES};
 
 /// The caller's half of a call.
@@ -57,12 +58,6 @@ impl Sender {
     #[must_use]
     pub fn sent(stream: SendStream<Bytes>) -> Self {
         Self { stream, append: None, next: 0, out: VecDeque::new(), done: true }
-    }
-
-    /// Whether all was handed over, or the backend wants no more.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.done
     }
 }
 
@@ -221,6 +216,17 @@ impl Upload {
             } else {
                 ready!(self.poll_chunk(cx)).map_err(|Gone| Stopped::Gone)?;
             }
+        }
+    }
+
+    /// Sends on beside whatever else is waited for: never ready but by a fault that ends the call.
+    pub fn poll_on(&mut self, cx: &mut Context<'_>, to: &mut Sender) -> Result<(), Fault> {
+        if to.done {
+            return Ok(());
+        }
+        match self.poll_send(cx, to) {
+            Poll::Ready(Err(Stopped::Gone)) => Err(Fault::Gone),
+            _ => Ok(()),
         }
     }
 

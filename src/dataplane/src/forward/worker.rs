@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -16,8 +16,9 @@ use super::transport::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
 use crate::error::Fault;
 use crate::mirror;
-use crate::policy::{BackendIx, Policy, Predictions};
+use crate::policy::{self, BackendIx, Policy, Predictions};
 use crate::records::{Bell, Counter, Counters, Sink};
+use crate::units::Units;
 use crate::wire::receipt::Signer;
 
 /// Bytes of long answers that may wait on one worker for callers to read them.
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub tls: Vec<Option<Arc<ClientTls>>>,
     /// Caps of the routes' shadows, by route and position.
     pub shadows: Vec<Vec<Arc<mirror::Gauge>>>,
+    /// What is remembered of units and routes.
+    pub units: Units,
 }
 
 impl Snapshot {
@@ -70,7 +73,8 @@ impl Snapshot {
         let shadows = shadows.collect();
         let keys = policy.receipt_keys();
         let signer = (!keys.is_empty()).then(|| Signer::new(keys));
-        Ok(Self { policy, signer, in_flight, tls, shadows })
+        let units = Units::new(&policy, before.map(|before| &before.units));
+        Ok(Self { policy, signer, in_flight, tls, shadows, units })
     }
 }
 
@@ -114,6 +118,13 @@ impl Plan {
     #[must_use]
     pub fn policy(&self) -> &Arc<Policy> {
         &self.snapshot.policy
+    }
+
+    /// Keeps what a finished call has to teach, before its caller can come again.
+    pub fn learn(&self, call: &policy::Call, decision: &policy::Decision, arrival: Instant) {
+        if let Some(lesson) = call.lesson(decision) {
+            self.snapshot.units.at(arrival).learn(self.policy(), decision.route, &lesson);
+        }
     }
 
     /// Connections of a backend; `None` for what is no model server.

@@ -69,7 +69,6 @@ fn spec(kind: u8) -> PredictionSpec {
         positive: Some(1),
         threshold: 0.5,
         datatype: "FP32".into(),
-        ..PredictionSpec::default()
     }
 }
 

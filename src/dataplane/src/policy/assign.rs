@@ -18,6 +18,7 @@ impl Call {
         let id = self.id;
         with_unit(policy.unit.as_ref(), request, &id, |unit| {
             self.unit = salted(&policy.salt, unit);
+            self.named = unit != id;
             self.note("unit", || match unit == id {
                 true => "the call names no unit: each call is one of its own".to_owned(),
                 false => format!("the unit is {:?}", String::from_utf8_lossy(unit)),

@@ -11,6 +11,15 @@
 //!       => Exhausted                  => finish
 //! any   => abort                      => finish      time ran out, or the caller went away
 //! ```
+//!
+//! An attempt that is late may get company: `hedge` begins the next of the chain beside it, `turn_to` says which of the two
+//! the next word is about. What the second one says counts only for itself as long as the first is under way; once either
+//! is accepted the other is given up, and once both have missed the call goes on as ever.
+//!
+//! ```text
+//! Attempt => hedge => turn_to => judge => Accept => finish      the other one is given up
+//!                             => miss, judge => Miss            the other one is the attempt under way
+//! ```
 
 use std::sync::Arc;
 
@@ -18,6 +27,7 @@ use smallvec::SmallVec;
 
 use super::compiled::{BackendIx, Policy, Route, RouteIx};
 use super::decision::Attempt;
+use super::memory::Past;
 use super::notes::Note;
 use super::prediction::InvalidOutput;
 use super::reading::Reading;
@@ -74,6 +84,15 @@ pub(super) enum End {
     },
 }
 
+/// Two attempts under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair {
+    /// Asked first, and late.
+    pub slow: BackendIx,
+    /// Asked beside it.
+    pub quick: BackendIx,
+}
+
 /// What a rule wants instead of the chain's next backend.
 #[derive(Clone, Debug)]
 pub(super) enum Wish {
@@ -94,9 +113,19 @@ pub struct Call {
     pub(super) asked_rows: u32,
     pub(super) no_review: bool,
     pub(super) held_out: bool,
+    /// Whether the unit is more than this one call.
+    pub(super) named: bool,
+    /// Whether the loop guard sends it the way out.
+    pub(super) guarded: bool,
+    /// What its rules see of the past; `None` where they do not ask.
+    pub(super) past: Option<Box<Past>>,
     /// Next position in the chain.
     pub(super) position: usize,
+    /// Of two that are under way, the one that is spoken of.
     pub(super) current: Option<BackendIx>,
+    pub(super) pair: Option<Pair>,
+    /// Where among the attempts the one under way belongs, when one that was asked after it has ended before it.
+    pub(super) slot: Option<u8>,
     pub(super) wish: Option<Wish>,
     pub(super) attempts: SmallVec<[Attempt; 4]>,
     /// The first miss: why the caller did not get the first choice.
@@ -138,8 +167,13 @@ impl Call {
             asked_rows: request.rows,
             no_review: request.metadata.get(NO_REVIEW_METADATA) == Some("1"),
             held_out: false,
+            named: false,
+            guarded: false,
+            past: None,
             position: 0,
             current: None,
+            pair: None,
+            slot: None,
             wish: None,
             attempts: SmallVec::new(),
             first: None,
@@ -155,11 +189,16 @@ impl Call {
             policy,
         };
         call.assign(request);
+        call.recall(request);
         if call.route().has_request_rules {
             call.request_rules(request);
         }
+        call.way_out();
         // Who is held out never touches a model; the kill switch stops them all; nothing is compared without a model.
-        if call.held_out || call.route().kill_switch || matches!(call.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
+        if call.held_out
+            || call.guarded
+            || call.route().kill_switch
+            || matches!(call.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
         {
             call.mirrors.clear();
         }

@@ -19,6 +19,8 @@ use crate::error::Fault;
 
 /// Nobody writes more by hand, and an index (two bytes, one value kept back) must hold it.
 const MOST_ENTRIES: usize = 4096;
+/// Some gigabytes of what is remembered.
+const MOST_UNITS: u64 = 100_000_000;
 /// A message of gRPC is no longer.
 const MOST_MESSAGE_BYTES: u64 = u32::MAX as u64;
 /// A day: longer is a mistake in the unit.
@@ -89,7 +91,8 @@ fn compile(root: &Node) -> Option<Policy> {
         return None;
     }
     let descriptors = Descriptors::read(&root.field("descriptors"));
-    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists, &descriptors);
+    let mut compiler =
+        RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists, &descriptors, limits.units > 0);
     let mut matches = Vec::new();
     let mut compiled = Vec::new();
     let mut described = HashMap::new();
@@ -183,7 +186,7 @@ fn identity(node: &Node) -> (Option<Source>, Segments) {
     (unit, segments)
 }
 
-fn source(node: &Node) -> Option<Source> {
+pub(super) fn source(node: &Node) -> Option<Source> {
     if node.is_null() || !node.object(&["metadata", "param", "caller"]) {
         return None;
     }
@@ -204,7 +207,8 @@ fn lists(node: &Node) -> Lists {
 }
 
 fn limits(node: &Node) -> Limits {
-    node.object(&["buffer_bytes", "replay_bytes", "answer_bytes", "request_head_bytes", "max_rows"]);
+    node.object(&["buffer_bytes", "replay_bytes", "answer_bytes", "request_head_bytes", "max_rows", "units"]);
+    let units = node.field("units");
     let bytes = |name| usize::try_from(node.field(name).need_count(MOST_MESSAGE_BYTES)).unwrap_or(usize::MAX);
     Limits {
         buffer_bytes: bytes("buffer_bytes"),
@@ -212,6 +216,7 @@ fn limits(node: &Node) -> Limits {
         answer_bytes: bytes("answer_bytes"),
         request_head_bytes: bytes("request_head_bytes"),
         max_rows: bytes("max_rows"),
+        units: if units.is_null() { 0 } else { usize::try_from(units.need_count(MOST_UNITS)).unwrap_or(0) },
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
@@ -32,6 +34,8 @@ pub(super) struct RouteCompiler<'a> {
     segments: &'a Segments,
     lists: &'a Arc<Lists>,
     descriptors: &'a Descriptors,
+    /// Whether there is room for units to be remembered.
+    pub(super) remembers: bool,
     /// Matches and names of the routes before, to find two that are the same.
     seen: Vec<(String, Match)>,
 }
@@ -44,12 +48,13 @@ impl<'a> RouteCompiler<'a> {
         segments: &'a Segments,
         lists: &'a Arc<Lists>,
         descriptors: &'a Descriptors,
+        remembers: bool,
     ) -> Self {
-        RouteCompiler { salt, backends, by_name, segments, lists, descriptors, seen: Vec::new() }
+        RouteCompiler { salt, backends, by_name, segments, lists, descriptors, remembers, seen: Vec::new() }
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 13] = [
+        const FIELDS: [&str; 16] = [
             "name",
             "match",
             "chain",
@@ -63,6 +68,9 @@ impl<'a> RouteCompiler<'a> {
             "mirror",
             "review",
             "kill_switch",
+            "loop_guard",
+            "session",
+            "stats",
         ];
         if !node.object(&FIELDS) {
             return None;
@@ -76,11 +84,20 @@ impl<'a> RouteCompiler<'a> {
             descriptor::Compiler { descriptors: self.descriptors, route: node, method: &matched.method, spec };
         let described = compiler.described();
         let described = described.as_ref();
+        let session = self.session(&node.field("session"));
+        let stats_within = Self::stats_within(&node.field("stats"));
         let rules = self.rules(&node.field("rules"), name, spec, described);
+        let chain = self.chain(&node.field("chain"), spec, described);
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
-            chain: self.chain(&node.field("chain"), spec, described),
+            loop_guard: self.loop_guard(&node.field("loop_guard"), spec, &chain),
+            session,
+            stats_within,
+            wants_session: false,
+            wants_stats: false,
+            key: xxh3_64(name.as_bytes()),
+            chain,
             deadline: milliseconds(&node.field("deadline_ms")),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
@@ -131,7 +148,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     /// A backend by name, noting where there is none.
-    fn backend(&self, node: &Node) -> Option<(BackendIx, &'a Backend)> {
+    pub(super) fn backend(&self, node: &Node) -> Option<(BackendIx, &'a Backend)> {
         let name = node.need_text();
         let found = self.by_name.get(name).map(|&index| (index, &self.backends[usize::from(index)]));
         if found.is_none() && !name.is_empty() {
@@ -237,6 +254,7 @@ impl<'a> RouteCompiler<'a> {
             inputs: &[],
             metadata: &metadata,
             caller: None,
+            memory: None,
         };
         let segment = self.segments.of(&request);
         let reading = spec.map(Reading::sample);

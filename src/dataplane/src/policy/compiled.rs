@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::choice::Choice;
 use super::descriptor::{Described, DescribedMethod};
 use super::matching::Table;
+use super::memory::{LoopGuard, SessionSpec};
 use super::peer::Allow;
 use super::rule::{Lists, Rule};
 use super::segment::Segments;
@@ -186,6 +187,15 @@ pub struct Route {
     pub mirror: Vec<Mirror>,
     pub review: Option<Review>,
     pub kill_switch: bool,
+    pub loop_guard: Option<LoopGuard>,
+    pub session: Option<SessionSpec>,
+    /// How far back `stats` look.
+    pub stats_within: Option<Duration>,
+    /// Whether a rule names `session` / `stats`: else neither is kept.
+    pub wants_session: bool,
+    pub wants_stats: bool,
+    /// Hash of the name, by which what is remembered outlives the policy.
+    pub key: u64,
     /// Whether any rule is judged before / after a backend has answered.
     pub(super) has_request_rules: bool,
     pub(super) has_prediction_rules: bool,
@@ -194,6 +204,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether anything is kept of its calls for calls to come.
+    pub fn remembers(&self) -> bool {
+        self.loop_guard.is_some() || self.wants_session || self.wants_stats
+    }
+
     /// The first model backend of the chain: what `ModelReady` and `ModelMetadata` of the route speak of.
     pub fn first_model(&self, policy: &Policy) -> Option<BackendIx> {
         self.chain.iter().copied().find(|backend| policy.backend(*backend).is_model())
@@ -208,6 +223,8 @@ pub struct Limits {
     pub answer_bytes: usize,
     pub request_head_bytes: usize,
     pub max_rows: usize,
+    /// Units remembered at once; 0 for none.
+    pub units: usize,
 }
 
 /// A compiled policy document. Immutable: a new document makes a new one.

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::compiled::{BackendIx, NO_INDEX, Policy, RouteIx};
 use super::prediction::Label;
 use super::segment::Segment;
-use super::words::{Outcome, Reason};
+use super::words::{Outcome, Reason, status};
 
 /// No stratum: the row was not answered, so there is nothing to review.
 pub const NO_STRATUM: u8 = 255;
@@ -74,6 +74,25 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// The answer that was being handed over broke off: who had answered has failed after all.
+    pub fn break_off(&mut self, code: u8) {
+        self.outcome = Outcome::Error;
+        self.status = code;
+        let reason = if code == status::DEADLINE_EXCEEDED { Reason::Deadline } else { Reason::BackendError };
+        if self.reason == Reason::Ok {
+            self.reason = reason;
+        }
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.reason == Reason::Ok) {
+            (attempt.reason, attempt.status) = (reason, code);
+        }
+        for row in &mut self.rows {
+            row.outcome = Outcome::Error;
+            if row.reason == Reason::Ok {
+                row.reason = reason;
+            }
+        }
+    }
+
     /// `rule:<name>`, or the reason's word.
     pub fn reason_text(&self, policy: &Policy) -> String {
         reason_text(policy, self.route, self.reason, self.rule)

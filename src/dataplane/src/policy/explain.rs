@@ -102,6 +102,7 @@ pub fn explain(policy: &Arc<Policy>, call: &str) -> Result<Value, String> {
         inputs: &[],
         metadata: &metadata,
         caller: caller.as_ref(),
+        memory: None,
     };
     let Some(route) = policy.route(method, thought.model.as_deref(), &metadata) else {
         return without_route(policy, &thought);

@@ -12,6 +12,7 @@ use super::call::{Call, Judgement, Why, Wish};
 use super::cel::{Failed, Predicted, Scope};
 use super::compiled::{BackendIx, NO_INDEX, Policy, Route};
 use super::decision::Attempt;
+use super::memory::Said;
 use super::prediction::{InvalidOutput, Predictions};
 use super::reading::{self, Reading};
 use super::request::Request;
@@ -105,6 +106,10 @@ impl Call {
         if let Err(invalid) = self.check(route, spec, predictions, &mut own) {
             return self.miss_by((Reason::InvalidOutput, NO_INDEX), own, Some(invalid));
         }
+        if let Some(past) = &mut self.past {
+            past.said.get_or_insert_with(|| Said::of(&self.readings));
+            past.value = self.readings.first().map_or(f64::NAN, |reading| reading.value);
+        }
         let mut why = None;
         if route.has_prediction_rules {
             why = self.prediction_rules(&policy, spec, request, backend, &mut own);
@@ -120,14 +125,26 @@ impl Call {
     }
 
     fn miss_by(&mut self, why: Why, own: Own, invalid: Option<InvalidOutput>) -> Judgement {
-        if self.first.is_none() {
+        let ahead = self.is_ahead();
+        if self.first.is_none() && !ahead {
             self.own = own;
         }
         if invalid.is_some() {
             self.invalid = invalid;
         }
         self.end_attempt(why, status::OK);
+        if !ahead && self.wish.is_some() {
+            self.heed();
+        }
         Judgement::Miss(why.0)
+    }
+
+    /// What a rule wants goes before an attempt that was begun on the chance, unless it is the one that is wanted.
+    fn heed(&mut self) {
+        match (&self.wish, self.current) {
+            (Some(Wish::To(wanted)), Some(current)) if *wanted == current => self.wish = None,
+            _ => self.give_up(),
+        }
     }
 
     /// Reads every row, or says what is wrong with the first one that is.

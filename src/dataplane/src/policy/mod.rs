@@ -15,6 +15,7 @@ mod call;
 mod cel;
 mod choice;
 mod compile;
+mod compile_memory;
 mod compile_prediction;
 mod compile_route;
 mod compiled;
@@ -25,6 +26,7 @@ mod explain;
 mod finish;
 mod judging;
 mod matching;
+mod memory;
 mod notes;
 mod peer;
 pub mod prediction;
@@ -44,9 +46,13 @@ pub use compiled::{
     Backend, BackendIx, BackendKind, BackendTls, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror,
     ModelBackend, NO_INDEX, Policy, Review, Route, RouteIx, Source,
 };
-pub use descriptor::{Described, DescribedMethod};
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
+pub use descriptor::{Described, DescribedMethod};
 pub use explain::{decision_json, explain};
+pub use memory::{
+    LastAnswer, Lesson, LoopGuard, MOST_REMEMBERED, Memory, Met, Moments, Said, Session, SessionSpec, Stats, Told,
+    label_hash,
+};
 pub use notes::Note;
 pub use peer::{Allow, Peer};
 pub use prediction::{InvalidOutput, Label, Predictions};

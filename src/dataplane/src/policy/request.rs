@@ -1,5 +1,6 @@
 //! What a decision sees of a request: borrowed from the call, never copied.
 
+use super::memory::Memory;
 use super::peer::Peer;
 use super::spec::{Input, Param};
 
@@ -45,6 +46,8 @@ pub struct Request<'a> {
     pub metadata: &'a dyn Metadata,
     /// Whom the caller has shown to be; `None` without TLS.
     pub caller: Option<&'a Peer>,
+    /// What is remembered of units and routes; `None` remembers nothing.
+    pub memory: Option<&'a dyn Memory>,
 }
 
 impl<'a> Request<'a> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::call::{Call, End, Step, Why, Wish};
+use super::call::{Call, End, Pair, Step, Why, Wish};
 use super::compiled::{BackendIx, NO_INDEX};
 use super::decision::Attempt;
 use super::words::{Reason, status};
@@ -11,6 +11,11 @@ use super::words::{Reason, status};
 /// Time kept back for a static answer: it needs hardly any, but many calls may come to it at the same moment (of 300 that
 /// shared a hanging backend, 10 ms left 34 without).
 const STATIC_RESERVE: Duration = Duration::from_millis(25);
+
+/// An attempt that was under way when another one answered: it was late, and was cancelled for it.
+fn given_up() -> Attempt {
+    Attempt { backend: NO_INDEX, reason: Reason::Deadline, rule: NO_INDEX, status: status::CANCELLED, made: true }
+}
 
 impl Call {
     /// Whom to ask next. Once the call has ended it says how, again.
@@ -105,10 +110,34 @@ impl Call {
         self.end_attempt((reason, NO_INDEX), status);
     }
 
+    /// The attempt under way has not become the answer. Where there is another one beside it, that one is under way now.
     pub(super) fn end_attempt(&mut self, (reason, rule): Why, status: u8) {
-        if let Some(backend) = self.current.take() {
-            self.first.get_or_insert((reason, rule));
-            self.attempts.push(Attempt { backend, reason, rule, status, made: true });
+        let Some(backend) = self.current.take() else { return };
+        let attempt = Attempt { backend, reason, rule, status, made: true };
+        match self.pair.take() {
+            None => {
+                self.first.get_or_insert((reason, rule));
+                self.list(attempt);
+            }
+            Some(pair) if backend == pair.slow => {
+                self.first.get_or_insert((reason, rule));
+                self.attempts.push(attempt);
+                self.current = Some(pair.quick);
+            }
+            // It explains nothing as long as the one before it may still answer.
+            Some(pair) => {
+                self.slot = u8::try_from(self.attempts.len()).ok();
+                self.attempts.push(attempt);
+                self.current = Some(pair.slow);
+            }
+        }
+    }
+
+    /// In the order in which they were asked.
+    fn list(&mut self, attempt: Attempt) {
+        match self.slot.take() {
+            Some(slot) => self.attempts.insert(usize::from(slot), attempt),
+            None => self.attempts.push(attempt),
         }
     }
 
@@ -118,22 +147,71 @@ impl Call {
         if let Some(backend) = self.current {
             self.note_failure(Reason::BackendError, status);
             self.end_attempt((Reason::BackendError, NO_INDEX), status);
+            self.give_up();
             self.end = Some(End::PassedOn { backend, status });
         }
     }
 
     /// Ends the call without an answer: time ran out (`Deadline`, `DEADLINE_EXCEEDED`), or the caller went away.
     pub fn abort(&mut self, reason: Reason, status: u8) {
-        self.end_attempt((reason, NO_INDEX), status);
+        while self.current.is_some() {
+            self.end_attempt((reason, NO_INDEX), status);
+        }
         self.end = Some(End::Aborted { reason, status });
     }
 
     /// The attempt under way answered, and the route reads no prediction.
     pub fn accept(&mut self) {
-        if let Some(backend) = self.current.take() {
-            self.note_backend("answer", backend, "answers");
-            self.attempts.push(Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: status::OK, made: true });
-            self.end = Some(End::Answered(backend));
+        let Some(backend) = self.current.take() else { return };
+        self.note_backend("answer", backend, "answers");
+        let answered = Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: status::OK, made: true };
+        let late = |backend| Attempt { backend, ..given_up() };
+        match self.pair.take() {
+            None => self.list(answered),
+            Some(pair) if backend == pair.slow => self.attempts.extend([answered, late(pair.quick)]),
+            Some(pair) => {
+                self.first.get_or_insert((Reason::Deadline, NO_INDEX));
+                self.attempts.extend([late(pair.slow), answered]);
+            }
+        }
+        self.end = Some(End::Answered(backend));
+    }
+
+    /// The attempt under way is late: the next model of the chain, to be asked beside it. None where there is none, where
+    /// a static answer comes before it, and where two are under way already.
+    pub fn hedge(&mut self) -> Option<BackendIx> {
+        let slow = self.current.filter(|_| self.pair.is_none() && self.slot.is_none())?;
+        let asked = |one: BackendIx| one == slow || self.attempts.iter().any(|attempt| attempt.backend == one);
+        let chain = &self.route().chain;
+        let position = (self.position..chain.len()).find(|&at| !asked(chain[at]))?;
+        let quick = chain[position];
+        if !self.policy.backend(quick).is_model() {
+            return None;
+        }
+        self.position = position + 1;
+        self.note_backend("attempt", quick, "is asked as well");
+        self.pair = Some(Pair { slow, quick });
+        self.current = Some(quick);
+        Some(quick)
+    }
+
+    /// Says which of the two attempts under way is spoken of.
+    pub fn turn_to(&mut self, backend: BackendIx) {
+        if self.pair.is_some_and(|pair| pair.slow == backend || pair.quick == backend) {
+            self.current = Some(backend);
+        }
+    }
+
+    /// Whether the attempt under way was begun beside one that may still answer: its failure is nobody's yet.
+    pub fn is_ahead(&self) -> bool {
+        self.pair.is_some_and(|pair| self.current == Some(pair.quick))
+    }
+
+    /// The attempt that is still under way is waited for no longer.
+    pub(super) fn give_up(&mut self) {
+        if self.current.is_some() {
+            let Attempt { reason, rule, status, .. } = given_up();
+            self.end_attempt((reason, rule), status);
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use numpy::PyArray1;
@@ -152,6 +152,10 @@ impl Dataplane {
         counts.insert("connections".to_owned(), connections);
         counts.insert("in_flight".to_owned(), calls);
         let snapshot = self.shared.snapshot.load();
+        let units = snapshot.units.counts(Instant::now());
+        counts.insert("units.loop_guard".to_owned(), units.guarded);
+        counts.insert("units.session".to_owned(), units.sessions);
+        counts.insert("dropped.unit.full".to_owned(), units.evicted);
         for (backend, count) in snapshot.policy.backends().iter().zip(&snapshot.in_flight) {
             if backend.is_model() {
                 counts.insert(format!("in_flight.{}", backend.name), u64::from(count.load(Relaxed)));

@@ -133,6 +133,7 @@ fn with_request<T>(head: &Head, metadata: &Pairs, take: impl FnOnce(&Request) ->
         inputs: &inputs,
         metadata,
         caller: None,
+        memory: None,
     })
 }
 

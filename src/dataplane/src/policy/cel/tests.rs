@@ -48,6 +48,7 @@ fn compile(text: &str, on_prediction: bool) -> Result<Condition, Vec<CelFault>> 
         inputs: &[],
         metadata: &metadata,
         caller: None,
+        memory: None,
     };
     let predicted = on_prediction.then_some(Predicted { reading: &reading, spec: &spec, backend: "b" });
     let scope = Scope { request: &request, segment: &Segment::default(), route: "r", lists: &lists, predicted };
@@ -75,6 +76,7 @@ fn judge(condition: &Condition) -> (Result<bool, Failed>, Result<bool, Failed>) 
         inputs: &inputs,
         metadata: &metadata,
         caller: Some(&caller),
+        memory: None,
     };
     let segment = segments.of(&request);
     let reading = Reading {

@@ -176,7 +176,9 @@ pub fn key_of(part: &Part<'_>, kind: &Type, index: &Index<'_>) -> Result<Key, Pa
         (Type::String, _) => {
             Err(PathFault::new(part.column, format!("the keys of {name} are strings, wanted {name}[\"<key>\"]")))
         }
-        (Type::Bool, _) => Err(PathFault::new(part.column, format!("the keys of {name} are bools, which are not read"))),
+        (Type::Bool, _) => {
+            Err(PathFault::new(part.column, format!("the keys of {name} are bools, which are not read")))
+        }
         (kind, Index::Number(key)) => match number_of(kind) {
             Some(number) => Ok(Key::Int(number, *key)),
             None => Err(PathFault::new(part.column, format!("the keys of {name} are not read"))),
@@ -213,9 +215,7 @@ fn kind_of(value: &Type, part: &Part<'_>, purpose: Purpose) -> Result<Kind, Path
     Ok(match value {
         Type::String => Kind::Text,
         Type::Bytes => Kind::Bytes,
-        Type::Enum(names) => {
-            Kind::Enum(names.values().map(|value| (value.number(), value.name().into())).collect())
-        }
+        Type::Enum(names) => Kind::Enum(names.values().map(|value| (value.number(), value.name().into())).collect()),
         Type::Message(message) if message.full_name() == TENSOR => {
             tensor(message, part)?;
             Kind::Tensor

@@ -3,6 +3,7 @@
 mod calls;
 mod choices;
 mod documents;
+mod memory;
 mod rows;
 mod rules;
 
@@ -22,7 +23,7 @@ pub(super) fn document() -> Value {
         "identity": {"unit": {"metadata": "x-user-id"}, "segments": [{"name": "device", "from": {"metadata": "x-device"}}]},
         "lists": {"trusted": ["a@example.org", "b@example.org"]},
         "limits": {"buffer_bytes": 65536, "replay_bytes": 4_194_304, "answer_bytes": 16_777_216,
-                   "request_head_bytes": 65536, "max_rows": 1024},
+                   "request_head_bytes": 65536, "max_rows": 1024, "units": null},
         "trace_share": 0.01,
         "backends": [
             {"name": "spam-v3", "kind": "grpc", "endpoints": ["127.0.0.1:8001"], "model": "spam", "version": "3",
@@ -46,7 +47,8 @@ pub(super) fn document() -> Value {
             "holdout": null,
             "mirror": [],
             "review": null,
-            "kill_switch": false
+            "kill_switch": false,
+            "loop_guard": null
         }]
     })
 }
@@ -78,6 +80,7 @@ pub(super) fn request(metadata: &Pairs, rows: u32) -> Request<'_> {
         inputs: &[],
         metadata,
         caller: None,
+        memory: None,
     }
 }
 
@@ -97,6 +100,11 @@ pub(super) type Answers<'a> = &'a [(BackendIx, Result<Predictions, (Reason, u8)>
 /// Walks a call to its end.
 pub(super) fn walk(policy: &Arc<Policy>, request: &Request, id: [u8; 16], answers: Answers) -> Decision {
     let mut call = Call::begin(Arc::clone(policy), 0, request, id);
+    walk_on(&mut call, request, answers);
+    call.finish()
+}
+
+pub(super) fn walk_on(call: &mut Call, request: &Request, answers: Answers) {
     while let Step::Attempt(backend) = call.next() {
         let answer = answers.iter().find(|(known, _)| *known == backend).map(|(_, answer)| answer);
         match answer.unwrap_or_else(|| panic!("backend {backend} was not to be asked")) {
@@ -108,7 +116,6 @@ pub(super) fn walk(policy: &Arc<Policy>, request: &Request, id: [u8; 16], answer
             Err((reason, status)) => call.miss(*reason, *status),
         }
     }
-    call.finish()
 }
 
 pub(super) fn attempts(policy: &Policy, decision: &Decision) -> String {

@@ -106,7 +106,9 @@ impl Writer<'_> {
 
     fn scores(&self, node: &FormNode, kind: &Kind, scores: &[f64], rows: usize, out: &mut Vec<u8>) {
         match (kind, &node.take) {
-            (Kind::Tensor, _) => self.tensor(node, &[rows, scores.len()][..1 + usize::from(scores.len() > 1)], scores, rows, out),
+            (Kind::Tensor, _) => {
+                self.tensor(node, &[rows, scores.len()][..1 + usize::from(scores.len() > 1)], scores, rows, out)
+            }
             (Kind::Bytes, _) => {
                 let mut cells = Vec::new();
                 scores.iter().for_each(|score| put_raw(self.datatype, *score, &mut cells));
@@ -119,7 +121,12 @@ impl Writer<'_> {
             }
             (Kind::Number(number), Take::ByClass) => {
                 for (class, score) in self.spec.classes.iter().zip(scores) {
-                    put_entry(node.field, &Key::Text(class.clone()), |entry| put_scalar(2, *number, *score, entry), out);
+                    put_entry(
+                        node.field,
+                        &Key::Text(class.clone()),
+                        |entry| put_scalar(2, *number, *score, entry),
+                        out,
+                    );
                 }
             }
             _ => self.number(node, kind, self.positive(scores), rows, out),

@@ -62,14 +62,8 @@ impl<'m> Head<'m> {
     ) -> Result<Self, Malformed> {
         let asking = &described.asking;
         let (start, start_whole) = front(message, whole, head_bytes);
-        let mut head = Self {
-            described,
-            model: "",
-            id: Cow::Borrowed(""),
-            rows: 1,
-            params: SmallVec::new(),
-            cut: !start_whole,
-        };
+        let mut head =
+            Self { described, model: "", id: Cow::Borrowed(""), rows: 1, params: SmallVec::new(), cut: !start_whole };
         let found = |path: &FieldPath| one(path, start, start_whole);
         if let Some(path) = &asking.model
             && let Some((value, _)) = found(path)?

@@ -71,7 +71,10 @@ impl<'a> Reader<'a> {
                     [held, columns] if usize::try_from(columns) == Ok(classes) => (held, classes),
                     _ => {
                         let or = if classes <= 2 { ", [rows] or [rows, 1]" } else { "" };
-                        return Err(invalid(path, format_args!("shape {:?}, wanted [rows, {classes}]{or}", tensor.dims)));
+                        return Err(invalid(
+                            path,
+                            format_args!("shape {:?}, wanted [rows, {classes}]{or}", tensor.dims),
+                        ));
                     }
                 };
                 let rows = self.rows(path, held)?;

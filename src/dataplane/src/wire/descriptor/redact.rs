@@ -45,7 +45,11 @@ fn copy(cuts: &Cuts, message: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed>
                 let mut bytes = bytes.to_vec();
                 for (cuts, entry) in within {
                     let mut less = Vec::with_capacity(bytes.len());
-                    if entry { copy_entry(cuts, &bytes, &mut less)? } else { copy(cuts, &bytes, &mut less)? }
+                    if entry {
+                        copy_entry(cuts, &bytes, &mut less)?
+                    } else {
+                        copy(cuts, &bytes, &mut less)?
+                    }
                     bytes = less;
                 }
                 put_bytes(found.number, &bytes, out);

@@ -259,7 +259,11 @@ pub(in crate::wire) fn scores(spec: &PredictionSpec, answer: &StaticAnswer) -> O
 }
 
 /// The label: as given, else what the scores say.
-pub(in crate::wire) fn label<'a>(spec: &'a PredictionSpec, answer: &'a StaticAnswer, scores: Option<&[f64]>) -> Option<&'a str> {
+pub(in crate::wire) fn label<'a>(
+    spec: &'a PredictionSpec,
+    answer: &'a StaticAnswer,
+    scores: Option<&[f64]>,
+) -> Option<&'a str> {
     if let Some(label) = &answer.label {
         return Some(label);
     }

@@ -35,7 +35,11 @@ fn a_static_answer_takes_the_form_of_each_path() {
         (json!({"scores": "items[].probs[2]"}), &both[1..], false),
         (json!({"scores": "items[].by", "label": "items[].level"}), &both[..], true),
         (json!({"scores": "items[].by[\"HIGH\"]"}), &both[1..], false),
-        (json!({"scores": "deeper.items[].numbered[-1].two.score", "label": "deeper.items[].numbered[-1].two.label"}), &both[1..], true),
+        (
+            json!({"scores": "deeper.items[].numbered[-1].two.score", "label": "deeper.items[].numbered[-1].two.label"}),
+            &both[1..],
+            true,
+        ),
         (json!({"scores": "tensor"}), &both[..], false),
         (json!({"scores": "tensor", "datatype": "FP16"}), &both[..], false),
         (json!({"scores": "tensor", "datatype": "BF16"}), &both[..], false),

@@ -116,11 +116,8 @@ fn file() -> FileDescriptorProto {
 
 /// As much of TensorFlow's tensors as is read.
 fn tensor_file() -> FileDescriptorProto {
-    let dim = DescriptorProto {
-        name: Some("Dim".into()),
-        field: vec![field("size", 1, Type::Int64)],
-        ..Default::default()
-    };
+    let dim =
+        DescriptorProto { name: Some("Dim".into()), field: vec![field("size", 1, Type::Int64)], ..Default::default() };
     let shape = DescriptorProto {
         name: Some("TensorShapeProto".into()),
         field: vec![

@@ -1,8 +1,8 @@
 //! What is seen of a request, whole or cut, and what is cut out of it.
 
+use proptest::prelude::*;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
-use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::making::{METHOD, all, document, message, policy};
@@ -36,7 +36,7 @@ fn seen(param: &Param<'_>, value: &Value) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn params_are_those_of_the_built_message(seed: u64) {
@@ -102,7 +102,8 @@ proptest! {
         for path in chosen {
             clear(&mut expected, path);
         }
-        // In its Debug form a type that holds itself never ends.
+        // An empty list that was set is written as one that was not. In its Debug form a type that holds itself never ends.
+        let expected = DynamicMessage::decode(all(), &*expected.encode_to_vec()).unwrap();
         prop_assert!(left == expected, "left {left}, expected {expected}");
     }
 

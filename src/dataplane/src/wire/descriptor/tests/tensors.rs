@@ -1,8 +1,8 @@
 //! TensorFlow's tensors: content or typed values, and the shape that says how many.
 
+use proptest::prelude::*;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
-use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::making::{all, policy};

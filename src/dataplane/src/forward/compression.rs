@@ -1,0 +1,56 @@
+//! What is compressed: read through a bounded copy, and handed to a caller only in an encoding that it says it reads.
+//!
+//! Source: <https://github.com/grpc/grpc/blob/master/doc/compression.md>.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+
+use super::message::GRPC_ENCODING;
+use super::status::{INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Status, UNIMPLEMENTED};
+use crate::wire::inflate::{InflateError, inflate};
+
+/// `grpc-accept-encoding`.
+pub const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const IDENTITY: &str = "identity";
+
+/// What the messages beside these headers are compressed by, where they are.
+#[must_use]
+pub fn encoding(headers: &HeaderMap) -> &str {
+    headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Whether who sent these headers reads messages of this encoding.
+#[must_use]
+pub fn accepts(caller: &HeaderMap, encoding: &str) -> bool {
+    let mut said = caller.get_all(GRPC_ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    matches!(encoding, "" | IDENTITY) || said.any(|said| said.split(',').any(|one| one.trim() == encoding))
+}
+
+/// A compressed message of a caller's, inflated to at most `max` bytes.
+///
+/// # Errors
+/// Words for the caller.
+pub fn plain(headers: &HeaderMap, message: &[u8], max: usize) -> Result<Bytes, Status> {
+    let mut plain = Vec::new();
+    match inflate(encoding(headers), message, max, &mut plain) {
+        Ok(()) => Ok(plain.into()),
+        Err(fault) => Err(Status::new(code_of(fault, headers), fault.to_string())),
+    }
+}
+
+/// What a caller's message is refused by that cannot be inflated.
+fn code_of(fault: InflateError, headers: &HeaderMap) -> u8 {
+    match fault {
+        InflateError::TooLong { .. } => RESOURCE_EXHAUSTED,
+        // Said to be compressed without saying how: a fault of the sender's. Some other way: not known here.
+        InflateError::UnknownEncoding if matches!(encoding(headers), "" | IDENTITY) => INTERNAL,
+        InflateError::UnknownEncoding => UNIMPLEMENTED,
+        InflateError::Broken => INVALID_ARGUMENT,
+    }
+}
+
+/// A compressed message that is longer than what may be held of it.
+#[must_use]
+pub fn too_long(max: usize) -> Status {
+    Status::new(RESOURCE_EXHAUSTED, format!("a compressed message of more than {max} bytes cannot be read"))
+}
