@@ -1,7 +1,7 @@
 """Routes of services beyond the Open Inference Protocol: what a request holds, and whether anything describes it.
 
-Which message has which field is the data plane's compiler to say: it reads the descriptors. Here stands what can be said
-without them.
+Which message has which field is the data plane's compiler to say: it reads the descriptors. Here stands what can be
+said without them.
 """
 
 from __future__ import annotations
@@ -63,17 +63,17 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
     method = route.match.method
     if route.review is not None:
         whole = "request" if is_described(route) else "inputs"
-        for index, name in enumerate(route.review.capture):
-            if name != whole:
+        for index, kept in enumerate(route.review.capture):
+            if kept != whole:
                 report(
                     (*path, "review", "capture", index),
-                    f"{name} is not what this route could keep",
+                    f"{kept} is not what this route could keep",
                     whole,
                     f"capture: [{whole}], and redact: [{whole}.<name>]",
                 )
-        for index, name in enumerate(route.review.redact):
-            if not name.startswith(f"{whole}."):
-                report((*path, "review", "redact", index), f"{quoted(name)}", f"{whole}.<name>")
+        for index, redacted in enumerate(route.review.redact):
+            if not redacted.startswith(f"{whole}."):
+                report((*path, "review", "redact", index), quoted(redacted), f"{whole}.<name>")
     if method is None or method in (f"{OIP}ModelInfer", f"{OIP}*"):
         if route.request is not None:
             report(

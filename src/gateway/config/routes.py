@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from gateway.config.described import Request
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
-from gateway.config.described import Request
 from gateway.config.memory import LoopGuard, RouteStats, Session
 from gateway.config.predictions import Check, Confidence, Prediction
 from gateway.types import STATUS_NAMES

@@ -52,9 +52,10 @@ def ask_descriptors(
             with _Conversation(call, timeout_s) as ask:
                 return _gather(ask, pb.ServerReflectionRequest, services)
         except grpc.RpcError as error:
-            code = error.code() if isinstance(error, grpc.Call) else None
-            said = f"{code.name if code else 'nothing'}: {error.details() if isinstance(error, grpc.Call) else ''}"
-            if code is not grpc.StatusCode.UNIMPLEMENTED:
+            # what is raised is also the call, which only its documentation says
+            call_error: Any = error
+            said = f"{call_error.code().name}: {call_error.details()}"
+            if call_error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 break
     raise NotFound(f"the server does not describe itself by reflection ({said})")
 

@@ -186,7 +186,7 @@ impl Decide<'_, '_, '_> {
         let (worker, route) = (self.call.worker, self.route);
         let Some(review) = &route.review else { return };
         let mut request = Vec::new();
-        if review.capture.iter().any(|what| &**what == "inputs") {
+        if !review.capture.is_empty() {
             let Some(whole) = self.whole_request() else {
                 return worker.count(Counter::CapturesTooLong);
             };

@@ -1,6 +1,7 @@
 //! Facts about described messages.
 
 mod answers;
+mod descriptors;
 mod differential;
 mod making;
 mod oracle;
