@@ -16,7 +16,7 @@ CRATE := src/dataplane
 RUST := $(shell find $(CRATE)/src -name '*.rs') $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help install demo test lint bench bench-peers fuzz fuzz-seeds examples proto constraints clean
+.PHONY: help install demo test lint conformance bench bench-peers fuzz fuzz-seeds examples proto constraints clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,10 @@ lint: .make/built  ## Format, lint and types
 	  else echo "lint: rustfmt is not installed, Rust's format was not checked"; fi
 	@if $(CARGO) clippy --version >/dev/null 2>&1; then cd $(CRATE) && $(CARGO) clippy --quiet --all-targets -- -D warnings; \
 	  else echo "lint: clippy is not installed, Rust was not linted"; fi
+
+conformance: .make/built  ## h2spec --strict, and grpc-go's interop cases on both sides of the gateway
+	@command -v go >/dev/null || { echo "conformance: Go is not installed, and it builds h2spec and grpc-go's interop programs"; exit 1; }
+	CONFORMANCE=required $(BIN)/python -m pytest -q tests/conformance
 
 bench: .make/release  ## The decision path, with pytest-benchmark
 	$(BIN)/python -m pytest benchmarks/routing --benchmark-only -q -o timeout=0

@@ -86,7 +86,7 @@ class Dataplane:
 
     Args:
         options: JSON: inference (address), workers, control_socket (path or null), ring_rows, capture_bytes;
-            tls (null or paths cert, key, client_ca).
+            tls (null or paths cert, key, client_ca); listening (limits of the listener, those absent as by default).
         policy: what the first calls see.
     Raises: ValueError, if the options or the listener's certificates are at fault; PolicyError, if a backend's are.
     """

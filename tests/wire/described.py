@@ -91,12 +91,16 @@ class DescribedServer:
                 yield self.behaviour(one, context)
 
         made = (
-            grpc.stream_stream_rpc_method_handler if method.server_streaming else grpc.unary_unary_rpc_method_handler
+            grpc.stream_stream_rpc_method_handler
+            if method.server_streaming
+            else grpc.unary_unary_rpc_method_handler
         )
         return made(
             stream if method.server_streaming else unary,
             request_deserializer=request.FromString,
-            response_serializer=lambda answer: answer if isinstance(answer, bytes) else answer.SerializeToString(),
+            response_serializer=lambda answer: (
+                answer if isinstance(answer, bytes) else answer.SerializeToString()
+            ),
         )
 
     def __enter__(self) -> DescribedServer:

@@ -38,7 +38,7 @@ def test_a_servers_own_descriptors_are_what_routes_are_read_by(tmp_path: Path) -
     ):
         made, names = ask_descriptors(channel)
         one, _ = ask_descriptors(channel, ["tensorflow.serving.PredictionService"])
-        with pytest.raises(NotFound, match="no service scoring.Nobody; it has .*scoring.Scorer"):
+        with pytest.raises(NotFound, match=r"no service scoring.Nobody; it has .*scoring.Scorer"):
             ask_descriptors(channel, ["scoring.Nobody"])
     assert names == ["scoring.Scorer", "tensorflow.serving.PredictionService"]
     files = [file.name for file in descriptor_pb2.FileDescriptorSet.FromString(one).file]
@@ -52,7 +52,7 @@ def test_a_server_without_reflection_is_named_so() -> None:
     with (
         DescribedServer(_nothing) as server,
         grpc.insecure_channel(server.address) as channel,
-        pytest.raises(NotFound, match="does not describe itself by reflection .UNIMPLEMENTED"),
+        pytest.raises(NotFound, match=r"does not describe itself by reflection .UNIMPLEMENTED"),
     ):
         ask_descriptors(channel)
     with (

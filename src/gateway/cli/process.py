@@ -29,7 +29,7 @@ from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger
 from gateway.runtime import Plane, PlaneOptions, check, document, kept_secrets, verify_receipt
-from gateway.services import Control, RouteClasses
+from gateway.services import Control, Messages, RouteClasses
 from gateway.services.admin import AdminServer
 from gateway.telemetry import Telemetry, TelemetryOptions, plane_source
 
@@ -110,6 +110,7 @@ class Process:
             ledger=self._ledger,
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
+            messages=lambda: self._messages,
             receipt_max_age_h=settings.receipts.max_age_h,
         )
         self._plane.subscribe(self._ledger.write_batch)
@@ -196,6 +197,7 @@ class Process:
     def _takes_over(self, made: Mapping[str, Any]) -> None:
         """From now on this is the policy that is told of."""
         self._version = made["version"]
+        self._messages = Messages(made)
         self._routes = {route["name"]: route["prediction"] or {} for route in made["routes"]}
 
     async def _publish(self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str) -> None:

@@ -5,7 +5,8 @@ it at once, each with its line, what was wanted and the mend. Never: half of a f
 not obeyed, or a look beyond the file, what it refers to and the environment.
 
     settings, routes,            what may stand in the file, and every default
-    predictions, fields
+    predictions, backends,
+    fields
     source, expand, overrides    text -> plain data with the place of each value
     files                        what `file:` refers to
     validate, schema, faults     plain data -> settings or faults in a user's words
@@ -16,11 +17,12 @@ not obeyed, or a look beyond the file, what it refers to and the environment.
 
 from __future__ import annotations
 
+from gateway.config.backends import Backend
 from gateway.config.faults import Fault
 from gateway.config.load import Loaded, load, read, read_text
 from gateway.config.routes import Route
 from gateway.config.schema import json_schema
-from gateway.config.settings import Backend, Settings
+from gateway.config.settings import Settings
 from gateway.errors import SettingsError
 
 __all__ = [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from gateway.config.backends import Answer
 from gateway.config.faults import Path, did_you_mean, listed, quoted
 from gateway.config.predictions import Prediction
 from gateway.config.routes import Route
-from gateway.config.settings import Answer, Settings
+from gateway.config.settings import Settings
 
 __all__ = ["check_answers"]
 

@@ -25,10 +25,12 @@ __all__ = [
     "Milliseconds",
     "Name",
     "Number",
+    "Seconds",
     "Share",
     "Text",
     "as_list",
     "endpoint_fault",
+    "no_bool",
     "wrong",
 ]
 
@@ -57,7 +59,8 @@ def _text(value: Any) -> Any:
     return value.text if isinstance(value, (WholeText, NumberText)) else value
 
 
-def _no_bool(value: Any) -> Any:
+def no_bool(value: Any) -> Any:
+    """Refuse true and false, which Python takes for numbers."""
     if isinstance(value, bool):
         raise wrong(f"{str(value).lower()}", "a number")
     return value
@@ -122,9 +125,10 @@ def as_list(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_text)]
 Name = Annotated[Text, AfterValidator(_name)]
-Number = Annotated[float, BeforeValidator(_no_bool)]
-Share = Annotated[float, BeforeValidator(_no_bool), Field(ge=0, le=1)]
-Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=2**31 - 1)]
-Milliseconds = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=86_400_000)]
+Number = Annotated[float, BeforeValidator(no_bool)]
+Share = Annotated[float, BeforeValidator(no_bool), Field(ge=0, le=1)]
+Count = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=2**31 - 1)]
+Milliseconds = Annotated[int, BeforeValidator(no_bool), Field(ge=1, le=86_400_000)]
+Seconds = Annotated[float, BeforeValidator(no_bool), Field(gt=0, le=86_400)]
 Endpoint = Annotated[Text, AfterValidator(_endpoint)]
 Listening = Annotated[Text, AfterValidator(_listening)]

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from gateway.config.backends import Backend, Dns
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import (
     Block,
     Count,
-    Endpoint,
     Listening,
-    Milliseconds,
     Name,
     Number,
     Share,
@@ -30,8 +29,6 @@ from gateway.config.routes import Route
 
 __all__ = [
     "FORM",
-    "Answer",
-    "Backend",
     "From",
     "Identity",
     "Limits",
@@ -107,74 +104,6 @@ class Secrets(Block):
     receipt_keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_keys)] = Field(
         (), max_length=8, description="16 characters or more, or file:<path>; the first signs, all verify"
     )
-
-
-class Answer(Block):
-    """A static answer, in the terms of the route's prediction."""
-
-    usual: ClassVar[str] = "{label: ham, score: 0.0}"
-
-    label: Text | None = Field(None, description="a class")
-    score: Share | None = Field(None, description="of `positive`")
-    scores: tuple[Share, ...] | None = Field(None, min_length=1, description="of all classes")
-    value: Number | None = Field(None, description="for routes that read a value")
-
-    @model_validator(mode="after")
-    def _something(self) -> Answer:
-        if self.label is None and self.score is None and self.scores is None and self.value is None:
-            raise wrong(
-                "an answer without anything in it",
-                "label, score, scores or value",
-                "for example {label: ham, score: 0.0}",
-            )
-        return self
-
-
-class Backend(Block):
-    """Something that can answer: a model server's model, or a static answer."""
-
-    usual: ClassVar[str] = '{grpc: "127.0.0.1:8001", model: spam} or {answer: {label: ham}}'
-    later: ClassVar[Mapping[str, str]] = {"people": "answers by people while the caller waits"}
-
-    grpc: (
-        Annotated[
-            tuple[Endpoint, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
-        ]
-        | None
-    ) = Field(
-        None,
-        min_length=1,
-        max_length=256,
-        description='"HOST:PORT", "dns:HOST:PORT" or "unix:/path", or a list of such',
-    )
-    model: Text | None = Field(
-        None, min_length=1, description="model name to ask for; the caller's if absent"
-    )
-    version: Text | None = Field(None, min_length=1, description="model version to ask for")
-    timeout_ms: Milliseconds | None = Field(None, description="for one attempt")
-    max_in_flight: Count = Field(256, description="calls under way; what is more is a miss (overload)")
-    connect_timeout_ms: Milliseconds = Field(300, description="for a connection to stand")
-    answer: Answer | None = Field(None, description="a static answer")
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Backend:
-        if (self.grpc is None) == (self.answer is None):
-            both = self.grpc is not None
-            raise wrong(
-                "both grpc and answer" if both else "neither grpc nor answer",
-                'grpc: "HOST:PORT" for a model, or answer: {label: ..} for a static answer',
-            )
-        only = sorted(
-            {"model", "version", "timeout_ms", "max_in_flight", "connect_timeout_ms"} & self.model_fields_set
-        )
-        if self.answer is not None and only:
-            raise wrong(f"{only[0]} beside answer", "answer alone: nothing is called", f"take {only[0]} out")
-        return self
-
-    @property
-    def static(self) -> bool:
-        """Whether it answers without any model."""
-        return self.answer is not None
 
 
 class Limits(Block):
@@ -270,6 +199,7 @@ class Settings(Block):
     descriptors: Annotated[
         tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
     ] = Field((), max_length=64, description="files with descriptor sets of services that routes read")
+    dns: Dns = Field(default_factory=Dns)
     backends: Mapping[Name, Backend] = Field(
         default_factory=dict, max_length=4096, description="what can answer, by name"
     )

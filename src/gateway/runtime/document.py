@@ -55,6 +55,7 @@ def document(
         "limits": _plain(settings.limits),
         "trace_share": settings.telemetry.trace_share,
         "descriptors": list(settings.descriptors),
+        "dns": _plain(settings.dns),
         "backends": [_backend(name, backend) for name, backend in settings.backends.items()],
         "routes": [_route(name, route, shares.get(name)) for name, route in settings.routes.items()],
     }
@@ -108,6 +109,9 @@ def _backend(name: str, backend: Backend) -> dict[str, Any]:
         "timeout_ms": backend.timeout_ms,
         "max_in_flight": backend.max_in_flight,
         "connect_timeout_ms": backend.connect_timeout_ms,
+        "retry": None if backend.retry is None else _plain(backend.retry),
+        "circuit": None if backend.circuit is None else _plain(backend.circuit),
+        "warm": backend.warm,
     }
 
 

@@ -17,6 +17,7 @@ from gateway.errors import LedgerError
 from gateway.ledger import Ledger
 from gateway.services.errors import ErrorInterceptor
 from gateway.services.feedback import Classes, FeedbackService, Verify
+from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
 from gateway.v1 import feedback_pb2, feedback_pb2_grpc, review_pb2, review_pb2_grpc
 
@@ -40,6 +41,7 @@ class Control:
         verify: a receipt -> its fields; raises ReceiptError.
         classes: a route -> its classes, None for one that is not served.
         receipt_max_age_h: older receipts are refused.
+        messages: what captured messages are read by.
         clock_us: the time, microseconds since 1970.
     """
 
@@ -52,10 +54,11 @@ class Control:
         classes: Classes,
         receipt_max_age_h: float,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        messages: Callable[[], Messages | None] = lambda: None,
     ) -> None:
         self._socket = socket
         self._feedback = FeedbackService(ledger, verify, classes, receipt_max_age_h, clock_us)
-        self._review = ReviewService(ledger, classes, clock_us)
+        self._review = ReviewService(ledger, classes, clock_us, messages)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
         self._server: grpc.aio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -14,6 +14,7 @@ import grpc
 from gateway.errors import LabelError
 from gateway.ledger import Kept, Ledger, NothingForYou, RouteClasses, Truth, truth_of
 from gateway.ledger import Lease as Leased
+from gateway.services.readable import Messages
 from gateway.v1 import review_pb2 as pb
 from gateway.v1 import review_pb2_grpc
 
@@ -31,6 +32,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
 
     Args:
         classes: a route -> its classes, None for one that is not served.
+        messages: what captured messages are read by; None where all are of the Open Inference Protocol.
         clock_us: the time, microseconds since 1970; the ledger's own decides about leases.
     """
 
@@ -39,8 +41,10 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         ledger: Ledger,
         classes: Callable[[str], RouteClasses | None],
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        messages: Callable[[], Messages | None] = lambda: None,
     ) -> None:
         self._ledger = ledger
+        self._messages = messages
         self._classes = classes
         self._clock_us = clock_us
 
@@ -137,6 +141,10 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
             request=lease.request,
             time_ms=lease.facts.time_us // 1000,
         )
+        messages = self._messages()
+        if messages is not None and lease.request:
+            read = messages.request(lease.facts.route, lease.request)
+            task.request_type, task.request_json = read.type, read.json
         if show:
             task.prediction.CopyFrom(
                 pb.ShownPrediction(
@@ -147,6 +155,9 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
                     answer=lease.answer,
                 )
             )
+            if messages is not None:
+                read = messages.answer(lease.facts.route, lease.answer)
+                task.prediction.answer_type, task.prediction.answer_json = read.type, read.json
         return task
 
 

@@ -3,9 +3,13 @@
 //! A decided call is of the Open Inference Protocol, or of a service that a descriptor describes; nobody else in this room
 //! knows which. An enum, so that the first costs nothing by it.
 
+use super::started::Repeat;
 use crate::policy::{Input, InvalidOutput, Metadata, ModelBackend, Predictions, Request, Review, Route, StaticAnswer};
 use crate::wire::oip::{self, Head, Inputs};
 use crate::wire::{Malformed, descriptor};
+
+/// Parameters of stateful models (Triton's sequence extension of the protocol).
+const SEQUENCE: [&str; 3] = ["sequence_id", "sequence_start", "sequence_end"];
 
 /// What was read of a request.
 #[expect(clippy::large_enum_variant, reason = "the usual one is the large one, and a box would cost it an allocation")]
@@ -34,6 +38,17 @@ impl Asked<'_> {
             Self::Described(head) => (head.model, &*head.id, head.rows, &*head.params),
         };
         Request { method, model, id, rows, params, inputs, metadata, caller: None, memory: None }
+    }
+
+    /// Whether a backend may be sent it a second time: not where it is one of a sequence that the server keeps state of.
+    #[must_use]
+    pub fn repeat(&self) -> Repeat {
+        match self {
+            Self::Oip(head) if head.params.iter().any(|(name, _)| SEQUENCE.contains(name)) => Repeat::Never,
+            Self::Oip(_) => Repeat::Always,
+            // Whether somebody else's method only asks, the operator knows.
+            Self::Described(_) => Repeat::Listed,
+        }
     }
 
     /// What to append to the request so that a backend's model is addressed; empty where the caller named it so already.

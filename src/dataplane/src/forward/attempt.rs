@@ -8,13 +8,12 @@ use h2::RecvStream;
 use http::{HeaderMap, Request};
 
 use super::caller::Caller;
-use super::exchange::{Alarm, Body, Fault, Opened, open, watched};
+use super::exchange::{Alarm, Body, Fault, Opened, Target, open, watched};
 use super::metadata;
 use super::status::{self, Status};
 use super::through::{missing_status, not_grpc};
 use super::upload::{Sender, Upload};
-use super::upstream::{Lease, Upstream};
-use super::worker::Worker;
+use super::upstream::Lease;
 use crate::wire::frame::HEAD_BYTES;
 
 /// A backend's whole answer.
@@ -122,8 +121,7 @@ impl Gathered {
 /// # Errors
 /// [`Fault`]. A failing status is no fault: it stands in the answer.
 pub async fn ask(
-    worker: &Worker,
-    upstream: &Upstream,
+    target: Target<'_>,
     caller: &mut Caller,
     alarm: &mut Alarm,
     head: impl Fn(Option<Duration>) -> Request<()>,
@@ -132,11 +130,11 @@ pub async fn ask(
 ) -> Result<Came, Fault> {
     match body {
         AskBody::Whole(frames) => {
-            let opened = open(worker, upstream, caller, alarm, head, Body::Whole(frames)).await?;
+            let opened = open(target, caller, alarm, head, Body::Whole(frames)).await?;
             gather(caller, alarm, None, opened, hold).await
         }
         AskBody::Stream(upload, append) => {
-            let opened = open(worker, upstream, caller, alarm, head, Body::Stream(upload, append)).await?;
+            let opened = open(target, caller, alarm, head, Body::Stream(upload, append)).await?;
             gather(caller, alarm, Some(upload), opened, hold).await
         }
     }

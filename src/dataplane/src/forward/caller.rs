@@ -1,14 +1,16 @@
 //! One call as it stands on the caller's side: the narrow seam between an HTTP/2 connection and a call.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
+use http::{HeaderMap, HeaderValue, Response, header, request};
 
 use super::status::Status;
+use super::transport::Conduct;
 use crate::policy::Peer;
 use crate::records::Arrival;
 
@@ -37,7 +39,11 @@ enum Side {
 }
 
 /// The way back to the caller.
-pub struct Caller(Side);
+pub struct Caller {
+    side: Side,
+    /// Of the connection that it came by; `None` for nobody's.
+    conduct: Option<Rc<Conduct>>,
+}
 
 /// An HTTP/2 answer that opens a gRPC one.
 #[must_use]
@@ -50,19 +56,19 @@ pub fn grpc_head(headers: HeaderMap) -> Response<()> {
 impl Caller {
     /// Wraps the stream's sending half.
     #[must_use]
-    pub fn new(respond: SendResponse<Bytes>) -> Self {
-        Self(Side::Waiting(respond))
+    pub fn new(respond: SendResponse<Bytes>, conduct: Rc<Conduct>) -> Self {
+        Self { side: Side::Waiting(respond), conduct: Some(conduct) }
     }
 
     /// No caller: for what is done on nobody's behalf.
     #[must_use]
     pub fn nobody() -> Self {
-        Self(Side::Nobody)
+        Self { side: Side::Nobody, conduct: None }
     }
 
     /// Ready when nobody waits any more.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
-        let polled = match &mut self.0 {
+        let polled = match &mut self.side {
             Side::Nobody => return Poll::Pending,
             Side::Waiting(respond) => respond.poll_reset(cx),
             Side::Answering(stream) => stream.poll_reset(cx),
@@ -75,14 +81,14 @@ impl Caller {
     /// # Errors
     /// [`Gone`].
     pub fn open(&mut self, head: Response<()>, end: bool) -> Result<(), Gone> {
-        if let Side::Waiting(respond) = &mut self.0 {
-            self.0 = Side::Answering(respond.send_response(head, end).map_err(|_| Gone)?);
+        if let Side::Waiting(respond) = &mut self.side {
+            self.side = Side::Answering(respond.send_response(head, end).map_err(|_| Gone)?);
         }
         Ok(())
     }
 
     fn stream(&mut self) -> Result<&mut SendStream<Bytes>, Gone> {
-        match &mut self.0 {
+        match &mut self.side {
             Side::Answering(stream) => Ok(stream),
             Side::Waiting(_) | Side::Nobody => Err(Gone),
         }
@@ -96,8 +102,23 @@ impl Caller {
         self.stream()?.send_data(data, end).map_err(|_| Gone)
     }
 
+    /// Says how the call ended, for its connection's sake. A call given up near its own deadline was not given up in haste.
+    pub fn ended(&self, ended: Result<(), Gone>, arrival: &Arrival, until: Option<Instant>) {
+        match (&self.conduct, ended) {
+            (Some(conduct), Ok(())) => conduct.finished(),
+            (Some(conduct), Err(Gone)) => {
+                let after = arrival.at.elapsed();
+                conduct.given_up(after, until.is_some_and(|until| after >= (until - arrival.at) / 2));
+            }
+            (None, _) => {}
+        }
+    }
+
     /// Room for up to `wanted` bytes.
     pub fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<Result<usize, Gone>> {
+        if let Some(conduct) = &self.conduct {
+            ready!(conduct.poll_free(cx));
+        }
         match self.stream() {
             Ok(stream) => poll_room(stream, cx, wanted).map_err(|_| Gone),
             Err(gone) => Poll::Ready(Err(gone)),
@@ -118,7 +139,7 @@ impl Caller {
     /// [`Gone`].
     pub fn fail(&mut self, status: &Status, mut extra: HeaderMap) -> Result<(), Gone> {
         status.write(&mut extra);
-        match &self.0 {
+        match &self.side {
             Side::Waiting(_) => {
                 extra.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
                 self.open(grpc_head(extra), true)
@@ -126,16 +147,6 @@ impl Caller {
             Side::Answering(_) => self.trailers(extra),
             Side::Nobody => Err(Gone),
         }
-    }
-
-    /// Ends the call with an HTTP status: what came is not gRPC.
-    ///
-    /// # Errors
-    /// [`Gone`].
-    pub fn refuse(&mut self, status: StatusCode) -> Result<(), Gone> {
-        let mut head = Response::new(());
-        *head.status_mut() = status;
-        self.open(head, true)
     }
 }
 
@@ -155,7 +166,7 @@ pub fn poll_room(
         if room > 0 {
             return Poll::Ready(Ok(room.min(wanted)));
         }
-        match std::task::ready!(stream.poll_capacity(cx)) {
+        match ready!(stream.poll_capacity(cx)) {
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return Poll::Ready(Err(SendClosed)),
         }

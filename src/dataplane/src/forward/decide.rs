@@ -9,11 +9,12 @@ use super::answer::{AT_ONCE_BYTES, Final};
 use super::asked::{self, Asked};
 use super::attempt::{Answer, AskBody, Came, Hold, ask};
 use super::caller::{Caller, Gone};
-use super::exchange::{Alarm, Fault, Outbound};
+use super::exchange::{Alarm, Fault, Outbound, Target};
 use super::handover::Handover;
-use super::journal::{Journal, Started};
+use super::journal::Journal;
 use super::message::{GRPC_ENCODING, Message};
 use super::plain::Plain;
+use super::started::Started;
 use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, INTERNAL, OK, RESOURCE_EXHAUSTED, Status};
 use super::through::status_of;
 use super::upload::Upload;
@@ -69,7 +70,7 @@ impl Ready<'_> {
         outbound: &'o Outbound,
         inflated: bool,
     ) -> impl Fn(Option<Duration>) -> http::Request<()> + use<'o> {
-        let span = self.started.span;
+        let span = self.started.span();
         move |left| {
             let mut head = outbound.head(left, span);
             if inflated {
@@ -145,7 +146,8 @@ impl<'a> Decide<'a, '_, '_> {
             let suffix = (!ready.suffix.is_empty()).then(|| Bytes::copy_from_slice(&ready.suffix));
             AskBody::Stream(&mut self.upload, suffix)
         };
-        let came = ask(self.call.worker, ready.upstream, caller, &mut alarm, head, body, hold).await;
+        let target = Target { worker: self.call.worker, upstream: ready.upstream, started: Some(&ready.started) };
+        let came = ask(target, caller, &mut alarm, head, body, hold).await;
         drop(frames);
         self.came(ready, came)
     }
@@ -170,11 +172,14 @@ impl<'a> Decide<'a, '_, '_> {
             self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
             return None;
         }
-        let Some(place) = call.worker.occupy(plan, backend) else {
-            let words = format!("{name} has all the calls under way that it may have");
-            self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
-            return None;
+        let place = match call.worker.occupy(plan, backend, &started, || self.state.has_next()) {
+            Ok(place) => place,
+            Err(refused) => {
+                self.miss(&started, backend, refused.reason(), refused.status(name));
+                return None;
+            }
         };
+        started.may_repeat(self.asked.repeat());
         self.has_asked = true;
         let suffix = self.asked.address(model);
         Some(Ready { backend, started, place, upstream, suffix })

@@ -1,6 +1,7 @@
 //! One stream to one backend, up to the head of its answer.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,12 @@ use tokio::time::Sleep;
 
 use super::caller::{Caller, Gone};
 use super::deadline;
+use super::retry::{self, Pushback};
+use super::started::{Again, Started};
+use super::through::status_of;
 use super::trace::{TRACEPARENT, Trace};
 use super::upload::{Sender, Upload};
-use super::upstream::{Lease, Upstream, unprocessed};
+use super::upstream::{Endpoint, Lease, Upstream, unprocessed};
 use super::worker::Worker;
 use crate::records::Counter;
 
@@ -145,6 +149,16 @@ pub enum Body<'a> {
     Whole(&'a [Bytes]),
 }
 
+impl Body<'_> {
+    /// Whether all that was sent can be sent again.
+    fn is_here(&self) -> bool {
+        match self {
+            Self::Stream(upload, _) => upload.is_replayable(),
+            Self::Whole(_) => true,
+        }
+    }
+}
+
 /// A stream whose answer has begun.
 pub struct Opened {
     /// Its place on the connection.
@@ -155,51 +169,120 @@ pub struct Opened {
     pub answer: Response<RecvStream>,
 }
 
+/// Whom a stream is opened to.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// On whose behalf.
+    pub worker: &'a Worker,
+    /// The connections.
+    pub upstream: &'a Upstream,
+    /// The attempt, where it may be made again.
+    pub started: Option<&'a Started>,
+}
+
 /// Opens a stream, sends, and waits for the head of the answer. A stream that the backend hands back untouched is opened
-/// again on another connection, as long as everything sent is still here.
+/// again on another connection, as long as everything sent is still here; one that fails is made again where its backend's
+/// `retry` says so.
 ///
 /// # Errors
 /// [`Fault`].
 pub async fn open(
-    worker: &Worker,
-    upstream: &Upstream,
+    target: Target<'_>,
     caller: &mut Caller,
     alarm: &mut Alarm,
     head: impl Fn(Option<Duration>) -> Request<()>,
     mut body: Body<'_>,
 ) -> Result<Opened, Fault> {
     let mut openings = 0;
+    let mut failed_at = None;
     loop {
         openings += 1;
-        let error = match once(upstream, caller, alarm, &head, &mut body).await {
-            Ok(opened) => return Ok(opened),
-            Err((Fault::Broken(error), untouched)) if untouched && openings < MAX_OPENINGS => error,
-            Err((fault, _)) => return Err(fault),
+        let tried = match once(target, failed_at.as_ref(), caller, alarm, &head, &mut body).await {
+            Err(Broken { fault: Fault::Broken(error), untouched: true, .. }) if openings < MAX_OPENINGS => {
+                if !body.is_here() {
+                    return Err(Fault::Broken(error));
+                }
+                target.worker.count(Counter::RetriedUnprocessed);
+                continue;
+            }
+            tried => tried,
         };
-        if let Body::Stream(upload, _) = &body
-            && !upload.is_replayable()
-        {
-            return Err(Fault::Broken(error));
+        let Some(pause) = again(target, alarm, &tried, &head, &body) else {
+            return tried.map_err(|broken| broken.fault);
+        };
+        failed_at = match tried {
+            Ok(opened) => Some(opened.lease.endpoint()),
+            Err(broken) => broken.at,
+        };
+        target.worker.count(Counter::RetriedFailed);
+        let mut pause = std::pin::pin!(tokio::time::sleep(pause));
+        watched(caller, alarm, |_, cx| pause.as_mut().poll(cx)).await?;
+        if let Some(started) = target.started {
+            started.begin_again();
         }
-        worker.count(Counter::RetriedUnprocessed);
     }
 }
 
-/// The second half of an error says that the backend has not taken the stream up.
+/// The pause before the call is made again; `None` where what came stands.
+fn again(
+    target: Target<'_>,
+    alarm: &Alarm,
+    tried: &Result<Opened, Broken>,
+    head: impl Fn(Option<Duration>) -> Request<()>,
+    body: &Body<'_>,
+) -> Option<Duration> {
+    let started = target.started?;
+    let (code, pushback) = match tried {
+        Ok(opened) => (retry::ended(&opened.answer)?, Pushback::read(opened.answer.headers())),
+        // Where no endpoint can be reached, all have been tried already.
+        Err(Broken { fault: fault @ Fault::Broken(_), .. }) => (status_of(fault).code, Pushback::None),
+        Err(_) => return None,
+    };
+    if !body.is_here() {
+        return None;
+    }
+    match started.again(head(None).uri().path(), code, pushback, alarm.left())? {
+        Again::After(pause) => Some(pause),
+        Again::Spent => {
+            target.worker.count(Counter::RetryBudget);
+            None
+        }
+    }
+}
+
+/// An opening that came to nothing.
+struct Broken {
+    fault: Fault,
+    /// The backend has not taken the stream up.
+    untouched: bool,
+    at: Option<Rc<Endpoint>>,
+}
+
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Self {
+        Self { fault, untouched: false, at: None }
+    }
+}
+
 async fn once(
-    upstream: &Upstream,
+    target: Target<'_>,
+    avoid: Option<&Rc<Endpoint>>,
     caller: &mut Caller,
     alarm: &mut Alarm,
     head: impl Fn(Option<Duration>) -> Request<()>,
     body: &mut Body<'_>,
-) -> Result<Opened, (Fault, bool)> {
-    let lease = lease(upstream, caller, alarm).await.map_err(|fault| (fault, false))?;
+) -> Result<Opened, Broken> {
+    let lease = lease(target.upstream, avoid, caller, alarm).await?;
     let empty = match body {
         Body::Stream(upload, _) => upload.is_ended() && upload.bytes() == 0,
         Body::Whole(frames) => frames.is_empty(),
     };
-    let (mut response, mut stream) =
-        lease.open(head(alarm.left()), empty).await.map_err(|error| (Fault::Broken(error), true))?;
+    let mut head = head(alarm.left());
+    if let Some(started) = target.started {
+        started.dress(&mut head);
+    }
+    let broken = |error, untouched| Broken { fault: Fault::Broken(error), untouched, at: Some(lease.endpoint()) };
+    let (mut response, mut stream) = lease.open(head, empty).await.map_err(|error| broken(error, true))?;
     let mut sender = match body {
         _ if empty => Sender::sent(stream),
         Body::Stream(_, append) => Sender::new(stream, append.clone()),
@@ -207,7 +290,7 @@ async fn once(
             let last = frames.len() - 1;
             for (at, frame) in frames.iter().enumerate() {
                 if let Err(error) = stream.send_data(frame.clone(), at == last) {
-                    return Err((Fault::Broken(error), false));
+                    return Err(broken(error, false));
                 }
             }
             Sender::sent(stream)
@@ -230,18 +313,23 @@ async fn once(
             if !error.is_reset() || error.is_go_away() {
                 lease.retire();
             }
-            Err((Fault::Broken(error), untouched))
+            Err(broken(error, untouched))
         }
         Err(Fault::Deadline) => {
             lease.timed_out();
-            Err((Fault::Deadline, false))
+            Err(Fault::Deadline.into())
         }
-        Ok(Err(fault)) | Err(fault) => Err((fault, false)),
+        Ok(Err(fault)) | Err(fault) => Err(fault.into()),
     }
 }
 
-async fn lease(upstream: &Upstream, caller: &mut Caller, alarm: &mut Alarm) -> Result<Lease, Fault> {
-    let mut leasing = std::pin::pin!(upstream.lease());
+async fn lease(
+    upstream: &Upstream,
+    avoid: Option<&Rc<Endpoint>>,
+    caller: &mut Caller,
+    alarm: &mut Alarm,
+) -> Result<Lease, Fault> {
+    let mut leasing = std::pin::pin!(upstream.lease(avoid));
     match watched(caller, alarm, |_, cx| leasing.as_mut().poll(cx)).await? {
         Ok(lease) => Ok(lease),
         Err(unreachable) => Err(Fault::Unreachable(unreachable.0)),

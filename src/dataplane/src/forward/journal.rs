@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use http::Uri;
 use smallvec::SmallVec;
 
+use super::started::{Retried, Started};
 use super::trace::Trace;
 use super::worker::{Plan, Worker};
 use crate::policy::{BackendIx, Decision, Label, Outcome, Reason, RouteIx};
@@ -39,13 +40,6 @@ pub struct Journal {
     attempts: SmallVec<[Timed; 2]>,
 }
 
-/// An attempt under way.
-pub struct Started {
-    at: Instant,
-    /// The attempt's span.
-    pub span: u64,
-}
-
 impl Journal {
     /// Opens the book of a call that has `waited` for its caller's message.
     #[must_use]
@@ -57,14 +51,20 @@ impl Journal {
     /// An attempt begins.
     #[must_use]
     pub fn start(&self) -> Started {
-        Started { at: Instant::now(), span: fastrand::u64(1..) }
+        Started::now(self.trace)
     }
 
-    /// It has ended: the time until now was the backend's.
+    /// It has ended: the time until now was the backend's, with that of the attempts it repeated.
     pub fn end(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: u8) {
-        let took = started.at.elapsed();
-        self.waited += took;
-        self.attempts.push(Timed { backend, reason, started: started.at, took, status, span: started.span });
+        let now = Instant::now();
+        for retried in started.take_retried() {
+            let Retried { at, took, status, span } = retried;
+            self.attempts.push(Timed { backend, reason: Reason::BackendError, started: at, took, status, span });
+        }
+        let took = now.saturating_duration_since(started.at());
+        self.waited += now.saturating_duration_since(started.first());
+        self.attempts.push(Timed { backend, reason, started: started.at(), took, status, span: started.span() });
+        started.ended(reason, status, now);
     }
 
     /// The last attempt's reason turned out otherwise once its answer was read.

@@ -34,10 +34,6 @@ pub fn admit(headers: &mut HeaderMap) {
     strip(headers, |name| name.as_str().starts_with(OWN) && *name != UNIT && *name != EXPLAIN && *name != NO_REVIEW);
     // `content-length` is of the body as it came; what is appended would make it a lie.
     headers.remove(header::CONTENT_LENGTH);
-    // `h2` lets no other value than this one in.
-    if !headers.contains_key(header::TE) {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
 }
 
 /// An answer's headers or trailers, as a backend sent them.
@@ -74,9 +70,14 @@ mod tests {
     #[test]
     fn what_is_the_gateways_own_is_dropped_and_the_rest_keeps_its_order() {
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            [("x-a", "1"), ("gateway-outcome", "model"), ("gateway-unit", "u"), ("x-a", "2"), ("x-b-bin", "AAE")]
-        {
+        for (name, value) in [
+            ("te", "trailers"),
+            ("x-a", "1"),
+            ("gateway-outcome", "model"),
+            ("gateway-unit", "u"),
+            ("x-a", "2"),
+            ("x-b-bin", "AAE"),
+        ] {
             headers.append(name, value.parse().unwrap());
         }
         admit(&mut headers);

@@ -3,17 +3,20 @@
 //! In: an HTTP/2 stream that the listener accepted. Out: bytes to backends and back, the answer with its trailers, a row
 //! for the records. Never: Python, a lock across an await, memory without a limit, or bytes read that no route needs.
 
+mod admit;
 mod answer;
 mod append;
 mod asked;
 mod attempt;
 mod caller;
 mod certificates;
+mod circuit;
 mod compression;
 mod deadline;
 mod decide;
 mod described;
 mod exchange;
+mod guard;
 mod handover;
 mod infer;
 mod journal;
@@ -22,8 +25,10 @@ mod message;
 mod metadata;
 mod model;
 mod plain;
+mod retry;
 mod routed;
 mod shadow;
+mod started;
 mod status;
 mod through;
 mod trace;
@@ -37,7 +42,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use http::{Method, StatusCode, header};
+use h2::RecvStream;
 
 pub use caller::{Caller, Incoming};
 pub use certificates::{Place, Reloaded, in_use as certificates_in_use, reload as reload_certificates};
@@ -45,14 +50,10 @@ pub use worker::{Gauges, Shared, Snapshot, Worker};
 
 use caller::Gone;
 use exchange::Outbound;
-use status::{INVALID_ARGUMENT, PERMISSION_DENIED, Status};
 use trace::Trace;
 
-use crate::policy::Allow;
+use crate::records::Counter;
 use crate::wire::oip::method;
-
-/// Services that the control plane answers, by the beginning of their paths.
-const CONTROL: [&str; 3] = ["/gateway.v1.", "/grpc.health.v1.Health/", "/grpc.reflection."];
 
 /// Counts a call while it is under way.
 struct Under<'a>(&'a Gauges);
@@ -65,38 +66,25 @@ impl Drop for Under<'_> {
 
 /// Serves one call to its end.
 pub async fn serve(worker: Rc<Worker>, incoming: Incoming) {
-    worker.gauges.calls.fetch_add(1, Relaxed);
+    let full = worker.gauges.calls.fetch_add(1, Relaxed) >= worker.shared.listening.calls;
     let under = Under(&worker.gauges);
-    if let Err(Gone) = dispatch(&worker, incoming).await {
-        worker.count(crate::records::Counter::Cancelled);
-    }
-    drop(under);
-}
-
-async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
-    let Incoming { head, body, mut caller, arrival, peer } = incoming;
-    if head.method != Method::POST {
-        return caller.refuse(StatusCode::METHOD_NOT_ALLOWED);
-    }
-    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
-    if !kind.starts_with(b"application/grpc") {
-        return caller.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    }
+    let until = match admit::check(&incoming.head, &incoming.arrival) {
+        Ok(_) if full && !admit::is_exempt(incoming.head.uri.path()) => {
+            worker.count(Counter::OverloadCalls);
+            return Box::pin(admit::refuse(&worker, incoming, admit::full())).await;
+        }
+        Ok(until) => until,
+        Err(refusal) => return Box::pin(admit::refuse(&worker, incoming, refusal)).await,
+    };
     let plan = worker.plan();
     if let Some(allow) = plan.policy().allow()
-        && !allow.admits(peer.as_deref())
+        && !allow.admits(incoming.peer.as_deref())
     {
-        worker.count(crate::records::Counter::NotAllowed);
-        let status = Status::new(PERMISSION_DENIED, Allow::refusal(peer.as_deref()));
-        return caller.fail(&status, http::HeaderMap::new());
+        worker.count(Counter::NotAllowed);
+        let refusal = admit::not_allowed(incoming.peer.as_deref());
+        return Box::pin(admit::refuse(&worker, incoming, refusal)).await;
     }
-    let until = match head.headers.get(deadline::GRPC_TIMEOUT).map(deadline::parse) {
-        None => None,
-        Some(Ok(timeout)) => Some(arrival.at + timeout),
-        Some(Err(words)) => {
-            return caller.fail(&Status::new(INVALID_ARGUMENT, words), http::HeaderMap::new());
-        }
-    };
+    let Incoming { head, body, mut caller, arrival, peer } = incoming;
     let trace = Trace::of(&head.headers, plan.policy().trace_share());
     let mut headers = head.headers;
     metadata::admit(&mut headers);
@@ -105,30 +93,41 @@ async fn dispatch(worker: &Worker, incoming: Incoming) -> Result<(), Gone> {
         headers.remove(metadata::CLIENT_CERTIFICATE);
     }
     let outbound = Outbound { uri: head.uri, headers, trace };
-    let call = plain::Plain { worker, plan, outbound, arrival, peer, until, waited: Cell::default() };
-    let path = call.outbound.uri.path();
-    if path == method::MODEL_INFER {
+    let call = plain::Plain { worker: &worker, plan, outbound, arrival, peer, until, waited: Cell::default() };
+    let ended = if call.outbound.uri.path() == method::MODEL_INFER {
         // Written where it stays: `Box::pin` makes its 4 KB on the stack and copies them.
-        return Box::into_pin(Box::write(Box::new_uninit(), call.infer(&mut caller, body))).await;
+        Box::into_pin(Box::write(Box::new_uninit(), call.infer(&mut caller, body))).await
+    } else {
+        Box::pin(others(&call, &mut caller, body)).await
+    };
+    if let Err(Gone) = ended {
+        worker.count(Counter::Cancelled);
     }
-    if CONTROL.iter().any(|prefix| path.starts_with(prefix)) {
-        return Box::pin(call.control(&mut caller, body)).await;
+    caller.ended(ended, &call.arrival, until);
+    drop(under);
+}
+
+/// What no route reads.
+async fn others(call: &plain::Plain<'_>, caller: &mut Caller, body: RecvStream) -> Result<(), Gone> {
+    let path = call.outbound.uri.path();
+    if admit::is_control(path) {
+        return Box::pin(call.control(caller, body)).await;
     }
     if let Some(method) = model::oip_method(path) {
         if model::names_model(method) {
-            return Box::pin(call.about_model(&mut caller, body, method)).await;
+            return Box::pin(call.about_model(caller, body, method)).await;
         }
         if model::asks_server(method) {
-            return Box::pin(call.about_server(&mut caller, body, method)).await;
+            return Box::pin(call.about_server(caller, body, method)).await;
         }
     }
     if call.plan.policy().described(path).is_some() {
-        return Box::into_pin(Box::write(Box::new_uninit(), call.described(&mut caller, body))).await;
+        return Box::into_pin(Box::write(Box::new_uninit(), call.described(caller, body))).await;
     }
     let route = call.plan.policy().route(path, None, &metadata::Seen(&call.outbound.headers));
     match route {
-        Some(route) => Box::pin(call.routed(&mut caller, body, route)).await,
-        None => Box::pin(call.untouched(&mut caller, body)).await,
+        Some(route) => call.routed(caller, body, route).await,
+        None => call.untouched(caller, body).await,
     }
 }
 

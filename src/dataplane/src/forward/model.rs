@@ -53,6 +53,12 @@ pub fn asks_server(method: &str) -> bool {
     matches!(method, "ServerLive" | "ServerReady" | "ServerMetadata")
 }
 
+/// Whether a call only asks how a server or a model is: limits are not for those.
+#[must_use]
+pub fn is_health(path: &str) -> bool {
+    matches!(oip_method(path), Some("ServerLive" | "ServerReady" | "ModelReady"))
+}
+
 /// What is appended to each answer so that it speaks of the model by the name that was asked for.
 #[must_use]
 pub fn renamed(method: &str, name: &str) -> Vec<u8> {

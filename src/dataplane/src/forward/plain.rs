@@ -9,13 +9,13 @@ use h2::RecvStream;
 use http::HeaderMap;
 
 use super::caller::{Caller, Gone};
-use super::exchange::{Alarm, Body, Fault, Outbound, open};
+use super::exchange::{Alarm, Body, Fault, Outbound, Target, open};
 use super::journal::Journal;
-use super::status::{RESOURCE_EXHAUSTED, Status, UNIMPLEMENTED};
+use super::model::is_health;
+use super::status::{INTERNAL, Status, UNIMPLEMENTED};
 use super::through::{Ended, relay, status_of};
 use super::upload::Upload;
-use super::upstream::Upstream;
-use super::worker::{Plan, Worker};
+use super::worker::{Plan, Refused, Worker};
 use crate::policy::{BackendIx, Peer, Reason};
 use crate::records::{Arrival, NONE_U16};
 
@@ -49,7 +49,8 @@ impl Plain<'_> {
         };
         let mut upload = Upload::new(body, REPLAY_BYTES);
         let span = self.outbound.trace.span;
-        self.pass(caller, &mut upload, control, span, None, None).await.map(|_| ())
+        let target = Target { worker: self.worker, upstream: control, started: None };
+        self.pass(caller, &mut upload, target, span, None, None).await.map(|_| ())
     }
 
     /// Passes the call to the default backend, or refuses it.
@@ -82,19 +83,28 @@ impl Plain<'_> {
         down: Option<Bytes>,
     ) -> Result<(), Gone> {
         let mut journal = self.journal();
-        let (Some(upstream), Some(_place)) = (self.plan.upstream(backend), self.worker.occupy(&self.plan, backend))
-        else {
-            let name = &self.plan.policy().backend(backend).name;
-            let status =
-                Status::new(RESOURCE_EXHAUSTED, format!("{name} has all the calls under way that it may have"));
-            let started = journal.start();
-            journal.end(&started, backend, Reason::Overload, status.code);
-            caller.fail(&status, HeaderMap::new())?;
-            journal.write_plain(self.worker, &self.plan, route, Some(backend), status.code);
-            return Ok(());
-        };
         let started = journal.start();
-        let ended = self.pass(caller, &mut upload, upstream, started.span, up, down).await;
+        // Nobody else could answer, so no circuit stands in the way; nor does a limit in that of questions about health.
+        let place = self.worker.occupy(&self.plan, backend, &started, || false);
+        let place = place.map(Some).or_else(
+            |refused| {
+                if is_health(self.outbound.uri.path()) { Ok(None) } else { Err(refused) }
+            },
+        );
+        let (upstream, _place) = match (self.plan.upstream(backend), place) {
+            (Some(upstream), Ok(place)) => (upstream, place),
+            (upstream, refused) => {
+                let name = &self.plan.policy().backend(backend).name;
+                let refused = refused.err().filter(|_| upstream.is_some());
+                let status = refused.map_or(Status::new(INTERNAL, "no model server"), |refused| refused.status(name));
+                journal.end(&started, backend, refused.map_or(Reason::BackendError, Refused::reason), status.code);
+                caller.fail(&status, HeaderMap::new())?;
+                journal.write_plain(self.worker, &self.plan, route, Some(backend), status.code);
+                return Ok(());
+            }
+        };
+        let target = Target { worker: self.worker, upstream, started: Some(&started) };
+        let ended = self.pass(caller, &mut upload, target, started.span(), up, down).await;
         let status = ended.map_or(1, |ended| ended.status);
         let reason = if status == 0 { Reason::Ok } else { Reason::BackendError };
         journal.end(&started, backend, reason, status);
@@ -108,14 +118,14 @@ impl Plain<'_> {
         &self,
         caller: &mut Caller,
         upload: &mut Upload,
-        upstream: &Upstream,
+        target: Target<'_>,
         span: u64,
         up: Option<Bytes>,
         down: Option<Bytes>,
     ) -> Result<Ended, Gone> {
         let mut alarm = Alarm::new(self.until);
         let head = |left| self.outbound.head(left, span);
-        let opened = open(self.worker, upstream, caller, &mut alarm, head, Body::Stream(upload, up)).await;
+        let opened = open(target, caller, &mut alarm, head, Body::Stream(upload, up)).await;
         match opened {
             Ok(opened) => relay(caller, &mut alarm, upload, opened, down, |_| HeaderMap::new()).await,
             Err(Fault::Gone) => Err(Gone),

@@ -14,12 +14,13 @@ use http::{HeaderMap, HeaderValue, header};
 use super::attempt::{Answer, Begun, Came, Hold, gather};
 use super::caller::{Caller, Gone, grpc_head};
 use super::earlier;
-use super::exchange::{Alarm, Body, Fault, Opened, open};
-use super::journal::{Journal, Started};
+use super::exchange::{Alarm, Body, Fault, Opened, Target, open};
+use super::journal::Journal;
 use super::marks::Marks;
 use super::metadata::Seen;
 use super::model::renamed;
 use super::plain::Plain;
+use super::started::Started;
 use super::status::{
     CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED,
 };
@@ -213,11 +214,13 @@ impl Routed<'_, '_> {
             self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
             return Ok(None);
         }
-        let place = call.worker.occupy(&call.plan, backend);
-        let (Some(_), Some(_place)) = (call.plan.upstream(backend), place) else {
-            let words = format!("{name} has all the calls under way that it may have");
-            self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
-            return Ok(None);
+        let place = call.worker.occupy(&call.plan, backend, &started, || self.has_others(backend));
+        let _place = match place {
+            Ok(place) => place,
+            Err(refused) => {
+                self.miss(&started, backend, refused.reason(), refused.status(name));
+                return Ok(None);
+            }
         };
         self.asked = true;
         let others = self.has_others(backend);
@@ -281,9 +284,10 @@ impl Routed<'_, '_> {
         let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
         let budget = if others && !self.patient { self.state.budget(left) } else { left };
         let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
-        let head = |left| call.outbound.head(left, started.span);
+        let head = |left| call.outbound.head(left, started.span());
         let body = Body::Stream(&mut self.upload, up);
-        let opened = open(call.worker, upstream, caller, &mut alarm, head, body).await?;
+        let target = Target { worker: call.worker, upstream, started: Some(started) };
+        let opened = open(target, caller, &mut alarm, head, body).await?;
         if !others || !self.upload.is_replayable() {
             return Ok(Answering::Opened(opened));
         }

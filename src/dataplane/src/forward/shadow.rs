@@ -16,7 +16,7 @@ use super::asked;
 use super::attempt::{AskBody, Hold, ask};
 use super::caller::Caller;
 use super::decide::Decide;
-use super::exchange::{Alarm, Fault, Outbound};
+use super::exchange::{Alarm, Fault, Outbound, Target};
 use super::message::{Frames, GRPC_ENCODING, Message};
 use super::metadata::{EXPLAIN, NO_REVIEW, SHADOW};
 use super::status::OK;
@@ -165,7 +165,8 @@ impl Copy {
         let mut nobody = Caller::nobody();
         let body = AskBody::Whole(&self.frames);
         let hold = Hold::whole(limits.answer_bytes);
-        let answer = ask(&self.worker, upstream, &mut nobody, &mut alarm, head, body, hold).await?.whole()?;
+        let target = Target { worker: &self.worker, upstream, started: None };
+        let answer = ask(target, &mut nobody, &mut alarm, head, body, hold).await?.whole()?;
         let route = self.plan.policy().route_at(self.route);
         let Some(spec) = &route.prediction else {
             return Ok(Vec::new());

@@ -9,12 +9,14 @@ use std::fmt::Write as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 pub use crate::policy::status::{
-    CANCELLED, DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, OK, PERMISSION_DENIED, RESOURCE_EXHAUSTED, UNAVAILABLE,
-    UNIMPLEMENTED, UNKNOWN,
+    CANCELLED, DATA_LOSS, DEADLINE_EXCEEDED, INTERNAL, NOT_FOUND, OK, PERMISSION_DENIED, RESOURCE_EXHAUSTED,
+    UNAVAILABLE, UNIMPLEMENTED, UNKNOWN,
 };
 
 /// The caller's message is at fault.
 pub const INVALID_ARGUMENT: u8 = 3;
+/// The caller is nobody that is known.
+pub const UNAUTHENTICATED: u8 = 16;
 
 /// `grpc-status`.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

@@ -16,6 +16,7 @@ use h2::SendStream;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use tokio::sync::Notify;
 
+use super::guard::Reach;
 use super::transport::tls::ClientTls;
 use super::transport::{Address, Cork, Corked, Socket, cork, limits};
 
@@ -43,7 +44,8 @@ struct Link {
     spent: Cell<bool>,
 }
 
-struct Endpoint {
+/// Somewhere that a backend listens.
+pub struct Endpoint {
     address: Address,
     tls: Option<Arc<ClientTls>>,
     links: RefCell<Vec<Rc<Link>>>,
@@ -61,6 +63,7 @@ struct Endpoint {
 pub struct Upstream {
     endpoints: Vec<Rc<Endpoint>>,
     connect_timeout: Duration,
+    reach: Arc<Reach>,
 }
 
 /// A place on a connection, given back when dropped.
@@ -92,6 +95,12 @@ impl Lease {
             self.retire();
         }
         opened
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub fn endpoint(&self) -> Rc<Endpoint> {
+        Rc::clone(&self.endpoint)
     }
 
     /// No more streams on this connection: it was told to go away.
@@ -230,10 +239,15 @@ impl Upstream {
                 })
             })
             .collect();
-        Self { endpoints, connect_timeout }
+        Self { endpoints, connect_timeout, reach: Arc::default() }
     }
 
-    fn choose(&self) -> Option<&Rc<Endpoint>> {
+    /// What this worker knows of whether it can be reached.
+    pub fn reach(&self) -> Arc<Reach> {
+        Arc::clone(&self.reach)
+    }
+
+    fn choose(&self, avoid: Option<&Rc<Endpoint>>) -> Option<&Rc<Endpoint>> {
         match self.endpoints.as_slice() {
             [] => None,
             [only] => Some(only),
@@ -243,12 +257,13 @@ impl Upstream {
                 let better = |a: usize, b: usize| {
                     if all[a].active() <= all[b].active() { a } else { b }
                 };
-                let picked = match (all[first].resting(), all[second].resting()) {
+                let shunned = |n: usize| all[n].resting() || avoid.is_some_and(|avoid| Rc::ptr_eq(avoid, &all[n]));
+                let picked = match (shunned(first), shunned(second)) {
                     (false, true) => first,
                     (true, false) => second,
                     (false, false) => better(first, second),
-                    // Both rest: any other that does not.
-                    (true, true) => (0..all.len()).find(|&n| !all[n].resting()).unwrap_or(first),
+                    // Both rest, or have just failed: any other that does not.
+                    (true, true) => (0..all.len()).find(|&n| !shunned(n)).unwrap_or(first),
                 };
                 Some(&all[picked])
             }
@@ -259,9 +274,9 @@ impl Upstream {
     ///
     /// # Errors
     /// No endpoint can be reached, with the last fault in words.
-    pub async fn lease(&self) -> Result<Lease, Unreachable> {
+    pub async fn lease(&self, avoid: Option<&Rc<Endpoint>>) -> Result<Lease, Unreachable> {
         for _ in 0..=self.endpoints.len() {
-            let Some(endpoint) = self.choose() else {
+            let Some(endpoint) = self.choose(avoid) else {
                 return Err(Unreachable("the backend has no endpoints".into()));
             };
             loop {

@@ -4,19 +4,24 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use super::certificates;
+use super::circuit::Admission;
+use super::guard::{Guard, Watch, is_same};
 use super::marks::Known;
+use super::started::Started;
+use super::status::{RESOURCE_EXHAUSTED, Status, UNAVAILABLE};
 use super::transport::Address;
+use super::transport::limits::Listening;
 use super::transport::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
 use crate::error::Fault;
 use crate::mirror;
-use crate::policy::{self, BackendIx, Policy, Predictions};
+use crate::policy::{self, Backend, BackendIx, Policy, Predictions, Reason};
 use crate::records::{Bell, Counter, Counters, Sink};
 use crate::units::Units;
 use crate::wire::receipt::Signer;
@@ -32,8 +37,10 @@ pub struct Snapshot {
     pub policy: Arc<Policy>,
     /// Signs receipts with this policy's first key; `None` without keys.
     pub signer: Option<Signer>,
-    /// Calls under way by backend, of all workers.
-    pub in_flight: Vec<Arc<AtomicU32>>,
+    /// What stands before each backend, of all workers.
+    pub guards: Vec<Arc<Guard>>,
+    /// The beginning of its time.
+    epoch: Instant,
     /// What connections to the backends are encrypted by, by backend; `None` for plain text.
     pub tls: Vec<Option<Arc<ClientTls>>>,
     /// Caps of the routes' shadows, by route and position.
@@ -49,14 +56,28 @@ impl Snapshot {
     /// Certificates that cannot be used, by their place in the policy document.
     pub fn new(policy: Arc<Policy>, before: Option<&Snapshot>) -> Result<Self, Vec<Fault>> {
         let tls = certificates::of_backends(&policy, before)?;
-        let known: HashMap<&str, &Arc<AtomicU32>> = before
-            .map(|before| before.policy.backends().iter().map(|known| &*known.name).zip(&before.in_flight).collect())
+        let epoch = before.map_or_else(Instant::now, |before| before.epoch);
+        let known: HashMap<&str, (&Backend, &Arc<Guard>)> = before
+            .map(|before| {
+                let pairs = before.policy.backends().iter().zip(&before.guards);
+                pairs.map(|(backend, guard)| (&*backend.name, (backend, guard))).collect()
+            })
             .unwrap_or_default();
-        let in_flight = policy
-            .backends()
-            .iter()
-            .map(|backend| known.get(&*backend.name).map_or_else(Arc::default, |&count| Arc::clone(count)));
-        let in_flight = in_flight.collect();
+        let guard = |backend: &Backend| {
+            let before = known.get(&*backend.name);
+            let Some(model) = backend.as_model() else {
+                return Arc::new(Guard::idle(epoch));
+            };
+            match before {
+                Some((before, guard)) if before.as_model().is_some_and(|before| is_same(before, model)) => {
+                    Arc::clone(guard)
+                }
+                // Calls under way are counted on, whatever else begins anew.
+                Some((_, guard)) => Arc::new(Guard::new(model, Arc::clone(&guard.in_flight), epoch)),
+                None => Arc::new(Guard::new(model, Arc::default(), epoch)),
+            }
+        };
+        let guards = policy.backends().iter().map(guard).collect();
         let gauge = |route: &str, to: &str| {
             let before = before?;
             let at = before.policy.routes().iter().position(|known| &*known.name == route)?;
@@ -74,7 +95,7 @@ impl Snapshot {
         let keys = policy.receipt_keys();
         let signer = (!keys.is_empty()).then(|| Signer::new(keys));
         let units = Units::new(&policy, before.map(|before| &before.units));
-        Ok(Self { policy, signer, in_flight, tls, shadows, units })
+        Ok(Self { policy, signer, guards, epoch, tls, shadows, units })
     }
 }
 
@@ -88,6 +109,8 @@ pub struct Shared {
     pub serving: AtomicBool,
     /// Where the control plane listens.
     pub control: Option<Address>,
+    /// Limits of the listener's side.
+    pub listening: Listening,
     /// What callers' connections are encrypted by; `None` for plain text.
     pub tls: Option<Arc<ServerTls>>,
 }
@@ -111,6 +134,7 @@ pub struct Plan {
     pub known: Known,
     upstreams: Vec<Option<Rc<Upstream>>>,
     shadows: Vec<Option<Rc<Upstream>>>,
+    watches: Vec<Rc<Watch>>,
 }
 
 impl Plan {
@@ -214,10 +238,20 @@ impl Worker {
             Some(Rc::clone(pool.or_insert_with(|| Rc::new(Upstream::new(addresses, timeout, tls.as_ref())))))
         };
         let backends = || snapshot.policy.backends().iter().zip(&snapshot.tls);
-        let upstreams = backends().map(|backend| of(backend, false)).collect();
+        let upstreams: Vec<_> = backends().map(|backend| of(backend, false)).collect();
         let shadows = backends().map(|backend| of(backend, true)).collect();
+        let joined: HashMap<*const Guard, &Rc<Watch>> = before
+            .iter()
+            .flat_map(|before| before.watches.iter().map(|watch| (Arc::as_ptr(&watch.guard), watch)))
+            .collect();
+        let watch = |(guard, upstream): (&Arc<Guard>, &Option<Rc<Upstream>>)| {
+            let reach = upstream.as_ref().map(|upstream| upstream.reach()).unwrap_or_default();
+            let known = joined.get(&Arc::as_ptr(guard)).filter(|watch| watch.reaches(&reach));
+            known.map_or_else(|| Rc::new(Watch::new(Arc::clone(guard), reach)), |watch| Rc::clone(watch))
+        };
+        let watches = snapshot.guards.iter().zip(&upstreams).map(watch).collect();
         drop(before);
-        Plan { snapshot, known: Known::default(), upstreams, shadows }
+        Plan { snapshot, known: Known::default(), upstreams, shadows, watches }
     }
 
     /// The worker itself, for what outlives a call.
@@ -231,16 +265,31 @@ impl Worker {
         self.gauges.counters.add(counter);
     }
 
-    /// A place among the calls under way at a backend, or `None` at its limit.
-    pub fn occupy(&self, plan: &Plan, backend: BackendIx) -> Option<Occupied> {
+    /// A place among the calls under way at a backend, whose circuit only stands in the way where the call `has_next`.
+    ///
+    /// # Errors
+    /// Why the backend is not to be asked.
+    pub fn occupy(
+        &self,
+        plan: &Plan,
+        backend: BackendIx,
+        started: &Started,
+        has_next: impl FnOnce() -> bool,
+    ) -> Result<Occupied, Refused> {
         let limit = plan.policy().backend(backend).as_model().map_or(u32::MAX, |model| model.max_in_flight);
-        let count = plan.snapshot.in_flight.get(usize::from(backend))?;
-        if count.fetch_add(1, Relaxed) >= limit {
-            count.fetch_sub(1, Relaxed);
+        let watch = &plan.watches[usize::from(backend)];
+        if watch.guard.in_flight.fetch_add(1, Relaxed) >= limit {
+            watch.guard.in_flight.fetch_sub(1, Relaxed);
             self.count(Counter::OverloadBackend);
-            return None;
+            return Err(Refused::Full);
         }
-        Some(Occupied(Arc::clone(count)))
+        let place = Occupied(Rc::clone(watch));
+        let admission = watch.admit();
+        if admission == Admission::Refused && has_next() {
+            return Err(Refused::Open);
+        }
+        started.watch(watch, admission);
+        Ok(place)
     }
 
     /// Counts bytes of an answer that waits for its caller to read it; `None` when too many wait already.
@@ -283,10 +332,41 @@ fn key(model: &crate::policy::ModelBackend) -> (Vec<Address>, Duration) {
 }
 
 /// A place at a backend, given back when dropped.
-pub struct Occupied(Arc<AtomicU32>);
+pub struct Occupied(Rc<Watch>);
 
 impl Drop for Occupied {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.guard.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Why a backend is not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It has its fill of calls.
+    Full,
+    /// Its circuit is open.
+    Open,
+}
+
+impl Refused {
+    /// The word for it.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Full => Reason::Overload,
+            Self::Open => Reason::CircuitOpen,
+        }
+    }
+
+    /// What a caller is told where nobody else answers.
+    #[must_use]
+    pub fn status(self, name: &str) -> Status {
+        match self {
+            Self::Full => {
+                Status::new(RESOURCE_EXHAUSTED, format!("{name} has all the calls under way that it may have"))
+            }
+            Self::Open => Status::new(UNAVAILABLE, format!("{name} is left alone: its circuit is open")),
+        }
     }
 }

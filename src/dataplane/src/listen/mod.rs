@@ -4,6 +4,7 @@
 //! that holds the connection. Never: work of a call's, or a socket that is not accounted for.
 
 mod connection;
+mod keeper;
 mod server;
 mod socket;
 

@@ -21,8 +21,6 @@ use crate::forward::{Gauges, Shared, Worker};
 use crate::policy::Peer;
 use crate::records::{Counter, Sink};
 
-/// Connections that one worker holds.
-const MAX_CONNECTIONS: usize = 8192;
 /// How long the acceptor rests after the system could not give it a socket (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Tasks polled before the sockets are looked at again: with tokio's 61, a full load of calls was cut into two batches.
@@ -189,7 +187,8 @@ impl Role {
         let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.gauges), Arc::clone(&self.sink));
         let connections = TaskTracker::new();
         if let Some((bound, posts)) = self.accepts.take() {
-            connections.spawn_local(accept(bound, posts, self.drain.clone()));
+            let most = self.shared.listening.connections;
+            connections.spawn_local(accept(bound, posts, most, self.drain.clone()));
         }
         let serving = async {
             while let Some(accepted) = self.inbox.recv().await {
@@ -241,8 +240,8 @@ async fn encrypted(tls: &ServerTls, socket: Socket, gauges: &Gauges) -> Option<(
     }
 }
 
-/// Accepts until drained, and hands each socket to the worker with the fewest.
-async fn accept(bound: Bound, posts: Vec<Post>, drain: CancellationToken) {
+/// Accepts until drained, and hands each socket to the worker with the fewest, up to `most` each.
+async fn accept(bound: Bound, posts: Vec<Post>, most: usize, drain: CancellationToken) {
     let Ok(listener) = bound.listen() else { return };
     loop {
         let accepted = tokio::select! {
@@ -254,7 +253,7 @@ async fn accept(bound: Bound, posts: Vec<Post>, drain: CancellationToken) {
                 let Some(post) = posts.iter().min_by_key(|post| post.gauges.connections.load(Relaxed)) else {
                     return;
                 };
-                if post.gauges.connections.load(Relaxed) >= MAX_CONNECTIONS {
+                if post.gauges.connections.load(Relaxed) >= most {
                     post.gauges.counters.add(Counter::OverloadConnections);
                     continue;
                 }

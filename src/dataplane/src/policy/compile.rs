@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::compile_backend::{backends, dns};
 use super::compile_route::RouteCompiler;
-use super::compiled::{Backend, BackendIx, BackendKind, BackendTls, Endpoint, Limits, ModelBackend, Policy, Source};
+use super::compiled::{Backend, BackendIx, Limits, Policy, Source};
 use super::descriptor::{self, Descriptors};
 use super::document::{Faults, Node};
 use super::matching::Table;
 use super::peer::Allow;
 use super::rule::{List, Lists};
 use super::segment::{SEGMENT_BYTES, Segments};
-use super::spec::StaticAnswer;
 use crate::error::Fault;
 
 /// Nobody writes more by hand, and an index (two bytes, one value kept back) must hold it.
-const MOST_ENTRIES: usize = 4096;
+pub(super) const MOST_ENTRIES: usize = 4096;
 /// Some gigabytes of what is remembered.
 const MOST_UNITS: u64 = 100_000_000;
 /// A message of gRPC is no longer.
@@ -52,7 +52,7 @@ fn not_json(error: &serde_json::Error) -> Fault {
 }
 
 fn compile(root: &Node) -> Option<Policy> {
-    const FIELDS: [&str; 12] = [
+    const FIELDS: [&str; 13] = [
         "version",
         "salt",
         "receipt_keys",
@@ -61,6 +61,7 @@ fn compile(root: &Node) -> Option<Policy> {
         "lists",
         "limits",
         "trace_share",
+        "dns",
         "backends",
         "descriptors",
         "routes",
@@ -77,6 +78,7 @@ fn compile(root: &Node) -> Option<Policy> {
     let limits = limits(&root.field("limits"));
     let trace_share = root.field("trace_share").need_share();
 
+    let dns = dns(&root.field("dns"));
     let backends = backends(&root.field("backends"));
     let mut by_name: HashMap<&str, BackendIx> = HashMap::new();
     for (index, backend) in (0..).zip(&backends) {
@@ -113,6 +115,7 @@ fn compile(root: &Node) -> Option<Policy> {
         lists,
         limits,
         trace_share,
+        dns,
         routes: compiled,
         table: Table::new(matches.into_iter()),
         described,
@@ -220,109 +223,7 @@ fn limits(node: &Node) -> Limits {
     }
 }
 
-fn backends(node: &Node) -> Vec<Backend> {
-    let items = node.items();
-    if items.len() > MOST_ENTRIES {
-        node.fault(format!("found {} backends, at most {MOST_ENTRIES} are possible", items.len()));
-    }
-    let mut backends: Vec<Backend> = Vec::new();
-    for item in items.iter().take(MOST_ENTRIES) {
-        let name: Box<str> = if item.object(&[
-            "name",
-            "kind",
-            "endpoints",
-            "model",
-            "version",
-            "timeout_ms",
-            "max_in_flight",
-            "connect_timeout_ms",
-            "label",
-            "score",
-            "scores",
-            "value",
-            "tls",
-        ]) {
-            item.field("name").need_text().into()
-        } else {
-            "".into()
-        };
-        if backends.iter().any(|known| known.name == name) {
-            item.field("name").fault(format!("there are two backends {name:?}"));
-        }
-        let kind = match item.field("kind").text() {
-            Some("static") => BackendKind::Static(static_answer(item)),
-            found => {
-                if found != Some("grpc") {
-                    item.field("kind").fault("wanted \"grpc\" or \"static\"");
-                }
-                BackendKind::Model(model(item))
-            }
-        };
-        // Kept even when faulty, so that indexes and names still lead to the right one.
-        backends.push(Backend { name, kind });
-    }
-    backends
-}
-
-fn static_answer(node: &Node) -> StaticAnswer {
-    let scores = node.field("scores");
-    StaticAnswer {
-        label: node.field("label").boxed(),
-        score: node.field("score").number(),
-        scores: (!scores.is_null()).then(|| scores.items().iter().map(Node::need_number).collect()),
-        value: node.field("value").number(),
-    }
-}
-
-fn model(node: &Node) -> ModelBackend {
-    let endpoints = node.field("endpoints");
-    let items = endpoints.items();
-    if items.is_empty() {
-        endpoints.fault("wanted at least one endpoint");
-    }
-    ModelBackend {
-        endpoints: items.iter().filter_map(endpoint).collect(),
-        model: node.field("model").boxed(),
-        version: node.field("version").boxed(),
-        timeout: milliseconds(&node.field("timeout_ms")),
-        max_in_flight: u32::try_from(node.field("max_in_flight").need_count(u64::from(u32::MAX))).unwrap_or(u32::MAX),
-        connect_timeout: Duration::from_millis(node.field("connect_timeout_ms").need_count(MOST_MS)),
-        tls: backend_tls(&node.field("tls")),
-    }
-}
-
-fn backend_tls(node: &Node) -> Option<BackendTls> {
-    if node.is_null() || !node.object(&["ca", "cert", "key", "server_name"]) {
-        return None;
-    }
-    let of = |name| node.field(name).boxed();
-    let tls = BackendTls { ca: of("ca"), cert: of("cert"), key: of("key"), server_name: of("server_name") };
-    if tls.cert.is_some() != tls.key.is_some() {
-        node.fault("wanted `cert` and `key` together, or neither");
-    }
-    Some(tls)
-}
-
 /// A time in milliseconds, at least one.
 pub(super) fn milliseconds(node: &Node) -> Option<Duration> {
     (!node.is_null()).then(|| Duration::from_millis(node.need_count(MOST_MS)))
-}
-
-fn endpoint(node: &Node) -> Option<Endpoint> {
-    let text = node.need_text();
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Some(Endpoint::Unix(path.into()));
-    }
-    let (dns, address) = match text.strip_prefix("dns:") {
-        Some(address) => (true, address),
-        None => (false, text),
-    };
-    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    let Some((host, port)) = parts.filter(|(host, port)| !host.is_empty() && *port != 0) else {
-        node.fault(format!("found {text:?}, wanted \"host:port\", \"dns:host:port\" or \"unix:/path\""));
-        return None;
-    };
-    // `[::1]:8001`: the brackets belong to the notation, not to the address.
-    let host: Box<str> = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).into();
-    Some(if dns { Endpoint::Dns { host, port } } else { Endpoint::Tcp { host, port } })
 }

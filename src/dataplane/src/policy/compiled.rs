@@ -45,6 +45,51 @@ pub enum Endpoint {
     Unix(Box<str>),
 }
 
+/// When a call that failed is made again at the same backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Beyond the first.
+    pub attempts: u32,
+    /// Methods that may be repeated, `/package.Service/Method` or `/package.Service/*`, beside `ModelInfer`.
+    pub methods: Vec<Box<str>>,
+    /// Retries for each call.
+    pub budget_share: f64,
+    /// Retries that are free of that.
+    pub budget_per_s: f64,
+    /// By how much a pause is longer or shorter.
+    pub jitter: f64,
+}
+
+/// When a backend is left alone.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Circuit {
+    /// Failures in a row.
+    pub failures: u32,
+    /// Or: fewer successes than this...
+    pub success_rate: f64,
+    /// ...among at least so many calls of the last ten seconds.
+    pub min_calls: u32,
+    /// How long, at first and at most.
+    pub probe_first: Duration,
+    pub probe_last: Duration,
+}
+
+/// How `dns:` names are resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Dns {
+    /// The system's where there are none.
+    pub servers: Vec<std::net::SocketAddr>,
+    /// Bounds of how long an answer is good.
+    pub min_ttl: Duration,
+    pub max_ttl: Duration,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self { servers: Vec::new(), min_ttl: Duration::from_secs(5), max_ttl: Duration::from_secs(60) }
+    }
+}
+
 /// What a connection to a backend is encrypted by: paths of PEM files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BackendTls {
@@ -59,7 +104,7 @@ pub struct BackendTls {
 }
 
 /// A model on a model server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelBackend {
     pub endpoints: Vec<Endpoint>,
     /// The name it is asked by; `None` leaves the caller's.
@@ -68,6 +113,10 @@ pub struct ModelBackend {
     pub timeout: Option<Duration>,
     pub max_in_flight: u32,
     pub connect_timeout: Duration,
+    pub retry: Option<Retry>,
+    pub circuit: Option<Circuit>,
+    /// Connections that a worker keeps open to each endpoint.
+    pub warm: u32,
     /// `None` for plain text.
     pub tls: Option<BackendTls>,
 }
@@ -239,6 +288,7 @@ pub struct Policy {
     pub(super) lists: Arc<Lists>,
     pub(super) limits: Limits,
     pub(super) trace_share: f64,
+    pub(super) dns: Dns,
     pub(super) backends: Vec<Backend>,
     pub(super) routes: Vec<Route>,
     pub(super) table: Table,
@@ -286,6 +336,10 @@ impl Policy {
     /// Share of calls whose spans are exported when the caller does not say.
     pub fn trace_share(&self) -> f64 {
         self.trace_share
+    }
+
+    pub fn dns(&self) -> &Dns {
+        &self.dns
     }
 
     /// Who may call; `None` for everybody.

@@ -15,6 +15,7 @@ mod call;
 mod cel;
 mod choice;
 mod compile;
+mod compile_backend;
 mod compile_memory;
 mod compile_prediction;
 mod compile_route;
@@ -43,8 +44,8 @@ mod words;
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
 pub use choice::Choice;
 pub use compiled::{
-    Backend, BackendIx, BackendKind, BackendTls, Check, Confidence, Endpoint, Holdout, Limits, Measure, Mirror,
-    ModelBackend, NO_INDEX, Policy, Review, Route, RouteIx, Source,
+    Backend, BackendIx, BackendKind, BackendTls, Check, Circuit, Confidence, Dns, Endpoint, Holdout, Limits, Measure,
+    Mirror, ModelBackend, NO_INDEX, Policy, Retry, Review, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use descriptor::{Described, DescribedMethod};

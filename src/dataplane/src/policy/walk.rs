@@ -215,6 +215,18 @@ impl Call {
         }
     }
 
+    /// Whether somebody behind the attempt under way could still answer: only then may its backend be passed over because
+    /// its circuit is open.
+    pub fn has_next(&self) -> bool {
+        let rest = self.route().chain.get(self.position..).unwrap_or(&[]);
+        let mut rest = rest.iter().filter(|backend| Some(**backend) != self.current);
+        let fits = usize::try_from(self.asked_rows).is_ok_and(|rows| rows <= self.policy.limits.max_rows);
+        rest.any(|backend| {
+            let asked = self.attempts.iter().any(|one| one.backend == *backend);
+            !asked && (fits || self.policy.backend(*backend).is_model())
+        })
+    }
+
     /// How long the attempt under way may take, of the time that is left (`None`: no deadline).
     ///
     /// The backend's own `timeout_ms` bounds it, and something is kept back for those after it in the chain: half where

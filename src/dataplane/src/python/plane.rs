@@ -18,6 +18,7 @@ use serde::Deserialize;
 use super::certificates::{ListenTls, server_tls};
 use super::policy::{Policy, policy_error};
 use crate::forward::transport::Address;
+use crate::forward::transport::limits::Listening;
 use crate::forward::{Gauges, Shared, Snapshot, certificates_in_use, reload_certificates};
 use crate::listen::{Options, Server};
 use crate::records::{Batch, Bell, Capture, Column, Limits, Sink, take};
@@ -35,6 +36,8 @@ struct Settings {
     tls: Option<ListenTls>,
     ring_rows: usize,
     capture_bytes: usize,
+    #[serde(default)]
+    listening: Listening,
 }
 
 /// Forwards calls on threads of its own until it is shut down.
@@ -77,6 +80,7 @@ impl Dataplane {
             bell: Bell::default(),
             serving: AtomicBool::new(true),
             control,
+            listening: settings.listening,
             tls,
         });
         let limits = Limits {
@@ -156,9 +160,12 @@ impl Dataplane {
         counts.insert("units.loop_guard".to_owned(), units.guarded);
         counts.insert("units.session".to_owned(), units.sessions);
         counts.insert("dropped.unit.full".to_owned(), units.evicted);
-        for (backend, count) in snapshot.policy.backends().iter().zip(&snapshot.in_flight) {
+        for (backend, guard) in snapshot.policy.backends().iter().zip(&snapshot.guards) {
             if backend.is_model() {
-                counts.insert(format!("in_flight.{}", backend.name), u64::from(count.load(Relaxed)));
+                counts.insert(format!("in_flight.{}", backend.name), u64::from(guard.in_flight.load(Relaxed)));
+            }
+            if let Some(state) = guard.circuit() {
+                counts.insert(format!("circuit.{}", backend.name), u64::from(state));
             }
         }
         counts

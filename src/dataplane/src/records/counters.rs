@@ -40,6 +40,22 @@ counters! {
     OverloadBackend = "overload.backend",
     /// Connections turned away at the worker's limit.
     OverloadConnections = "overload.connections",
+    /// Calls turned away at the worker's limit.
+    OverloadCalls = "overload.calls",
+    /// Connections that did not say in time, or rightly, that they speak HTTP/2.
+    ConnectionHandshake = "dropped.connection.handshake",
+    /// Connections closed for more pings than gRPC's rule allows.
+    ConnectionPings = "dropped.connection.pings",
+    /// Connections closed for a flood of frames that carry nothing.
+    ConnectionControl = "dropped.connection.control_frames",
+    /// Connections closed for giving up calls as fast as they make them.
+    ConnectionResets = "dropped.connection.resets",
+    /// Connections closed for what else breaks or floods the protocol.
+    ConnectionProtocol = "dropped.connection.protocol",
+    /// Connections whose peer has vanished.
+    ConnectionSilent = "dropped.connection.silent",
+    /// Connections whose peer takes nothing of what waits for it, or does not end what it began.
+    ConnectionStalled = "dropped.connection.stalled",
     /// Connections to the TLS port that spoke no TLS.
     PlainText = "dropped.connection.plain_text",
     /// Connections that did not ask for HTTP/2 by ALPN.
@@ -54,6 +70,10 @@ counters! {
     NotAllowed = "dropped.call.not_allowed",
     /// Calls retried on another connection, as the first had not taken them up.
     RetriedUnprocessed = "retried.unprocessed",
+    /// Calls made again after a failure, by their backend's `retry`.
+    RetriedFailed = "retried.failed",
+    /// Retries not made: the backend's budget was spent.
+    RetryBudget = "dropped.retry.budget",
     /// Calls that the caller gave up.
     Cancelled = "cancelled",
 }

@@ -1,9 +1,13 @@
 //! What a peer may do to a connection, in one place.
 //!
-//! `h2` 0.4.18 and later bound rapid resets, CONTINUATION, SETTINGS, PING and tiny-frame floods by themselves once these
-//! are set; what goes past closes the connection with ENHANCE_YOUR_CALM.
+//! `h2` 0.4.18 and later bound what peers can make us hold by resets, CONTINUATION and tiny frames once these are set, and
+//! [`watch`](super::watch) what they can make us do; what goes past closes the connection with ENHANCE_YOUR_CALM.
 
 use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::watch::PingRule;
 
 /// Streams that a caller may have open at once on one connection.
 pub const MAX_CONCURRENT_STREAMS: u32 = 1024;
@@ -26,12 +30,83 @@ pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Streams opened on an upstream connection before its SETTINGS say how many it takes.
 pub const STREAMS_BEFORE_SETTINGS: usize = 100;
 
+/// Frames that carry nothing (SETTINGS, PRIORITY, WINDOW_UPDATE, resets of what is over, unknown ones) that a peer may send
+/// in [`CONTROL_WINDOW`], besides those that what we sent explains.
+pub const CONTROL_FRAMES: u32 = 1000;
+/// In which time.
+pub const CONTROL_WINDOW: Duration = Duration::from_secs(10);
+/// So many bytes that we sent explain one such frame: a peer answers DATA with updates of two windows.
+pub const CONTROL_FRAME_PER_BYTES: u64 = 8;
+/// A ping after so long a silence is welcome, whatever was before: gRPC's own interval.
+pub const FORGIVE_PINGS: Duration = Duration::from_secs(300);
+/// Calls that a caller may give up in haste in [`CONTROL_WINDOW`], besides one for each that ended otherwise.
+pub const HASTY_RESETS: u32 = 1000;
+/// What haste is: the caller's mind changed within this time, and not because the call's own time was up.
+pub const HASTE: Duration = Duration::from_millis(100);
+/// How long a connection that we close is read on, so that its peer learns why.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// And how much is read.
+pub const LINGER_BYTES: usize = 1024 * 1024;
+/// How much of what is not gRPC is read before it is refused, and how long.
+pub const REFUSED_BYTES: usize = 64 * 1024;
+/// How long.
+pub const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
+/// What an operator may set of the listener's side. What is absent is as it stands here.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listening {
+    /// Connections that one worker holds.
+    pub connections: usize,
+    /// Calls under way on one worker; more are refused at once.
+    pub calls: usize,
+    /// Streams that a caller may have open at once on one connection.
+    pub streams: u32,
+    /// What all metadata of one call may take.
+    pub header_bytes: u32,
+    /// How long a peer may take to say that it speaks HTTP/2.
+    pub handshake_ms: u64,
+    /// How long a caller may be silent before it is asked whether it is there.
+    pub keepalive_ms: u64,
+    /// How long it may take to answer that.
+    pub keepalive_timeout_ms: u64,
+    /// Pings of a caller that come sooner than this, with nothing sent in between, are strikes.
+    pub ping_interval_ms: u64,
+    /// Strikes beyond this close the connection.
+    pub ping_strikes: u32,
+}
+
+impl Default for Listening {
+    fn default() -> Self {
+        Self {
+            connections: 8192,
+            calls: 16_384,
+            streams: MAX_CONCURRENT_STREAMS,
+            header_bytes: MAX_HEADER_LIST_BYTES,
+            handshake_ms: 10_000,
+            keepalive_ms: 60_000,
+            keepalive_timeout_ms: 20_000,
+            ping_interval_ms: 10_000,
+            ping_strikes: 2,
+        }
+    }
+}
+
+impl Listening {
+    /// How pings are judged.
+    #[must_use]
+    pub fn pings(&self) -> PingRule {
+        PingRule { interval: Duration::from_millis(self.ping_interval_ms), strikes: self.ping_strikes }
+    }
+}
+
 /// The limits of a connection that callers open.
-pub fn server() -> h2::server::Builder {
+#[must_use]
+pub fn server(limits: &Listening) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.header_bytes)
         .max_pending_accept_reset_streams(MAX_PENDING_ACCEPT_RESETS)
         .max_concurrent_reset_streams(MAX_REMEMBERED_RESETS)
         .reset_stream_duration(REMEMBER_RESETS)
