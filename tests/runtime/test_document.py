@@ -48,7 +48,7 @@ def test_every_field_is_there_even_where_nothing_is_set() -> None:
     route = policy["routes"][0]
     assert set(policy) == {
         *("version", "salt", "receipt_keys", "default_backend", "identity", "lists", "limits", "trace_share"),
-        *("dns", "backends", "routes"),
+        *("dns", "descriptors", "backends", "routes"),
     }
     assert set(route) == {
         *(

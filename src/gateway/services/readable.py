@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -43,10 +44,9 @@ class Messages:
         pool = descriptor_pool.DescriptorPool()
         for held in policy["descriptors"]:
             for file in descriptor_pb2.FileDescriptorSet.FromString(base64.b64decode(held)).file:
-                try:
+                # the same file of two sets is added once; of two that differ the data plane has said so
+                with contextlib.suppress(TypeError):
                     pool.Add(file)
-                except TypeError:  # a file that imports what is not there: the data plane has said so
-                    continue
         for route, method in routes.items():
             service, _, name = method[1:].partition("/")
             try:

@@ -8,7 +8,7 @@ pub fn did_you_mean<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Str
     let folded: Vec<char> = fold(name);
     let near = names
         .map(|known| (distance(&folded, &fold(known)), known))
-        .filter(|(distance, known)| *distance * 5 <= known.chars().count().max(folded.len()) * 2)
+        .filter(|(distance, known)| *distance * 2 <= known.chars().count().max(folded.len()))
         .min_by_key(|(distance, _)| *distance);
     near.map_or(String::new(), |(_, known)| format!(" (did you mean {known}?)"))
 }
@@ -56,6 +56,7 @@ mod tests {
         let names = ["score", "label", "probabilities"];
         assert_eq!(did_you_mean("scoer", names.into_iter()), " (did you mean score?)");
         assert_eq!(did_you_mean("Probabilites", names.into_iter()), " (did you mean probabilities?)");
+        assert_eq!(did_you_mean("SPMA", ["HAM", "SPAM"].into_iter()), " (did you mean SPAM?)");
         assert_eq!(did_you_mean("x", names.into_iter()), "");
     }
 }
