@@ -1,7 +1,7 @@
 """The data plane, as Rust built it (`src/dataplane`): decides and forwards every call, without Python on the way."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypedDict
 
 from numpy import generic
 from numpy.typing import NDArray
@@ -40,6 +40,26 @@ class _Batch(TypedDict):
     strings: list[str]
     captures: list[_Capture]
 
+class _Question(TypedDict, total=False):
+    question: int
+    kind: Literal["rule", "people"]
+    function: str
+    timeout_s: float
+    values: bytes
+    backend: str
+    queue: str
+    route: str
+    id: bytes
+    rows: int
+    segment: str
+    unit: int
+    policy: int
+    time_us: int
+    until_us: int
+    request: bytes
+
+_Ask = Callable[[str, bytes, float], bool | list[bool] | None]
+
 class Policy:
     """A compiled policy document: immutable, and cheap to share.
 
@@ -49,12 +69,14 @@ class Policy:
     def __init__(self, document: str) -> None: ...
     @property
     def version(self) -> int: ...
-    def explain(self, call: str) -> str:
+    def explain(self, call: str, ask: _Ask | None = None) -> str:
         """What would happen to a call that is only thought of.
 
         Args:
             call: JSON: model, method, metadata, params, rows, id; answers by backend and `answer` of all others, each
                 one of score, scores, label, value (with confidence), error (a gRPC status), timeout.
+            ask: judges rules in Python: function, arguments as JSON and seconds -> whether it holds, per row or for
+                all, or None. Without it they get no answer. What it raises is raised.
         Returns: JSON: `steps` (each with `step` and `text`) and `decision`.
         Raises: ValueError, if the call is not what it should be.
         """
@@ -116,6 +138,19 @@ class Dataplane:
 
     def drain(self, timeout_ms: int) -> _Batch | None:
         """Wait for rows, up to `timeout_ms`, without the GIL. None when none came."""
+
+    def questions(self, timeout_ms: int) -> tuple[list[_Question], list[int]]:
+        """Wait for questions of calls, up to `timeout_ms`, without the GIL.
+
+        Returns: those that were asked (`kind` `rule`: function, timeout_s, values; `people`: the rest), and the
+            numbers of those taken before that nobody waits for any more.
+        """
+
+    def reply(self, question: int, reply: bool | list[bool] | list[str] | None) -> bool:
+        """Answer a question: whether a rule holds, for all or per row; labels per row; None where there is no answer.
+
+        False where nobody waits for it any more.
+        """
 
     def counters(self) -> dict[str, int]:
         """What was counted since the start (`dropped.<what>.<reason>`), and what is under way (`in_flight`)."""

@@ -30,7 +30,7 @@ RUST_RANKS = {
     "error": 0,
     "policy": 1,
     "wire": 2,
-    **dict.fromkeys(("mirror", "records", "units"), 3),
+    **dict.fromkeys(("mirror", "records", "desk", "units", "fuzz"), 3),
     "forward": 4,
     "listen": 5,
     "python": 6,
@@ -178,7 +178,7 @@ def rust_faults(module: str, text: str) -> list[str]:
 
 
 def test_rust_modules_point_one_way() -> None:
-    """python -> listen -> forward -> {mirror, records, units} -> wire -> policy -> error."""
+    """python -> listen -> forward -> {mirror, records, desk, units} -> wire -> policy -> error."""
     assert rust_faults("policy", "use crate::wire::frame;") == ["policy names crate::wire"]
     assert rust_faults("mirror", "use crate::{records::Sink, wire};") == ["mirror names crate::records"]
     assert rust_faults("forward", "use crate::mirror; // crate::listen\nuse crate::error::Fault;") == []

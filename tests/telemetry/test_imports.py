@@ -50,6 +50,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
     """Dashboards and alerts are written against these names; one more or one less is a change of the public face."""
     assert sorted(instruments.CATALOGUE) == [
         "gateway.attempts",
+        "gateway.certificate.expiry",
         "gateway.circuit.state",
         "gateway.confusion",
         "gateway.decisions",

@@ -19,7 +19,7 @@ SERVICE = "/test.Echo"
 class EchoServer:
     """Echoes, and remembers what it saw."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self.metadata: list[list[tuple[str, str | bytes]]] = []
         self.left_s: list[float | None] = []
         self.cancelled = threading.Event()
@@ -37,7 +37,10 @@ class EchoServer:
             "Hang": grpc.unary_unary_rpc_method_handler(self._hang),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE[1:], kinds),))
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        if credentials is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
         self.address = f"127.0.0.1:{self.port}"
         self._server.start()
 

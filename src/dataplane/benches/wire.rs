@@ -62,7 +62,7 @@ fn main() {
     measure("static answer, 1 row", || {
         bytes.clear();
         let head = Head::scan(black_box(&small), true, 65536).unwrap();
-        static_answer(&spec, &said, &head, 65536, &mut bytes).unwrap();
+        static_answer(&spec, std::slice::from_ref(&said), &head, 65536, &mut bytes).unwrap();
     });
     measure("redaction of a small request", || {
         bytes.clear();
@@ -137,7 +137,7 @@ fn answer(spec: &PredictionSpec, rows: u64, raw: bool) -> Vec<u8> {
     let head = Head::scan(&asked, true, usize::MAX).unwrap();
     let said = StaticAnswer { score: Some(0.25), ..StaticAnswer::default() };
     let mut message = Vec::new();
-    static_answer(spec, &said, &head, 65536, &mut message).unwrap();
+    static_answer(spec, std::slice::from_ref(&said), &head, 65536, &mut message).unwrap();
     message
 }
 

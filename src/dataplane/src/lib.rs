@@ -1,8 +1,9 @@
 //! The data plane: decides and forwards every call, without Python on its path.
 //!
 //! Rooms, each importing only from those after it:
-//! `python -> listen -> forward -> {mirror, records, units} -> wire -> policy`.
+//! `python -> listen -> forward -> {mirror, records, desk, units} -> wire -> policy`.
 
+pub mod desk;
 pub mod error;
 pub mod forward;
 #[cfg(any(test, fuzzing))]

@@ -22,6 +22,12 @@ def explain(
         list[str], typer.Option(metavar="K=V", help="Metadata of the call; may be repeated.")
     ] = [],  # noqa: B006
     param: Annotated[list[str], typer.Option(metavar="K=V", help="Request parameter; may be repeated.")] = [],  # noqa: B006
+    caller: Annotated[
+        list[str],
+        typer.Option(
+            help="Name of the caller's certificate, its id first; may be repeated. Plain text if absent."
+        ),
+    ] = [],  # noqa: B006
     rows: Annotated[int, typer.Option(min=1, help="Rows of the batch.")] = 1,
     request_id: Annotated[str, typer.Option("--id", help="Request id.")] = "",
     score: Annotated[float | None, typer.Option(help="The models answer this score of `positive`.")] = None,
@@ -61,6 +67,8 @@ def explain(
         "id": request_id,
         "answers": single,
     }
+    if caller:
+        call["caller"] = caller
     if every is not None:
         call["answer"] = every
     loaded = check_file(file, overrides, machine=False)

@@ -28,10 +28,20 @@ from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger
-from gateway.runtime import Plane, PlaneOptions, check, document, kept_secrets, verify_receipt
+from gateway.runtime import (
+    CertificateWatch,
+    Plane,
+    PlaneOptions,
+    certificate_files,
+    check,
+    document,
+    kept_secrets,
+    listen_tls,
+    verify_receipt,
+)
 from gateway.services import Control, Messages, RouteClasses
 from gateway.services.admin import AdminServer
-from gateway.telemetry import Telemetry, TelemetryOptions, plane_source
+from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
 __all__ = ["Process"]
 
@@ -97,13 +107,18 @@ class Process:
                 inference=settings.listen.inference,
                 control_socket=control_socket,
                 workers=settings.worker_count,
+                tls=listen_tls(settings),
             ),
             policy,
         )
         ledger_source = LedgerSource(self._ledger)
         telemetry = Telemetry(
             TelemetryOptions(otlp=settings.telemetry.otlp),
-            sources=[plane_source(self._plane.counters, lambda: self._version), ledger_source.points],
+            sources=[
+                plane_source(self._plane.counters, lambda: self._version),
+                certificate_source(self._plane.certificates),
+                ledger_source.points,
+            ],
         )
         control = Control(
             control_socket,
@@ -116,6 +131,8 @@ class Process:
         self._plane.subscribe(self._ledger.write_batch)
         self._plane.subscribe(telemetry.consume)
         self._plane.subscribe(lambda batch: self._budget.consume(batch))
+        self._certificates = CertificateWatch(self._plane)
+        self._certificates.follow(certificate_files(settings))
         admin = None
         await control.start()
         telemetry.start()
@@ -132,6 +149,7 @@ class Process:
                 bound["admin"] = await admin.start()
             self._tasks = [
                 asyncio.create_task(self._watch_file()),
+                asyncio.create_task(self._certificates.run()),
                 asyncio.create_task(self._reload_when_wanted()),
                 asyncio.create_task(self._revise_budget()),
                 asyncio.create_task(ledger_source.refresh_forever()),
@@ -161,7 +179,7 @@ class Process:
         control.set_serving(serving)
 
     def _load(self, *, machine: bool) -> Settings:
-        loaded = check(self._file, self._overrides, machine=machine)
+        loaded = check(self._file, self._overrides, machine=machine, files=True)
         if loaded.settings is None:
             raise SettingsError(list(loaded.faults))
         for warning in loaded.warnings:
@@ -241,6 +259,7 @@ class Process:
             log.error("settings not taken: %s", error)
             return
         self._settings, self._budget = settings, budget
+        self._certificates.follow(certificate_files(settings))
         log.info("settings taken", extra={"policy": self._version, "before": before, "why": reason})
 
     def _want_reload(self, why: str) -> None:

@@ -10,7 +10,7 @@ not obeyed, or a look beyond the file, what it refers to and the environment.
     source, expand, overrides    text -> plain data with the place of each value
     files                        what `file:` refers to
     validate, schema, faults     plain data -> settings or faults in a user's words
-    references, answers          what refers to something else, and what contradicts
+    references, answers, tls     what refers to something else, and what contradicts
     expressions, excerpt         CEL, and where in the file a fault of it stands
     warnings                     what is allowed and probably not meant
 """

@@ -24,6 +24,7 @@ from gateway.config.fields import (
     no_bool,
     wrong,
 )
+from gateway.config.tls import EncryptedBackend
 
 __all__ = ["Answer", "Backend", "Circuit", "Dns", "Retry"]
 
@@ -162,6 +163,7 @@ class Backend(Block):
     timeout_ms: Milliseconds | None = Field(None, description="for one attempt")
     max_in_flight: Count = Field(256, description="calls under way; what is more is a miss (overload)")
     connect_timeout_ms: Milliseconds = Field(300, description="for a connection to stand")
+    tls: EncryptedBackend = Field(None, description="true, or files; plain text if absent")
     retry: Retry | None = Field(
         default_factory=Retry, description="how failed calls are repeated; null for not at all"
     )

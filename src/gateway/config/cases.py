@@ -51,6 +51,9 @@ class ThoughtCall(Block):
     params: Mapping[str, Annotated[Any, BeforeValidator(_parameter)]] = Field(
         default_factory=dict, description="request parameters"
     )
+    caller: tuple[Text, ...] | None = Field(
+        None, description="names of the caller's certificate, its id first; plain text if absent"
+    )
     rows: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="rows of the batch")
     id: Text = Field("", description="request id")
 

@@ -48,6 +48,8 @@ class Change:
     @property
     def restart(self) -> bool:
         """Whether a running gateway takes it only by a restart."""
+        if self.path == ("listen", "tls", "allow"):
+            return False
         return any(self.path[: len(path)] == path for path in RESTART)
 
     def __str__(self) -> str:

@@ -26,9 +26,10 @@ __all__ = [
 
 VARIABLES = {
     "request": ("model", "id", "rows", "params", "inputs"),
+    "caller": ("id", "names"),
     "prediction": ("label", "score", "confidence", "margin", "entropy", "value"),
 }
-"""What is seen of the two variables that have fields."""
+"""What is seen of the variables that have fields."""
 
 _ERROR = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+):(\d+): (.*)$", re.MULTILINE)
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'')
@@ -118,6 +119,7 @@ def _environment(on: str) -> Any:
 
     message("Input", {"datatype": field.TYPE_STRING, "shape": field.TYPE_INT64}, repeated="shape")
     numbers = dict.fromkeys(VARIABLES["prediction"][1:], field.TYPE_DOUBLE)
+    message("Caller", {"id": field.TYPE_STRING, "names": field.TYPE_STRING}, repeated="names")
     message("Prediction", {"label": field.TYPE_STRING, **numbers})
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
@@ -130,6 +132,7 @@ def _environment(on: str) -> Any:
         "request.params": kind.Map(kind.STRING, kind.DYN),
         "request.inputs": kind.Map(kind.STRING, kind("gateway.cel.Input")),
         "metadata": texts,
+        "caller": kind("gateway.cel.Caller"),
         "segment": texts,
         "lists": kind.Map(kind.STRING, kind.List(kind.STRING)),
         "route": kind.STRING,
@@ -177,8 +180,8 @@ def _translate(line: int, column: int, words: str, text: str, on: str) -> CelFau
         return _undeclared(line, _start(text, line, column, reference[1]), reference[1], on)
     member = re.match(r"undefined field '([^']*)' not found in struct 'gateway\.cel\.(\w+)'", words)
     if member:
-        names = VARIABLES["prediction"] if member[2] == "Prediction" else ("datatype", "shape")
-        what = "prediction" if member[2] == "Prediction" else "an input"
+        what = {"Prediction": "prediction", "Caller": "caller"}.get(member[2], "an input")
+        names = VARIABLES.get(what, ("datatype", "shape"))
         found = f"{what} has no {member[1]}"
         return CelFault(line, column, found, listed(names), did_you_mean(member[1], names))
     overload = re.match(r"found no matching overload for '([^']*)' applied to '(.*)'", words)
@@ -200,17 +203,13 @@ def _start(text: str, line: int, column: int, name: str) -> int:
 
 def _undeclared(line: int, column: int, name: str, on: str) -> CelFault:
     head = name.split(".")[0]
-    known = ["request", "metadata", "segment", "lists", "route"] + (
+    known = ["request", "metadata", "caller", "segment", "lists", "route"] + (
         ["prediction", "backend"] if on == "prediction" else []
     )
     found = f"there is no {name}"
     if head in ("prediction", "backend") and on == "request":
         return CelFault(
             line, column, f"{name} is not known before the backend is called", mend="write on: prediction"
-        )
-    if head == "caller":
-        return CelFault(
-            line, column, "caller is not supported yet", listed(known), "callers have no identity without TLS"
         )
     if head == "request":
         fields = VARIABLES["request"]

@@ -15,6 +15,7 @@ from gateway.config.overrides import apply_overrides
 from gateway.config.references import check_references
 from gateway.config.settings import Settings
 from gateway.config.source import Source, read_yaml
+from gateway.config.tls import make_absolute
 from gateway.config.validate import Checked, validate
 from gateway.config.warnings import warnings_of
 from gateway.errors import SettingsError
@@ -113,6 +114,7 @@ def read_text(
     source = read_yaml(name, text, env)
     apply_overrides(source, overrides, env)
     read_files(source, folder)
+    make_absolute(source, folder)
     checked = validate(source, Settings)
     faults = source.faults + checked.faults + check_references(source, checked) + _expressions(source)
     faults = sorted(

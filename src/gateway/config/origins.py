@@ -1,4 +1,4 @@
-"""Where in a call a value stands: `metadata:x-user-id`, `param:quantity`."""
+"""Where in a call a value stands: `metadata:x-user-id`, `param:quantity`, `caller:id`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["From", "Origin"]
 class From(Block):
     """Where in a call a value stands."""
 
-    kind: Literal["metadata", "param"]
+    kind: Literal["metadata", "param", "caller"]
     name: str = Field(min_length=1)
 
     def __str__(self) -> str:
@@ -26,13 +26,15 @@ def _from(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     kind, colon, name = value.partition(":")
-    wanted = "metadata:<key> or param:<name>"
-    if kind == "caller" and colon:
-        raise wrong(f"{quoted(value)} is not supported yet", wanted, "callers have no identity without TLS")
-    if kind not in ("metadata", "param") or not name.strip():
-        mend = f"write metadata:{value}" if not colon and value else did_you_mean(kind, ("metadata", "param"))
+    wanted = "metadata:<key>, param:<name> or caller:id"
+    if kind not in ("metadata", "param", "caller") or not name.strip():
+        known = ("metadata", "param", "caller")
+        mend = f"write metadata:{value}" if not colon and value else did_you_mean(kind, known)
         raise wrong(f"{quoted(value)}", wanted, mend)
     name = name.strip()
+    if kind == "caller" and name != "id":
+        first = "caller:id, the first name of the caller's certificate"
+        raise wrong(f"{quoted(value)}", first, "write caller:id")
     if kind == "metadata" and (name != name.lower() or " " in name or name.endswith("-bin")):
         raise wrong(
             f"{quoted(name)} is no key of text metadata",

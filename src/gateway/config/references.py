@@ -15,6 +15,7 @@ from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.routes import Route
 from gateway.config.settings import FORM, Settings
 from gateway.config.source import Source
+from gateway.config.tls import check_tls
 from gateway.config.validate import Checked
 
 __all__ = ["check_references"]
@@ -37,6 +38,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
     names = Names(settings, source)
     _form(settings, report)
     _listening(settings, report)
+    check_tls(settings, source, report)
     if not settings.routes and settings.default_backend is None and "routes" not in (source.tree or {}):
         report(
             (),

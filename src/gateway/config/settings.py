@@ -26,6 +26,7 @@ from gateway.config.fields import (
 )
 from gateway.config.origins import From, Origin
 from gateway.config.routes import Route
+from gateway.config.tls import ListenTls
 
 __all__ = [
     "FORM",
@@ -48,7 +49,6 @@ class Listen(Block):
 
     usual: ClassVar[str] = '{inference: "127.0.0.1:8080", admin: "127.0.0.1:9090"}'
     later: ClassVar[Mapping[str, str]] = {
-        "tls": "TLS",
         "control": "a port of its own for feedback and review",
     }
 
@@ -56,8 +56,9 @@ class Listen(Block):
         "127.0.0.1:8080", description="HOST:PORT or unix:/path; port 0 takes a free one"
     )
     admin: Listening | None = Field(
-        "127.0.0.1:9090", description="health, readiness and metrics; null for none"
+        "127.0.0.1:9090", description="health, readiness and metrics, in plain text; null for none"
     )
+    tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
 
 
 class Identity(Block):
@@ -65,11 +66,13 @@ class Identity(Block):
 
     usual: ClassVar[str] = '{unit: "metadata:x-user-id", segments: {device: "metadata:x-device"}}'
 
-    unit: Origin | None = Field(None, description="metadata:<key> or param:<name>; else the request id")
+    unit: Origin | None = Field(
+        None, description="metadata:<key>, param:<name> or caller:id; else the request id"
+    )
     segments: Mapping[Name, Origin] = Field(
         default_factory=dict,
         max_length=8,
-        description="name: metadata:<key> or param:<name>; few values each",
+        description="name: metadata:<key>, param:<name> or caller:id; few values each",
     )
 
 

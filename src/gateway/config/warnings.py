@@ -7,6 +7,7 @@ from gateway.config.faults import Fault, Path
 from gateway.config.routes import Route
 from gateway.config.settings import Settings
 from gateway.config.source import Source
+from gateway.config.tls import warnings_of_tls
 
 __all__ = ["warnings_of"]
 
@@ -16,6 +17,7 @@ def warnings_of(settings: Settings, source: Source) -> list[Fault]:
     made: list[Fault] = []
     for name, route in settings.routes.items():
         made.extend(_of_route(("routes", name), route, settings, source))
+    made.extend(warnings_of_tls(settings, source))
     used = _used(settings)
     unused = [name for name in settings.backends if name not in used]
     made.extend(source.fault(("backends", name), "no route uses this backend", key=True) for name in unused)

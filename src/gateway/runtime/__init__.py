@@ -3,6 +3,7 @@
 In: checked settings, the ledger's policy versions, review shares. Out: published policies, batches of records.
 Never: touches a call, or talks to a network other than through the data plane.
 
+    certificates        what is wrong with their files, and when to read them again
     check               everything that can be wrong with settings before they are used
     document, names     settings -> the policy document, and the names behind its indexes
     secrets             salt and receipt keys, given or made once and kept
@@ -12,6 +13,7 @@ Never: touches a call, or talks to a network other than through the data plane.
 """
 
 from gateway.runtime.batch import Batch, Columns, PolicyNames
+from gateway.runtime.certificates import CertificateWatch, certificate_files, listen_tls
 from gateway.runtime.check import check, preflight
 from gateway.runtime.document import FIRST_SHARES, document, names
 from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
@@ -21,15 +23,18 @@ from gateway.runtime.secrets import Secrets, kept_secrets
 __all__ = [
     "FIRST_SHARES",
     "Batch",
+    "CertificateWatch",
     "Columns",
     "Plane",
     "PlaneOptions",
     "PolicyNames",
     "Secrets",
     "Subscriber",
+    "certificate_files",
     "check",
     "document",
     "kept_secrets",
+    "listen_tls",
     "names",
     "preflight",
     "verify_receipt",

@@ -18,6 +18,7 @@ from pathlib import Path as FilePath
 from gateway.config import Fault, Loaded, Settings, read
 from gateway.config.faults import Path
 from gateway.config.source import Source
+from gateway.runtime.certificates import certificate_faults
 from gateway.runtime.document import document, settings_path
 
 __all__ = ["check", "compile_faults", "preflight"]
@@ -29,11 +30,13 @@ def check(
     env: Mapping[str, str] | None = None,
     *,
     machine: bool = True,
+    files: bool | None = None,
 ) -> Loaded:
     """Read a file and try everything that can be tried before it is used.
 
     With `machine=False` (a reload, or a look at the file alone) ports and folders are left out: the running gateway has
-    them already. `settings` of what is returned is None if there is any fault.
+    them already. `files`: whether certificates are looked at; as `machine` says if None. `settings` of what is returned
+    is None if there is any fault.
     """
     loaded = read(path, overrides, env)
     known = {fault.path for fault in loaded.faults}
@@ -42,6 +45,10 @@ def check(
         settings = loaded.settings or loaded.rest.settings
         known_now = known | {fault.path for fault in faults}
         faults += [fault for fault in preflight(settings, loaded) if fault.path not in known_now]
+    if (machine if files is None else files) and loaded.rest.settings is not None:
+        found, warnings = certificate_faults(loaded.settings or loaded.rest.settings, loaded.source)
+        faults += [fault for fault in found if fault.path not in known]
+        loaded.warnings += warnings if loaded.settings is not None else []
     if faults:
         loaded.settings = None
         loaded.faults = sorted(

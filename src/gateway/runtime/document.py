@@ -40,6 +40,7 @@ def document(
             settings give `share` keeps that.
     """
     shares = review_shares or {}
+    tls = settings.listen.tls
     return {
         "version": version,
         "salt": salt_hex,
@@ -51,6 +52,7 @@ def document(
                 {"name": name, "from": _source(source)} for name, source in settings.identity.segments.items()
             ],
         },
+        "allow": list(tls.allow) if tls is not None and tls.allow else None,
         "lists": {name: list(entries) for name, entries in settings.lists.items()},
         "limits": _plain(settings.limits),
         "trace_share": settings.telemetry.trace_share,
@@ -80,7 +82,9 @@ def settings_path(policy: Mapping[str, Any], path: Sequence[str | int]) -> Path:
     if parts[:2] == ["identity", "segments"] and len(parts) > 2 and isinstance(parts[2], int):
         parts[2] = policy["identity"]["segments"][parts[2]]["name"]
         del parts[3:]
-    if parts[:1] == ["trace_share"]:
+    if parts[:1] == ["allow"]:
+        parts = ["listen", "tls", *parts]
+    elif parts[:1] == ["trace_share"]:
         parts = ["telemetry", *parts]
     elif parts[:1] == ["salt"] or parts[:1] == ["receipt_keys"]:
         parts = ["secrets", *parts]
@@ -109,6 +113,7 @@ def _backend(name: str, backend: Backend) -> dict[str, Any]:
         "timeout_ms": backend.timeout_ms,
         "max_in_flight": backend.max_in_flight,
         "connect_timeout_ms": backend.connect_timeout_ms,
+        "tls": None if backend.tls is None else _plain(backend.tls),
         "retry": None if backend.retry is None else _plain(backend.retry),
         "circuit": None if backend.circuit is None else _plain(backend.circuit),
         "warm": backend.warm,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,6 +43,8 @@ class PlaneOptions:
     workers: int = 1
     ring_rows: int = 65_536
     capture_bytes: int = 64 * 1024 * 1024
+    tls: Mapping[str, str | None] | None = None
+    """Paths cert, key and client_ca of the inference port; None for plain text."""
 
 
 class Plane:
@@ -62,6 +64,7 @@ class Plane:
                     "control_socket": options.control_socket,
                     "ring_rows": options.ring_rows,
                     "capture_bytes": options.capture_bytes,
+                    "tls": None if options.tls is None else dict(options.tls),
                 }
             ),
             self._compile(document),
@@ -85,9 +88,17 @@ class Plane:
     def publish(self, document: Mapping[str, Any]) -> None:
         """Makes the document the policy of every call that begins from now on; calls under way keep theirs.
 
-        Raises: PolicyError, if it does not compile; the old policy then stays.
+        Raises: PolicyError, if it does not compile or a backend's certificates are faulty; the old policy then stays.
         """
         self._dataplane.publish(self._compile(document))
+
+    def reload_certificates(self) -> Mapping[str, list[Any]]:
+        """Reads the files of certificates again. Returns: `taken` (places) and `faults`; there the old stays in use."""
+        return self._dataplane.reload_certificates()
+
+    def certificates(self) -> Sequence[Mapping[str, Any]]:
+        """The certificates in use: place, setting, file, not_before, not_after (unix seconds), names."""
+        return self._dataplane.certificates()
 
     def counters(self) -> dict[str, int]:
         """Counters and gauges of the data plane, and faults of subscribers."""

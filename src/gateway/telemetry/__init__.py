@@ -9,6 +9,14 @@ payloads. What does not fit is dropped whole and counted in `gateway.dropped`.
 
 from gateway.telemetry.logs import configure_logs
 from gateway.telemetry.registry import Point, Source
-from gateway.telemetry.telemetry import Telemetry, TelemetryOptions, plane_source
+from gateway.telemetry.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
-__all__ = ["Point", "Source", "Telemetry", "TelemetryOptions", "configure_logs", "plane_source"]
+__all__ = [
+    "Point",
+    "Source",
+    "Telemetry",
+    "TelemetryOptions",
+    "certificate_source",
+    "configure_logs",
+    "plane_source",
+]

@@ -192,6 +192,13 @@ CATALOGUE: Final = {
             "1 for the verdict that a gate stands at.",
             ("route", "gate", "verdict"),
         ),
+        Instrument(
+            "gateway.certificate.expiry",
+            "gauge",
+            "s",
+            "How long a certificate in use is still good; of several in a file, the one that ends first.",
+            ("setting",),
+        ),
         Instrument("gateway.policy.version", "gauge", "{version}", "The policy that new calls see."),
     )
 }

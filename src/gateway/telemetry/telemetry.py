@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gateway
 from gateway.telemetry.aggregate import add_batch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.telemetry.otlp import OtlpExport
     from gateway.telemetry.prometheus import PrometheusText
 
-__all__ = ["Telemetry", "TelemetryOptions", "plane_source"]
+__all__ = ["Telemetry", "TelemetryOptions", "certificate_source", "plane_source"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,23 @@ class Telemetry:
             queue_spans=self._options.queue_spans,
             batch_spans=self._options.batch_spans,
         )
+
+
+def certificate_source(certificates: Callable[[], Sequence[Mapping[str, Any]]]) -> Source:
+    """How long the certificates in use are still good, by where the settings name them."""
+
+    def points() -> list[Point]:
+        now = time.time()
+        return [
+            Point(
+                "gateway.certificate.expiry",
+                one["not_after"] - now,
+                {"setting": ".".join((*one["place"], one["setting"]))},
+            )
+            for one in certificates()
+        ]
+
+    return points
 
 
 def plane_source(counters: Callable[[], Mapping[str, int]], policy_version: Callable[[], int]) -> Source:

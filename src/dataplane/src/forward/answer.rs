@@ -191,7 +191,7 @@ impl Decide<'_, '_, '_> {
                 return worker.count(Counter::CapturesTooLong);
             };
             // What cannot be redacted does not leave.
-            if self.asked.redact(&whole, review, &mut request).is_err() {
+            if self.asked.redact(&whole, &review.redact, &mut request).is_err() {
                 return worker.count(Counter::CapturesUnreadable);
             }
         }

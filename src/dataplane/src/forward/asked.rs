@@ -4,7 +4,7 @@
 //! knows which. An enum, so that the first costs nothing by it.
 
 use super::started::Repeat;
-use crate::policy::{Input, InvalidOutput, Metadata, ModelBackend, Predictions, Request, Review, Route, StaticAnswer};
+use crate::policy::{Input, InvalidOutput, Metadata, ModelBackend, Predictions, Request, Route, StaticAnswer};
 use crate::wire::oip::{self, Head, Inputs};
 use crate::wire::{Malformed, descriptor};
 
@@ -82,14 +82,15 @@ impl Asked<'_> {
         }
     }
 
-    /// Appends a static answer in the form of the route's prediction, for at most `max_rows` rows.
+    /// Appends an answer in the form of the route's prediction, for at most `max_rows` rows: one that stands for all of
+    /// them, or one a row.
     ///
     /// # Errors
     /// Words on why it cannot take that form; nothing was appended.
     pub fn static_answer(
         &self,
         route: &Route,
-        answer: &StaticAnswer,
+        answers: &[StaticAnswer],
         max_rows: usize,
         out: &mut Vec<u8>,
     ) -> Result<(), String> {
@@ -98,21 +99,22 @@ impl Asked<'_> {
         };
         let max_rows = u32::try_from(max_rows).unwrap_or(u32::MAX);
         let written = match self {
-            Self::Oip(head) => oip::static_answer(spec, answer, head, max_rows, out),
+            Self::Oip(head) => oip::static_answer(spec, answers, head, max_rows, out),
             Self::Described(head) => {
-                descriptor::static_answer(&head.described.form, spec, answer, head.rows, max_rows, out)
+                descriptor::static_answer(&head.described.form, spec, answers, head.rows, max_rows, out)
             }
         };
         written.map_err(|fault| fault.to_string())
     }
 
-    /// Appends the request as the settings let it leave the call.
+    /// Appends the request as the settings let it leave the call: without what `redact` names, or, of a described service,
+    /// without what the route cuts out.
     ///
     /// # Errors
     /// What cannot be read cannot be redacted; nothing was appended.
-    pub fn redact(&self, whole: &[u8], review: &Review, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    pub fn redact(&self, whole: &[u8], redact: &[Box<str>], out: &mut Vec<u8>) -> Result<(), Malformed> {
         match self {
-            Self::Oip(_) => oip::redact(whole, &review.redact, out),
+            Self::Oip(_) => oip::redact(whole, redact, out),
             Self::Described(head) => descriptor::redact(&head.described.cuts, whole, out),
         }
     }

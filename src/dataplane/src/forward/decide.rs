@@ -45,6 +45,8 @@ pub struct Decide<'a, 'm, 'w> {
     pub journal: Journal,
     /// How the last attempt failed, in the backend's own words.
     pub failure: Option<Failure>,
+    /// An answer that waits for Python's word.
+    pub unsettled: Option<Box<Unsettled>>,
     /// Whether a backend has been sent anything.
     pub has_asked: bool,
 }
@@ -81,6 +83,16 @@ impl Ready<'_> {
     }
 }
 
+/// An answer that was read, and is not judged yet.
+pub struct Unsettled {
+    /// Whose.
+    pub backend: BackendIx,
+    /// As it came.
+    pub answer: Answer,
+    /// What it says.
+    pub message: Option<Message>,
+}
+
 /// A status with what else the backend said beside it.
 pub struct Failure {
     /// Code and words.
@@ -110,6 +122,16 @@ impl<'a> Decide<'a, '_, '_> {
             match self.state.next() {
                 Step::Attempt(backend) => {
                     if let Some(answer) = self.attempt(caller, backend).await? {
+                        return Ok(answer);
+                    }
+                }
+                Step::People(backend) => {
+                    if let Some(answer) = Box::pin(self.ask_people(caller, backend)).await? {
+                        return Ok(answer);
+                    }
+                }
+                Step::Ask(_) => {
+                    if let Some(answer) = Box::pin(self.ask_python(caller)).await? {
                         return Ok(answer);
                     }
                 }
@@ -195,7 +217,8 @@ impl<'a> Decide<'a, '_, '_> {
             }
             Ok(Came::Whole(answer)) if answer.status.code == OK => {
                 self.journal.end(&started, backend, Reason::Ok, OK);
-                Ok(self.judge(backend, answer))
+                let Some((message, judgement)) = self.judge(&answer) else { return Ok(None) };
+                Ok(self.judged(backend, answer, message, judgement))
             }
             Ok(Came::Whole(answer)) => Ok(self.failed(&started, backend, answer)),
             Err(Fault::Gone) => {
@@ -225,7 +248,7 @@ impl<'a> Decide<'a, '_, '_> {
         }
     }
 
-    fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) {
+    pub(super) fn miss(&mut self, started: &Started, backend: BackendIx, reason: Reason, status: Status) {
         self.journal.end(started, backend, reason, status.code);
         self.state.miss(reason, status.code);
         self.failure = Some(status.into());
@@ -233,7 +256,7 @@ impl<'a> Decide<'a, '_, '_> {
 
     /// The attempt's time is up. Should the call's be too, those after it are passed over in the same way, but for a
     /// static answer: calls that share a hanging backend run out together, and wait for each other here past the moment.
-    fn out_of_time(&mut self, started: &Started, backend: BackendIx) {
+    pub(super) fn out_of_time(&mut self, started: &Started, backend: BackendIx) {
         let name = &self.call.plan.policy().backend(backend).name;
         let status = Status::new(DEADLINE_EXCEEDED, format!("{name} did not answer in time"));
         self.miss(started, backend, Reason::Deadline, status);
@@ -254,7 +277,7 @@ impl<'a> Decide<'a, '_, '_> {
     }
 
     /// Reads the prediction and asks the policy whether it is good enough.
-    fn judge(&mut self, backend: BackendIx, answer: Answer) -> Option<Final> {
+    fn judge(&mut self, answer: &Answer) -> Option<(Option<Message>, Judgement)> {
         let limits = self.call.plan.policy().limits();
         let message = Message::read(answer.framed.clone(), true, &answer.headers, limits.answer_bytes);
         let message = message.map_err(|status| InvalidOutput(status.message.into_owned().into()));
@@ -263,7 +286,7 @@ impl<'a> Decide<'a, '_, '_> {
             asked::read(self.route, &message.plain, limits.max_rows, &mut scratch)?;
             Ok(message)
         });
-        let (message, judgement) = match read {
+        Some(match read {
             Ok(message) => (Some(message), self.state.judge(self.request, Ok(&scratch))),
             Err(InvalidOutput(words)) if self.route.prediction.is_none() => {
                 self.journal.amend(Reason::InvalidOutput);
@@ -272,10 +295,24 @@ impl<'a> Decide<'a, '_, '_> {
                 return None;
             }
             Err(invalid) => (None, self.state.judge(self.request, Err(&invalid))),
-        };
-        drop(scratch);
+        })
+    }
+
+    /// What becomes of an answer that was judged.
+    pub fn judged(
+        &mut self,
+        backend: BackendIx,
+        answer: Answer,
+        message: Option<Message>,
+        judgement: Judgement,
+    ) -> Option<Final> {
         match (judgement, message) {
             (Judgement::Accept, Some(message)) => Some(Final::Answered { backend, answer, message }),
+            // The state machine asks next, and this is what the reply will be about.
+            (Judgement::Ask(_), message) => {
+                self.unsettled = Some(Box::new(Unsettled { backend, answer, message }));
+                None
+            }
             (Judgement::Accept, None) => Some(Final::Failed),
             (Judgement::Miss(reason), _) => {
                 self.journal.amend(reason);
@@ -293,7 +330,9 @@ impl<'a> Decide<'a, '_, '_> {
         let policy = self.call.plan.policy();
         let mut plain = Vec::new();
         let written = match policy.backend(backend).as_static() {
-            Some(answer) => self.asked.static_answer(self.route, answer, policy.limits().max_rows, &mut plain),
+            Some(answer) => {
+                self.asked.static_answer(self.route, std::slice::from_ref(answer), policy.limits().max_rows, &mut plain)
+            }
             None => Err("the backend is no static answer".into()),
         };
         match written {

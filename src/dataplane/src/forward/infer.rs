@@ -63,7 +63,7 @@ impl Plain<'_> {
         let limits = policy.limits();
         let route = policy.route_at(route_index);
         let others = route.chain.iter().filter(|&&backend| policy.backend(backend).is_model()).count() > 1;
-        if !message.whole && !others && route.mirror.is_empty() && route.review.is_none() {
+        if !message.whole && !others && route.mirror.is_empty() && route.review.is_none() && !route.asks_people {
             upload.keep(RETRY_BYTES.min(limits.replay_bytes));
         }
         let seen = Seen(&self.outbound.headers);
@@ -88,6 +88,7 @@ impl Plain<'_> {
             upload,
             journal,
             failure: None,
+            unsettled: None,
             has_asked: false,
         };
         decide.run(caller).await

@@ -67,6 +67,11 @@ impl Journal {
         started.ended(reason, status, now);
     }
 
+    /// Time that was spent waiting for somebody outside.
+    pub fn waited(&mut self, took: Duration) {
+        self.waited += took;
+    }
+
     /// The last attempt's reason turned out otherwise once its answer was read.
     pub fn amend(&mut self, reason: Reason) {
         if let Some(last) = self.attempts.last_mut() {

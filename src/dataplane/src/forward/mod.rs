@@ -24,6 +24,7 @@ mod marks;
 mod message;
 mod metadata;
 mod model;
+mod outside;
 mod plain;
 mod retry;
 mod routed;

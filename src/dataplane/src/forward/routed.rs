@@ -128,16 +128,22 @@ impl Plain<'_> {
             asked: false,
             patient: false,
         };
-        routed.run(caller).await
+        routed.run(caller, request).await
     }
 }
 
 impl Routed<'_, '_> {
-    async fn run(mut self, caller: &mut Caller) -> Result<(), Gone> {
+    async fn run(mut self, caller: &mut Caller, request: &Request<'_>) -> Result<(), Gone> {
         loop {
             let step = self.state.next();
             let done = match step {
                 Step::Attempt(backend) => self.attempt(caller, backend).await,
+                Step::Ask(_) => Box::pin(self.ask(caller, request)).await.map(|()| None),
+                Step::People(_) => {
+                    self.state.miss(Reason::BackendError, UNIMPLEMENTED);
+                    self.failure = Some(Status::new(UNIMPLEMENTED, "people's answer has no form for this method"));
+                    continue;
+                }
                 Step::Static(_) => {
                     // Its form is that of a prediction, which this method has none of.
                     self.state.abort(Reason::BackendError, UNIMPLEMENTED);
@@ -170,6 +176,15 @@ impl Routed<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Asks Python about a rule.
+    async fn ask(&mut self, caller: &mut Caller, request: &Request<'_>) -> Result<(), Gone> {
+        let asked = Instant::now();
+        let verdict = self.call.verdict(caller, &self.state, request, self.until).await;
+        self.journal.waited(asked.elapsed());
+        self.state.tell_request(request, &verdict?);
+        Ok(())
     }
 
     fn marks(&self, decision: &Decision) -> HeaderMap {

@@ -19,6 +19,7 @@ use super::transport::Address;
 use super::transport::limits::Listening;
 use super::transport::tls::{ClientTls, ServerTls};
 use super::upstream::Upstream;
+use crate::desk::Desk;
 use crate::error::Fault;
 use crate::mirror;
 use crate::policy::{self, Backend, BackendIx, Policy, Predictions, Reason};
@@ -105,6 +106,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Wakes who drains.
     pub bell: Bell,
+    /// Where calls ask Python.
+    pub desk: Arc<Desk>,
     /// Whether new calls are welcome: `ServerReady` says so where no backend answers it.
     pub serving: AtomicBool,
     /// Where the control plane listens.

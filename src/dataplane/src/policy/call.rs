@@ -2,10 +2,14 @@
 //!
 //! ```text
 //! begin => next                 holdout and request rules are judged in `begin`
+//! next  => Ask     => tell_request => next             a request rule wants Python's word first
 //! next  => Attempt => judge => Accept => finish
 //!                  => judge => Miss   => next
+//!                  => judge => Ask    => tell_prediction => Accept, Miss or Ask
 //!                  => miss            => next        the backend failed
 //!                  => pass_on         => finish      the failure is the caller's own
+//!       => People  => answer_by_people => finish
+//!                  => miss            => next        nobody answered in time
 //!       => Static                     => finish
 //!       => Reject                     => finish
 //!       => Exhausted                  => finish
@@ -25,6 +29,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::asking::Asking;
 use super::compiled::{BackendIx, Policy, Route, RouteIx};
 use super::decision::Attempt;
 use super::memory::Past;
@@ -45,6 +50,10 @@ pub enum Step {
     Attempt(BackendIx),
     /// Give this static answer; the call ends so.
     Static(BackendIx),
+    /// Ask these people, and wait.
+    People(BackendIx),
+    /// Ask Python about this rule, and wait: `question` says what, `tell_request` takes the answer.
+    Ask(u16),
     /// Refuse the call.
     Reject { status: u8, message: Arc<str> },
     /// Nobody is left.
@@ -57,6 +66,8 @@ pub enum Judgement {
     Accept,
     /// Not this one: ask `next`, which also knows what a rule wants instead.
     Miss(Reason),
+    /// Ask Python about this rule first, and wait: `question` says what, `tell_prediction` takes the answer.
+    Ask(u16),
 }
 
 /// Why a row or the call did not get its first choice.
@@ -67,6 +78,7 @@ pub(super) type Why = (Reason, u16);
 pub(super) enum End {
     Answered(BackendIx),
     Static(BackendIx),
+    People(BackendIx),
     Rejected {
         status: u8,
         message: Arc<str>,
@@ -113,6 +125,10 @@ pub struct Call {
     pub(super) asked_rows: u32,
     pub(super) no_review: bool,
     pub(super) held_out: bool,
+    /// Somebody else than a model was to answer, and nobody else than a model is left out.
+    pub(super) without_models: bool,
+    /// The rule that Python is asked about, and how far the others have come.
+    pub(super) asking: Option<Box<Asking>>,
     /// Whether the unit is more than this one call.
     pub(super) named: bool,
     /// Whether the loop guard sends it the way out.
@@ -167,6 +183,8 @@ impl Call {
             asked_rows: request.rows,
             no_review: request.metadata.get(NO_REVIEW_METADATA) == Some("1"),
             held_out: false,
+            without_models: false,
+            asking: None,
             named: false,
             guarded: false,
             past: None,
@@ -191,19 +209,26 @@ impl Call {
         call.assign(request);
         call.recall(request);
         if call.route().has_request_rules {
-            call.request_rules(request);
+            call.request_rules(request, 0);
         }
-        call.way_out();
-        // Who is held out never touches a model; the kill switch stops them all; nothing is compared without a model.
-        if call.held_out
-            || call.guarded
-            || call.route().kill_switch
-            || matches!(call.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
-        {
-            call.mirrors.clear();
+        if call.asking.is_none() {
+            call.settle();
         }
-        call.note_mirrors();
         call
+    }
+
+    /// All rules on the request are judged: what comes of them and of the loop guard is known.
+    pub(super) fn settle(&mut self) {
+        self.way_out();
+        // Who is held out never touches a model; the kill switch stops them all; nothing is compared without a model.
+        if self.held_out
+            || self.guarded
+            || self.route().kill_switch
+            || matches!(self.wish, Some(Wish::Answer(_) | Wish::Reject { .. }))
+        {
+            self.mirrors.clear();
+        }
+        self.note_mirrors();
     }
 
     pub fn policy(&self) -> &Arc<Policy> {

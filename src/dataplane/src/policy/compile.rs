@@ -140,9 +140,7 @@ fn default_backend(node: &Node, backends: &[Backend], by_name: &HashMap<&str, Ba
         return None;
     };
     if !backends[usize::from(index)].is_model() {
-        node.fault(format!(
-            "{name:?} is a static answer; what matches no route can only be forwarded to a model server"
-        ));
+        node.fault(format!("{name:?} is no model; what matches no route can only be forwarded to a model server"));
     }
     Some(index)
 }
@@ -210,7 +208,19 @@ fn lists(node: &Node) -> Lists {
 }
 
 fn limits(node: &Node) -> Limits {
-    node.object(&["buffer_bytes", "replay_bytes", "answer_bytes", "request_head_bytes", "max_rows", "units"]);
+    node.object(&[
+        "buffer_bytes",
+        "replay_bytes",
+        "answer_bytes",
+        "request_head_bytes",
+        "max_rows",
+        "units",
+        "python_waiting",
+        "question_bytes",
+    ]);
+    // Absent: nothing may wait, so nobody outside is asked.
+    let outside =
+        |name| Some(node.field(name)).filter(|field| !field.is_null()).map(|field| field.need_whole(u64::MAX));
     let units = node.field("units");
     let bytes = |name| usize::try_from(node.field(name).need_count(MOST_MESSAGE_BYTES)).unwrap_or(usize::MAX);
     Limits {
@@ -219,6 +229,8 @@ fn limits(node: &Node) -> Limits {
         answer_bytes: bytes("answer_bytes"),
         request_head_bytes: bytes("request_head_bytes"),
         max_rows: bytes("max_rows"),
+        python_waiting: outside("python_waiting").map_or(0, |most| u32::try_from(most).unwrap_or(u32::MAX)),
+        question_bytes: outside("question_bytes").unwrap_or(0),
         units: if units.is_null() { 0 } else { usize::try_from(units.need_count(MOST_UNITS)).unwrap_or(0) },
     }
 }

@@ -1,9 +1,9 @@
-//! What backends the document names: model servers with how they are called, and static answers.
+//! What backends the document names: model servers with how they are called, static answers, and people.
 
 use std::time::Duration;
 
 use super::compile::{MOST_ENTRIES, MOST_MS, milliseconds};
-use super::compiled::{Backend, BackendKind, BackendTls, Circuit, Dns, Endpoint, ModelBackend, Retry};
+use super::compiled::{Backend, BackendKind, BackendTls, Circuit, Dns, Endpoint, ModelBackend, People, Retry};
 use super::document::Node;
 use super::spec::StaticAnswer;
 
@@ -38,6 +38,11 @@ pub(super) fn backends(node: &Node) -> Vec<Backend> {
             "scores",
             "value",
             "tls",
+            "queue",
+            "timeout_s",
+            "max_waiting",
+            "max_rows",
+            "redact",
         ]) {
             item.field("name").need_text().into()
         } else {
@@ -48,9 +53,10 @@ pub(super) fn backends(node: &Node) -> Vec<Backend> {
         }
         let kind = match item.field("kind").text() {
             Some("static") => BackendKind::Static(static_answer(item)),
+            Some("people") => BackendKind::People(people(item)),
             found => {
                 if found != Some("grpc") {
-                    item.field("kind").fault("wanted \"grpc\" or \"static\"");
+                    item.field("kind").fault("wanted \"grpc\", \"static\" or \"people\"");
                 }
                 BackendKind::Model(model(item))
             }
@@ -69,6 +75,32 @@ fn static_answer(node: &Node) -> StaticAnswer {
         scores: (!scores.is_null()).then(|| scores.items().iter().map(Node::need_number).collect()),
         value: node.field("value").number(),
     }
+}
+
+fn people(node: &Node) -> People {
+    let most = u64::from(u32::MAX);
+    let count = |name: &str| u32::try_from(node.field(name).need_count(most)).unwrap_or(u32::MAX);
+    #[allow(clippy::cast_precision_loss)] // a day of milliseconds
+    let timeout_s = node.field("timeout_s").need_number().clamp(0.001, MOST_MS as f64 / 1000.0);
+    People {
+        queue: node.field("queue").need_text().into(),
+        timeout: Duration::from_secs_f64(timeout_s),
+        max_waiting: count("max_waiting"),
+        max_rows: count("max_rows"),
+        redact: redacted(&node.field("redact")),
+    }
+}
+
+/// Names of inputs that are taken out: `inputs.email` in settings is `email` here.
+pub(super) fn redacted(node: &Node) -> Vec<Box<str>> {
+    let mut redact = Vec::new();
+    for item in node.items() {
+        match item.need_text().strip_prefix("inputs.") {
+            Some(input) if !input.is_empty() => redact.push(input.into()),
+            _ => item.fault("wanted \"inputs.<name>\""),
+        }
+    }
+    redact
 }
 
 fn model(node: &Node) -> ModelBackend {

@@ -143,6 +143,12 @@ pub(super) fn confidence(node: &Node, spec: Option<&PredictionSpec>, segments: &
 
 /// Notes where a static answer cannot take the form of the route's prediction.
 pub(super) fn answer_fits(node: &Node, backend: &Backend, spec: Option<&PredictionSpec>) {
+    if backend.as_people().is_some() && spec.is_none_or(|spec| spec.value.is_some()) {
+        node.fault(format!(
+            "people ({:?}) answer with a label in the form of the route's `prediction`; this route has no such form",
+            backend.name
+        ));
+    }
     let Some(answer) = backend.as_static() else { return };
     let Some(spec) = spec else {
         node.fault(format!(

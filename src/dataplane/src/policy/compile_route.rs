@@ -6,23 +6,18 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::cel::{CelFault, Condition, Predicted, Scope};
 use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
+use super::compile_backend::redacted;
 use super::compile_prediction as prediction;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
 use super::descriptor::{self, Described, Descriptors};
 use super::document::Node;
 use super::matching::{Match, Method};
-use super::reading::Reading;
-use super::request::Request;
-use super::rule::{Action, Lists, Rule, Stage};
+use super::rule::{Lists, Stage};
 use super::segment::Segments;
 use super::spec::PredictionSpec;
-use super::words::status;
 
-/// Every rule may be judged for every call.
-const MOST_RULES: usize = 256;
 /// Every entry of a chain may cost an attempt.
 const MOST_CHAIN: usize = 32;
 
@@ -31,8 +26,8 @@ pub(super) struct RouteCompiler<'a> {
     salt: &'a [u8],
     backends: &'a [Backend],
     by_name: &'a HashMap<&'a str, BackendIx>,
-    segments: &'a Segments,
-    lists: &'a Arc<Lists>,
+    pub(super) segments: &'a Segments,
+    pub(super) lists: &'a Arc<Lists>,
     descriptors: &'a Descriptors,
     /// Whether there is room for units to be remembered.
     pub(super) remembers: bool,
@@ -91,6 +86,8 @@ impl<'a> RouteCompiler<'a> {
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
+            // Rules, the holdout and the loop guard lead to people as well: then it is enough that there are any.
+            asks_people: self.backends.iter().any(|backend| backend.as_people().is_some()),
             loop_guard: self.loop_guard(&node.field("loop_guard"), spec, &chain),
             session,
             stats_within,
@@ -107,7 +104,8 @@ impl<'a> RouteCompiler<'a> {
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
-            wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy),
+            asks_python: rules.iter().any(|rule| rule.on == Stage::Prediction && rule.function.is_some()),
+            wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy || rule.function.is_some()),
             rules,
             prediction: spec.cloned(),
             described: described.cloned().map(Box::new),
@@ -157,10 +155,10 @@ impl<'a> RouteCompiler<'a> {
         found
     }
 
-    fn static_backend(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<BackendIx> {
+    pub(super) fn static_backend(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<BackendIx> {
         let (index, backend) = self.backend(node)?;
         if backend.is_model() {
-            node.fault(format!("{:?} is a model; wanted a static answer", backend.name));
+            node.fault(format!("{:?} is a model; wanted a static answer or people", backend.name));
         }
         prediction::answer_fits(node, backend, spec);
         Some(index)
@@ -182,7 +180,7 @@ impl<'a> RouteCompiler<'a> {
             if let Some(always) = always {
                 item.fault(format!("{:?} is never reached: {always:?} before it always answers", backend.name));
             }
-            if !backend.is_model() {
+            if backend.is_static() {
                 always = Some(&backend.name);
             }
             prediction::answer_fits(item, backend, spec);
@@ -190,121 +188,6 @@ impl<'a> RouteCompiler<'a> {
             chain.push(index);
         }
         chain
-    }
-
-    fn rules(
-        &self,
-        node: &Node,
-        route: &str,
-        spec: Option<&PredictionSpec>,
-        described: Option<&Described>,
-    ) -> Vec<Rule> {
-        let items = node.items();
-        if items.len() > MOST_RULES {
-            node.fault(format!("found {} rules, at most {MOST_RULES} are possible", items.len()));
-        }
-        let mut rules: Vec<Rule> = Vec::new();
-        for item in items.iter().take(MOST_RULES) {
-            let Some(rule) = self.rule(item, route, spec, described) else { continue };
-            if rules.iter().any(|known| known.name == rule.name) {
-                item.field("name").fault(format!("there are two rules {:?}", rule.name));
-            }
-            rules.push(rule);
-        }
-        rules
-    }
-
-    fn rule(
-        &self,
-        node: &Node,
-        route: &str,
-        spec: Option<&PredictionSpec>,
-        described: Option<&Described>,
-    ) -> Option<Rule> {
-        if !node.object(&["name", "on", "when", "then"]) {
-            return None;
-        }
-        let name = node.field("name").need_text();
-        let field = node.field("on");
-        let on = match field.text() {
-            Some("request") => Stage::Request,
-            Some("prediction") => Stage::Prediction,
-            _ => {
-                field.fault("wanted \"request\" or \"prediction\"");
-                return None;
-            }
-        };
-        if on == Stage::Prediction && spec.is_none() {
-            field.fault("the route reads no prediction; give it a `prediction`");
-        }
-        let then = self.action(&node.field("then"), spec, described);
-        let when = self.condition(&node.field("when"), on, route, spec);
-        Some(Rule { name: name.into(), on, when: when?, then: then? })
-    }
-
-    /// Compiles the condition of a rule against a sample of what it will see.
-    fn condition(&self, node: &Node, on: Stage, route: &str, spec: Option<&PredictionSpec>) -> Option<Condition> {
-        let metadata = vec![("sample", "sample")];
-        let request = Request {
-            method: "/sample.Service/Method",
-            model: "sample",
-            id: "sample",
-            rows: 1,
-            params: &[],
-            inputs: &[],
-            metadata: &metadata,
-            caller: None,
-            memory: None,
-        };
-        let segment = self.segments.of(&request);
-        let reading = spec.map(Reading::sample);
-        let predicted = spec
-            .zip(reading.as_ref())
-            .filter(|_| on == Stage::Prediction)
-            .map(|(spec, reading)| Predicted { reading, spec, backend: "sample" });
-        let sample = Scope { request: &request, segment: &segment, route, lists: self.lists, predicted };
-        match Condition::compile(node.need_text(), &sample, self.segments) {
-            Ok(condition) => Some(condition),
-            Err(faults) => {
-                for CelFault { message, at } in faults {
-                    node.fault_at(message, at);
-                }
-                None
-            }
-        }
-    }
-
-    fn action(&self, node: &Node, spec: Option<&PredictionSpec>, described: Option<&Described>) -> Option<Action> {
-        if !node.object(&["kind", "backend", "status", "message"]) {
-            return None;
-        }
-        let kind = node.field("kind");
-        match kind.text() {
-            Some("next") => Some(Action::Next),
-            Some("review") => Some(Action::Review),
-            Some("answer") => self.static_backend(&node.field("backend"), spec).map(Action::Answer),
-            Some("to") => {
-                let to = node.field("backend");
-                let (index, backend) = self.backend(&to)?;
-                prediction::answer_fits(&to, backend, spec);
-                descriptor::addressable(&to, backend, described);
-                Some(if backend.is_model() { Action::To(index) } else { Action::Answer(index) })
-            }
-            Some("reject") => {
-                let code = node.field("status");
-                let text = code.need_text();
-                let status = status::by_name(text).filter(|status| *status != status::OK);
-                if status.is_none() {
-                    code.fault(format!("found {text:?}, wanted the name of a gRPC status such as INVALID_ARGUMENT"));
-                }
-                let message = node.field("message").text().unwrap_or("refused by a rule of the route");
-                Some(Action::Reject { status: status?, message: message.into() })
-            }
-            _ => {
-                kind.fault("wanted \"next\", \"to\", \"answer\", \"reject\" or \"review\"");
-                None
-            }
-        }
     }
 
     fn holdout(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Holdout> {
@@ -325,7 +208,7 @@ impl<'a> RouteCompiler<'a> {
             let field = item.field("to");
             let Some((to, backend)) = self.backend(&field) else { continue };
             if !backend.is_model() {
-                field.fault(format!("{:?} is a static answer; a copy can only go to a model", backend.name));
+                field.fault(format!("{:?} is no model; a copy can only go to one", backend.name));
             }
             descriptor::addressable(&field, backend, described);
             if mirrors.iter().any(|known| known.to == to) {
@@ -363,21 +246,14 @@ impl<'a> RouteCompiler<'a> {
         if kept.iter().any(|what| &**what != whole) {
             capture.fault(format!("only {whole:?} can be captured"));
         }
-        let mut redact = Vec::new();
-        // What is cut out of a described request stands in `Described`.
-        for item in node.field("redact").items().iter().filter(|_| described.is_none()) {
-            match item.need_text().strip_prefix("inputs.") {
-                Some(input) if !input.is_empty() => redact.push(input.into()),
-                _ => item.fault("wanted \"inputs.<name>\""),
-            }
-        }
         Some(Review {
             queue: node.field("queue").need_text().into(),
             choice: Choice::new(self.salt, "review", route, 1.0),
             flagged: node.field("flagged").need_share(),
             unflagged: node.field("unflagged").need_share(),
             capture: kept,
-            redact,
+            // What is cut out of a described request stands in `Described`.
+            redact: if described.is_some() { Vec::new() } else { redacted(&node.field("redact")) },
         })
     }
 }

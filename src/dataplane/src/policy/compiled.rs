@@ -121,10 +121,25 @@ pub struct ModelBackend {
     pub tls: Option<BackendTls>,
 }
 
+/// People who answer while the caller waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct People {
+    /// Whose tasks they are.
+    pub queue: Box<str>,
+    pub timeout: Duration,
+    /// Calls that may wait for them at once.
+    pub max_waiting: u32,
+    /// A task is made for each row: longer batches are passed over.
+    pub max_rows: u32,
+    /// Names of inputs that they are not shown.
+    pub redact: Vec<Box<str>>,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum BackendKind {
     Model(ModelBackend),
     Static(StaticAnswer),
+    People(People),
 }
 
 /// Something that can answer.
@@ -142,15 +157,27 @@ impl Backend {
     pub fn as_model(&self) -> Option<&ModelBackend> {
         match &self.kind {
             BackendKind::Model(model) => Some(model),
-            BackendKind::Static(_) => None,
+            BackendKind::Static(_) | BackendKind::People(_) => None,
         }
     }
 
     pub fn as_static(&self) -> Option<&StaticAnswer> {
         match &self.kind {
             BackendKind::Static(answer) => Some(answer),
-            BackendKind::Model(_) => None,
+            BackendKind::Model(_) | BackendKind::People(_) => None,
         }
+    }
+
+    pub fn as_people(&self) -> Option<&People> {
+        match &self.kind {
+            BackendKind::People(people) => Some(people),
+            BackendKind::Model(_) | BackendKind::Static(_) => None,
+        }
+    }
+
+    /// Whether it answers at once and always.
+    pub fn is_static(&self) -> bool {
+        matches!(self.kind, BackendKind::Static(_))
     }
 }
 
@@ -236,6 +263,10 @@ pub struct Route {
     pub mirror: Vec<Mirror>,
     pub review: Option<Review>,
     pub kill_switch: bool,
+    /// Whether people may be asked, so that the request is kept for them.
+    pub asks_people: bool,
+    /// Whether Python is asked about predictions.
+    pub asks_python: bool,
     pub loop_guard: Option<LoopGuard>,
     pub session: Option<SessionSpec>,
     /// How far back `stats` look.
@@ -272,6 +303,10 @@ pub struct Limits {
     pub answer_bytes: usize,
     pub request_head_bytes: usize,
     pub max_rows: usize,
+    /// Python rules that may wait for their answer at once.
+    pub python_waiting: u32,
+    /// Bytes of all questions that wait: Python rules' and people's.
+    pub question_bytes: u64,
     /// Units remembered at once; 0 for none.
     pub units: usize,
 }

@@ -188,6 +188,11 @@ impl<'a> Node<'a> {
         number.unwrap_or(1)
     }
 
+    /// True or false; `None` for whatever else.
+    pub fn boolean(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
     pub fn flag(&self) -> bool {
         if !self.is_null() && !self.value.is_boolean() {
             self.wanted("true or false");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::asking::{Question, Verdict};
 use super::call::{Call, Judgement, Step};
 use super::compiled::{BackendIx, Policy};
 use super::decision::{Decision, Row, reason_text};
@@ -14,7 +15,7 @@ use super::peer::{Allow, Peer};
 use super::prediction::{InvalidOutput, Label, Predictions};
 use super::reading::label_text;
 use super::request::Request;
-use super::spec::{Param, PredictionSpec};
+use super::spec::{Param, PredictionSpec, StaticAnswer};
 use super::words::{Outcome, Reason, status};
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -73,11 +74,14 @@ enum Came {
     Timeout,
 }
 
-/// The steps and the decision, as JSON.
+/// Who judges rules in Python.
+pub type Ask<'a> = &'a mut dyn FnMut(&Question) -> Verdict;
+
+/// The steps and the decision, as JSON. `ask` judges rules in Python.
 ///
 /// # Errors
 /// The call is not what it should be, in words.
-pub fn explain(policy: &Arc<Policy>, call: &str) -> Result<Value, String> {
+pub fn explain(policy: &Arc<Policy>, call: &str, ask: Ask) -> Result<Value, String> {
     let mut thought: Thought = serde_json::from_str(call).map_err(|error| format!("the call: {error}"))?;
     if !(1..=MOST_ROWS).contains(&thought.rows) {
         return Err(format!("the call: found {} rows, wanted 1 to {MOST_ROWS}", thought.rows));
@@ -111,10 +115,31 @@ pub fn explain(policy: &Arc<Policy>, call: &str) -> Result<Value, String> {
     let mut notes = vec![Note { step: "match", text: format!("the call goes to the route {name}") }];
     let mut call = Call::begin_explained(Arc::clone(policy), route, &request, [0; 16]);
     let spec = policy.route_at(route).prediction.as_ref();
-    while let Step::Attempt(backend) = call.next() {
+    loop {
+        let backend = match call.next() {
+            Step::Attempt(backend) => backend,
+            Step::Ask(_) => {
+                let verdict = call.question(&request).map_or(Verdict::Unknown, |question| ask(&question));
+                call.tell_request(&request, &verdict);
+                continue;
+            }
+            Step::People(backend) => {
+                match thought.of_people(policy, backend, spec)? {
+                    Some(answer) => call.answer_by_people(&vec![answer; thought.rows as usize]),
+                    None => call.miss(Reason::Deadline, status::DEADLINE_EXCEEDED),
+                }
+                continue;
+            }
+            Step::Static(_) | Step::Reject { .. } | Step::Exhausted => break,
+        };
         match thought.of(policy, backend, spec)? {
             Came::Prediction(prediction) => {
-                if call.judge(&request, prediction.as_ref()) == Judgement::Accept {
+                let mut judgement = call.judge(&request, prediction.as_ref());
+                while let Judgement::Ask(_) = judgement {
+                    let verdict = call.question(&request).map_or(Verdict::Unknown, |question| ask(&question));
+                    judgement = call.tell_prediction(&request, &verdict);
+                }
+                if judgement == Judgement::Accept {
                     break;
                 }
             }
@@ -228,6 +253,24 @@ impl Thought {
             Some(spec) => answer.predictions(spec, self.rows as usize),
             None => Ok(Predictions::default()),
         }))
+    }
+}
+
+impl Thought {
+    /// What people answer; those of whom nothing is said, or no label, do not answer in time.
+    fn of_people(
+        &self,
+        policy: &Policy,
+        backend: BackendIx,
+        spec: Option<&PredictionSpec>,
+    ) -> Result<Option<StaticAnswer>, String> {
+        let name = &*policy.backend(backend).name;
+        let (Some(answer), Some(spec)) = (self.answers.get(name), spec) else { return Ok(None) };
+        if answer.error.is_some() {
+            return Err(format!("the answer of {name}: people give a label, or none in time"));
+        }
+        let label = answer.label(spec).map(|label| label_text(&label, spec).into());
+        Ok(label.map(|label| StaticAnswer { label: Some(label), ..StaticAnswer::default() }))
     }
 }
 

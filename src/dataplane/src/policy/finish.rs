@@ -54,6 +54,10 @@ impl Call {
                 let outcome = if self.held_out { Outcome::Holdout } else { Outcome::Static };
                 (outcome, Some(*backend), status::OK, None)
             }
+            End::People(backend) => {
+                let outcome = if self.held_out { Outcome::Holdout } else { Outcome::Human };
+                (outcome, Some(*backend), status::OK, None)
+            }
             End::Rejected { status, message, .. } => (Outcome::Rejected, None, *status, Some((&**message).into())),
             End::PassedOn { backend, status } => (Outcome::Error, Some(*backend), *status, None),
             End::Aborted { status, .. } => (Outcome::Error, None, *status, Some(self.chain_in_words())),
@@ -65,6 +69,7 @@ impl Call {
     fn failing(&self) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
         if let [only] = *self.attempts
             && only.status != status::OK
+            && only.made
         {
             return (Outcome::Error, None, only.status, None);
         }
@@ -92,7 +97,7 @@ impl Call {
 
     fn rows(&mut self, end: &End, outcome: Outcome, call: Why) -> SmallVec<[Row; 1]> {
         let readings = match end {
-            End::Answered(_) => std::mem::take(&mut self.readings),
+            End::Answered(_) | End::People(_) => std::mem::take(&mut self.readings),
             End::Static(backend) => {
                 let answer = self.policy.backend(*backend).as_static();
                 let spec = self.route().prediction.as_ref();
@@ -103,7 +108,8 @@ impl Call {
             _ => SmallVec::new(),
         };
         // Nothing was predicted where nobody answered, where the route reads nothing, and for a batch without rows.
-        let predicted = !readings.is_empty();
+        // A person's word is no prediction: it is a label itself, and belongs to no sample.
+        let predicted = !readings.is_empty() && !matches!(end, End::People(_));
         let readings = if readings.is_empty() { SmallVec::from_elem(Reading::default(), 1) } else { readings };
         // A rejection is of the whole call; else a row's own first miss goes before the call's.
         let own_counts = !matches!(end, End::Rejected { .. });

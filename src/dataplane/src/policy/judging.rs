@@ -4,10 +4,12 @@
 //! did not hold; one on a prediction counts as a miss by that rule, whatever it would have done; one that only asks for
 //! a review is taken to hold.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::asking::{Asking, Judging};
 use super::call::{Call, Judgement, Why, Wish};
 use super::cel::{Failed, Predicted, Scope};
 use super::compiled::{BackendIx, NO_INDEX, Policy, Route};
@@ -20,7 +22,7 @@ use super::rule::{Action, Rule, Stage};
 use super::spec::PredictionSpec;
 use super::words::{Reason, status};
 
-type Own = SmallVec<[Option<Why>; 1]>;
+pub(super) type Own = SmallVec<[Option<Why>; 1]>;
 
 fn rules(route: &Route, stage: Stage) -> impl Iterator<Item = (u16, &Rule)> {
     (0u16..).zip(&route.rules).filter(move |(_, rule)| rule.on == stage)
@@ -39,13 +41,13 @@ fn wish(action: &Action, rule: u16) -> Option<Wish> {
 }
 
 impl Call {
-    /// Rules before anybody is asked: the first that holds decides.
-    pub(super) fn request_rules(&mut self, request: &Request) {
+    /// Rules before anybody is asked, from the one at `from` on: the first that holds decides.
+    pub(super) fn request_rules(&mut self, request: &Request, from: u16) {
         let policy = Arc::clone(&self.policy);
         let route = policy.route_at(self.route);
         let segment = self.segment;
         let scope = Scope { request, segment: &segment, route: &route.name, lists: &policy.lists, predicted: None };
-        for (index, rule) in rules(route, Stage::Request) {
+        for (index, rule) in rules(route, Stage::Request).filter(|(index, _)| *index >= from) {
             let holds = rule.when.holds(&scope);
             self.note_rule(rule, holds, None);
             let Ok(holds) = holds else {
@@ -54,6 +56,10 @@ impl Call {
             };
             if !holds {
                 continue;
+            }
+            if rule.function.is_some() {
+                self.asking = Some(Box::new(Asking { rule: index, judging: None }));
+                return;
             }
             if rule.then == Action::Review {
                 self.mark_all = true;
@@ -64,7 +70,7 @@ impl Call {
         }
     }
 
-    fn request_rule_holds(&mut self, route: &Route, index: u16, then: &Action) {
+    pub(super) fn request_rule_holds(&mut self, route: &Route, index: u16, then: &Action) {
         // Who is held out never meets the model, so there is nothing to reroute; but what is refused, is refused to all.
         if self.held_out && !matches!(then, Action::Reject { .. }) {
             return;
@@ -83,7 +89,7 @@ impl Call {
         }
     }
 
-    fn failed_rule(&mut self, index: u16) {
+    pub(super) fn failed_rule(&mut self, index: u16) {
         if !self.failed_rules.contains(&index) {
             self.failed_rules.push(index);
         }
@@ -110,10 +116,30 @@ impl Call {
             past.said.get_or_insert_with(|| Said::of(&self.readings));
             past.value = self.readings.first().map_or(f64::NAN, |reading| reading.value);
         }
+        self.judge_on(request, (spec, backend), Judging { own, next: 0, first: None, held: SmallVec::new() })
+    }
+
+    /// Goes on with rules and confidence from where `judging` has come.
+    pub(super) fn judge_on(
+        &mut self,
+        request: &Request,
+        (spec, backend): (&PredictionSpec, BackendIx),
+        mut judging: Judging,
+    ) -> Judgement {
+        let policy = Arc::clone(&self.policy);
+        let route = policy.route_at(self.route);
         let mut why = None;
         if route.has_prediction_rules {
-            why = self.prediction_rules(&policy, spec, request, backend, &mut own);
+            if let Some(rule) = self.prediction_rules(&policy, spec, request, backend, &mut judging) {
+                self.asking = Some(Box::new(Asking { rule, judging: Some(judging) }));
+                return Judgement::Ask(rule);
+            }
+            if let Some((index, wish)) = judging.first {
+                self.wish = wish;
+                why = Some((Reason::Rule, index));
+            }
         }
+        let mut own = judging.own;
         let unsure = self.low_confidence(route, &mut own);
         match why.or(unsure) {
             Some(why) => self.miss_by(why, own, None),
@@ -180,20 +206,22 @@ impl Call {
         result
     }
 
-    /// Rules on the prediction. What the call misses by is the earliest rule that holds for any row.
+    /// Rules on the prediction, up to one that Python has to be asked about: that one is given back. What the call misses
+    /// by is the earliest rule that holds for any row.
     fn prediction_rules(
         &mut self,
         policy: &Policy,
         spec: &PredictionSpec,
         request: &Request,
         backend: BackendIx,
-        own: &mut [Option<Why>],
-    ) -> Option<Why> {
+        judging: &mut Judging,
+    ) -> Option<u16> {
         let route = policy.route_at(self.route);
         let segment = self.segment;
         let readings = std::mem::take(&mut self.readings);
-        let mut first: Option<(u16, Option<Wish>)> = None;
-        for (index, rule) in rules(route, Stage::Prediction) {
+        let mut asked = None;
+        let from = judging.next;
+        for (index, rule) in rules(route, Stage::Prediction).filter(|(index, _)| *index >= from) {
             let judged = if rule.when.per_row { readings.len() } else { readings.len().min(1) };
             for (row, reading) in readings.iter().enumerate().take(judged) {
                 let predicted = Predicted { reading, spec, backend: &policy.backend(backend).name };
@@ -214,26 +242,44 @@ impl Call {
                     continue;
                 }
                 let rows = if rule.when.per_row { row..row + 1 } else { 0..readings.len() };
-                if rule.then == Action::Review {
-                    self.marked.resize(readings.len(), false);
-                    self.marked[rows].fill(true);
+                if rule.function.is_some() && holds.is_ok() {
+                    judging.held.resize(readings.len(), false);
+                    judging.held[rows].fill(true);
+                    asked = Some(index);
                     continue;
                 }
-                for own in &mut own[rows] {
-                    own.get_or_insert((Reason::Rule, index));
-                }
-                match &mut first {
-                    None => first = Some((index, holds.ok().and_then(|_| wish(&rule.then, index)))),
-                    // One row failed the rule, another one fulfils it: then it is known what it wants.
-                    Some((known, none @ None)) if *known == index && holds.is_ok() => *none = wish(&rule.then, index),
-                    Some(_) => {}
-                }
+                self.rule_holds(judging, (index, &rule.then), rows, holds.is_ok());
+            }
+            if asked.is_some() {
+                break;
             }
         }
         self.readings = readings;
-        let (index, wish) = first?;
-        self.wish = wish;
-        Some((Reason::Rule, index))
+        asked
+    }
+
+    /// A rule on the prediction holds for some rows; or it could not be judged (`known` is false) and counts as if.
+    pub(super) fn rule_holds(
+        &mut self,
+        judging: &mut Judging,
+        (index, then): (u16, &Action),
+        rows: Range<usize>,
+        known: bool,
+    ) {
+        if *then == Action::Review {
+            self.marked.resize(judging.own.len(), false);
+            self.marked[rows].fill(true);
+            return;
+        }
+        for own in &mut judging.own[rows] {
+            own.get_or_insert((Reason::Rule, index));
+        }
+        match &mut judging.first {
+            None => judging.first = Some((index, known.then(|| wish(then, index)).flatten())),
+            // One row failed the rule, another one fulfils it: then it is known what it wants.
+            Some((first, none @ None)) if *first == index && known => *none = wish(then, index),
+            Some(_) => {}
+        }
     }
 
     /// Marks rows under their floor; what the call then misses by.

@@ -4,12 +4,13 @@
 //! end the decision with its reasons. Never: I/O, a clock, randomness, or an allocation on the usual path.
 //!
 //! Rooms: `document` and `compile*` make a policy of JSON; `matching` finds routes; `cel` judges conditions; `call`,
-//! `assign`, `walk`, `judging`, `reading` and `finish` are one call's life; `choice` is every random choice; `notes` and `explain` say it
+//! `assign`, `walk`, `asking`, `judging`, `reading` and `finish` are one call's life; `choice` is every random choice; `notes` and `explain` say it
 //! in words.
 //!
 //! `Policy::compile` takes the whole document or names every fault in it; `Policy::route` finds a call's route; `Call`
 //! walks it: `begin`, then `next` / `miss` / `judge` until somebody has answered or nobody is left, then `finish`.
 
+mod asking;
 mod assign;
 mod call;
 mod cel;
@@ -19,6 +20,7 @@ mod compile_backend;
 mod compile_memory;
 mod compile_prediction;
 mod compile_route;
+mod compile_rules;
 mod compiled;
 mod decision;
 pub mod descriptor;
@@ -41,15 +43,16 @@ mod tests;
 mod walk;
 mod words;
 
+pub use asking::{Question, Verdict};
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
 pub use choice::Choice;
 pub use compiled::{
     Backend, BackendIx, BackendKind, BackendTls, Check, Circuit, Confidence, Dns, Endpoint, Holdout, Limits, Measure,
-    Mirror, ModelBackend, NO_INDEX, Policy, Retry, Review, Route, RouteIx, Source,
+    Mirror, ModelBackend, NO_INDEX, People, Policy, Retry, Review, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use descriptor::{Described, DescribedMethod};
-pub use explain::{decision_json, explain};
+pub use explain::{Ask, decision_json, explain};
 pub use memory::{
     LastAnswer, Lesson, LoopGuard, MOST_REMEMBERED, Memory, Met, Moments, Said, Session, SessionSpec, Stats, Told,
     label_hash,
@@ -59,7 +62,7 @@ pub use peer::{Allow, Peer};
 pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
 pub use request::{Metadata, Request};
-pub use rule::{Action, Rule, Stage};
+pub use rule::{Action, Function, Otherwise, Rule, Stage};
 pub use segment::{SEGMENT_BYTES, Segment, UNIT_METADATA};
 pub use spec::{Input, Param, PredictionSpec, StaticAnswer};
 pub use words::{OUTCOMES, Outcome, REASONS, Reason, status};

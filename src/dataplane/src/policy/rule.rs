@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cel::common::types::CelString;
 
@@ -65,5 +66,25 @@ pub struct Rule {
     pub name: Box<str>,
     pub on: Stage,
     pub(super) when: Condition,
+    /// What is asked besides, where the condition holds.
+    pub function: Option<Function>,
     pub then: Action,
+}
+
+/// A rule's Python function: judged outside, within a time, with a stated answer when it does not say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Function {
+    /// `package.module:function`.
+    pub name: Box<str>,
+    pub timeout: Duration,
+    pub otherwise: Otherwise,
+}
+
+/// What counts when a function is late, raises, or cannot be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Otherwise {
+    /// Whether the rule holds.
+    Holds(bool),
+    /// It holds, and leads there.
+    Does(Action),
 }

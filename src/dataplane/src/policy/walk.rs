@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::{Call, End, Pair, Step, Why, Wish};
-use super::compiled::{BackendIx, NO_INDEX};
+use super::compiled::{BackendIx, BackendKind, NO_INDEX};
 use super::decision::Attempt;
 use super::words::{Reason, status};
 
@@ -12,6 +12,7 @@ use super::words::{Reason, status};
 /// shared a hanging backend, 10 ms left 34 without).
 const STATIC_RESERVE: Duration = Duration::from_millis(25);
 
+const TOO_MANY_ROWS: &str = "is passed over: the request claims more rows than `limits.max_rows`";
 /// An attempt that was under way when another one answered: it was late, and was cancelled for it.
 fn given_up() -> Attempt {
     Attempt { backend: NO_INDEX, reason: Reason::Deadline, rule: NO_INDEX, status: status::CANCELLED, made: true }
@@ -28,6 +29,9 @@ impl Call {
                 _ => Step::Exhausted,
             };
         }
+        if let Some(asking) = &self.asking {
+            return Step::Ask(asking.rule);
+        }
         let policy = Arc::clone(&self.policy);
         let chain = &policy.route_at(self.route).chain;
         let wished = match self.wish.take() {
@@ -36,7 +40,11 @@ impl Call {
                 return Step::Reject { status, message };
             }
             // Nobody else is asked instead: neither the holdout nor a rule that answers lets a model have the call.
-            Some(Wish::Answer(backend)) => return self.try_backend(backend).unwrap_or_else(|| self.exhausted()),
+            // Where it is people and they do not answer in time, the chain goes on without its models.
+            Some(Wish::Answer(backend)) => {
+                self.without_models = true;
+                return self.try_backend(backend).unwrap_or_else(|| self.exhausted());
+            }
             Some(Wish::To(backend)) => {
                 // Rerouted to a later one of the chain: those passed over were not wanted.
                 if let Some(position) = chain.iter().position(|known| *known == backend) {
@@ -70,7 +78,12 @@ impl Call {
         }
         if self.policy.backend(backend).is_model() {
             if self.route().kill_switch {
-                self.pass_over(backend, Reason::KillSwitch);
+                self.pass_over((backend, Reason::KillSwitch, NO_INDEX), "is passed over: the kill switch is on");
+                return None;
+            }
+            if self.without_models {
+                let (reason, rule) = self.first.unwrap_or((Reason::Ok, NO_INDEX));
+                self.pass_over((backend, reason, rule), "is passed over: no model was to answer");
                 return None;
             }
             self.current = Some(backend);
@@ -79,8 +92,11 @@ impl Call {
         }
         // A static answer is as long as the request claims to be: it must not be made to grow beyond the limit.
         if usize::try_from(self.asked_rows).is_ok_and(|rows| rows > self.policy.limits.max_rows) {
-            self.pass_over(backend, Reason::Overload);
+            self.pass_over((backend, Reason::Overload, NO_INDEX), TOO_MANY_ROWS);
             return None;
+        }
+        if let Some(people) = self.policy.backend(backend).as_people() {
+            return self.try_people(backend, people.max_rows);
         }
         self.attempts.push(Attempt { backend, reason: Reason::Ok, rule: NO_INDEX, status: 0, made: false });
         self.note_backend("answer", backend, "answers: it is a static answer");
@@ -89,18 +105,11 @@ impl Call {
     }
 
     /// Notes a backend that was not asked, and why.
-    fn pass_over(&mut self, backend: BackendIx, reason: Reason) {
+    pub(super) fn pass_over(&mut self, (backend, reason, rule): (BackendIx, Reason, u16), words: &str) {
         let step = if reason == Reason::KillSwitch { "kill_switch" } else { "attempt" };
-        self.note_backend(
-            step,
-            backend,
-            match reason {
-                Reason::KillSwitch => "is passed over: the kill switch is on",
-                _ => "is passed over: the request claims more rows than `limits.max_rows`",
-            },
-        );
-        self.first.get_or_insert((reason, NO_INDEX));
-        self.attempts.push(Attempt { backend, reason, rule: NO_INDEX, status: 0, made: false });
+        self.note_backend(step, backend, words);
+        self.first.get_or_insert((reason, rule));
+        self.attempts.push(Attempt { backend, reason, rule, status: 0, made: false });
     }
 
     /// The attempt under way failed: `backend_error`, `deadline` or `overload`, with the gRPC status it failed by (0
@@ -180,7 +189,9 @@ impl Call {
     /// The attempt under way is late: the next model of the chain, to be asked beside it. None where there is none, where
     /// a static answer comes before it, and where two are under way already.
     pub fn hedge(&mut self) -> Option<BackendIx> {
-        let slow = self.current.filter(|_| self.pair.is_none() && self.slot.is_none())?;
+        // A prediction that waits for Python's word has the call to itself.
+        let alone = self.pair.is_none() && self.slot.is_none() && !self.route().asks_python;
+        let slow = self.current.filter(|_| alone)?;
         let asked = |one: BackendIx| one == slow || self.attempts.iter().any(|attempt| attempt.backend == one);
         let chain = &self.route().chain;
         let position = (self.position..chain.len()).find(|&at| !asked(chain[at]))?;
@@ -232,14 +243,18 @@ impl Call {
     /// The backend's own `timeout_ms` bounds it, and something is kept back for those after it in the chain: half where
     /// another model may be asked, hardly anything where only a static answer is left, nothing for the last.
     pub fn budget(&self, left: Option<Duration>) -> Option<Duration> {
-        let own = self.current.and_then(|backend| self.policy.backend(backend).as_model()?.timeout);
+        let own = self.current.and_then(|backend| match &self.policy.backend(backend).kind {
+            BackendKind::Model(model) => model.timeout,
+            BackendKind::People(people) => Some(people.timeout),
+            BackendKind::Static(_) => None,
+        });
         let share = left.map(|left| {
             let rest = self.route().chain.get(self.position..).unwrap_or(&[]);
             let mut rest = rest.iter().filter(|backend| {
                 Some(**backend) != self.current && !self.attempts.iter().any(|one| one.backend == **backend)
             });
             match rest.next() {
-                Some(next) if self.policy.backend(*next).is_model() => left / 2,
+                Some(next) if !self.policy.backend(*next).is_static() => left / 2,
                 Some(_) => left - STATIC_RESERVE.min(left / 10),
                 None => left,
             }

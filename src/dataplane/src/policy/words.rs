@@ -77,6 +77,7 @@ pub mod status {
     pub const NOT_FOUND: u8 = 5;
     pub const PERMISSION_DENIED: u8 = 7;
     pub const RESOURCE_EXHAUSTED: u8 = 8;
+    pub const FAILED_PRECONDITION: u8 = 9;
     pub const ABORTED: u8 = 10;
     pub const UNIMPLEMENTED: u8 = 12;
     pub const INTERNAL: u8 = 13;

@@ -1,6 +1,7 @@
 //! The seam to Python: what comes in is checked and copied once, what goes out leaves as columns.
 
 mod certificates;
+mod desk;
 mod plane;
 mod policy;
 pub mod receipt;

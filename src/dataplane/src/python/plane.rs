@@ -16,6 +16,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use serde::Deserialize;
 
 use super::certificates::{ListenTls, server_tls};
+use super::desk;
 use super::policy::{Policy, policy_error};
 use crate::forward::transport::Address;
 use crate::forward::transport::limits::Listening;
@@ -78,6 +79,7 @@ impl Dataplane {
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             bell: Bell::default(),
+            desk: Arc::default(),
             serving: AtomicBool::new(true),
             control,
             listening: settings.listening,
@@ -155,6 +157,11 @@ impl Dataplane {
         }
         counts.insert("connections".to_owned(), connections);
         counts.insert("in_flight".to_owned(), calls);
+        let (waiting, late) = self.shared.desk.counts();
+        counts.insert("dropped.reply.late".to_owned(), late);
+        for (people, count) in waiting {
+            counts.insert(desk::waiting_name(&people), u64::from(count));
+        }
         let snapshot = self.shared.snapshot.load();
         let units = snapshot.units.counts(Instant::now());
         counts.insert("units.loop_guard".to_owned(), units.guarded);
@@ -171,6 +178,19 @@ impl Dataplane {
         counts
     }
 
+    /// Waits for questions of calls, up to `timeout_ms`: those that were asked, and those that nobody waits for any more.
+    fn questions<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<(Bound<'py, PyList>, Vec<u64>)> {
+        self.check_process()?;
+        let (asked, withdrawn) = py.detach(|| self.shared.desk.questions(Duration::from_millis(timeout_ms)));
+        Ok((desk::question_list(py, asked)?, withdrawn))
+    }
+
+    /// Answers a question; false where nobody waits for it any more.
+    #[pyo3(signature = (question, reply))]
+    fn reply(&self, question: u64, reply: Option<desk::Answer>) -> bool {
+        self.shared.desk.reply(question, desk::Answer::into_reply(reply))
+    }
+
     /// Whether `ServerReady` and `ServerLive` say yes where no backend answers them.
     fn set_serving(&self, serving: bool) {
         self.shared.serving.store(serving, Relaxed);
@@ -179,7 +199,10 @@ impl Dataplane {
     /// Takes no new calls, lets those under way finish for `grace_ms`, then stops. May be called again.
     fn shutdown(&self, py: Python<'_>, grace_ms: u64) {
         if let (Some(server), Ok(())) = (self.server.get(), self.check_process()) {
-            py.detach(|| server.shutdown(Duration::from_millis(grace_ms)));
+            py.detach(|| {
+                self.shared.desk.close_people();
+                server.shutdown(Duration::from_millis(grace_ms));
+            });
         }
     }
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
+use super::desk::Answer;
 use crate::error::{Fault, Step as PathStep};
-use crate::policy::{self, Call, Decision, Judgement, Predictions, Reason, Request, RouteIx, Step, status};
+use crate::policy::{
+    self, Call, Decision, Judgement, Predictions, Question, Reason, Request, RouteIx, Step, Verdict, status,
+};
 use crate::wire::oip::{self, Head};
 
 create_exception!(
@@ -39,6 +42,19 @@ fn fault_dict<'py>(py: Python<'py>, fault: &Fault) -> PyResult<Bound<'py, PyDict
     Ok(dict)
 }
 
+/// What Python says about a rule of a call that is only thought of.
+fn verdict(ask: &Py<PyAny>, question: &Question) -> PyResult<Verdict> {
+    Python::attach(|py| {
+        let values = PyBytes::new(py, &question.values);
+        let said = ask.call1(py, (question.function, values, question.timeout.as_secs_f64()))?;
+        Ok(match said.extract::<Option<Answer>>(py)? {
+            Some(Answer::Holds(holds)) => Verdict::Holds(holds),
+            Some(Answer::Rows(rows)) => Verdict::Rows(rows),
+            Some(Answer::Labels(_)) | None => Verdict::Unknown,
+        })
+    })
+}
+
 /// All faults in one error.
 pub(super) fn policy_error(py: Python<'_>, faults: &[Fault]) -> PyErr {
     let faults = faults.iter().map(|fault| fault_dict(py, fault)).collect::<PyResult<Vec<_>>>();
@@ -66,8 +82,21 @@ impl Policy {
     }
 
     /// What would happen to a call, as JSON.
-    fn explain(&self, py: Python<'_>, call: &str) -> PyResult<String> {
-        let explained = py.detach(|| policy::explain(&self.0, call));
+    #[pyo3(signature = (call, ask = None))]
+    fn explain(&self, py: Python<'_>, call: &str, ask: Option<Py<PyAny>>) -> PyResult<String> {
+        let mut fault = None;
+        let mut judge = |question: &Question| match ask.as_ref().map(|ask| verdict(ask, question)) {
+            None => Verdict::Unknown,
+            Some(Ok(verdict)) => verdict,
+            Some(Err(error)) => {
+                fault = Some(error);
+                Verdict::Unknown
+            }
+        };
+        let explained = py.detach(|| policy::explain(&self.0, call, &mut judge));
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
         explained.map(|value| value.to_string()).map_err(PyValueError::new_err)
     }
 
@@ -137,7 +166,7 @@ fn with_request<T>(head: &Head, metadata: &Pairs, take: impl FnOnce(&Request) ->
     })
 }
 
-/// Decides on messages. A backend without an answer is unavailable.
+/// Decides on messages. A backend without an answer is unavailable; so are people and Python.
 fn decide<'a>(
     policy: &Arc<policy::Policy>,
     request: &[u8],
@@ -149,7 +178,19 @@ fn decide<'a>(
     let (head, route) = head_and_route(policy, request, metadata)?;
     Ok(with_request(&head, metadata, |request| {
         let mut call = Call::begin(Arc::clone(policy), route, request, id);
-        while let Step::Attempt(backend) = call.next() {
+        loop {
+            let backend = match call.next() {
+                Step::Attempt(backend) => backend,
+                Step::Ask(_) => {
+                    call.tell_request(request, &Verdict::Unknown);
+                    continue;
+                }
+                Step::People(_) => {
+                    call.miss(Reason::Deadline, status::DEADLINE_EXCEEDED);
+                    continue;
+                }
+                Step::Static(_) | Step::Reject { .. } | Step::Exhausted => break,
+            };
             let Some(answer) = answer_of(backend) else {
                 call.miss(Reason::BackendError, status::UNAVAILABLE);
                 continue;
@@ -158,7 +199,11 @@ fn decide<'a>(
                 Some(spec) => oip::read(spec, answer, policy.limits().max_rows, predictions),
                 None => Ok(()),
             };
-            if call.judge(request, read.as_ref().map(|()| &*predictions)) == Judgement::Accept {
+            let mut judgement = call.judge(request, read.as_ref().map(|()| &*predictions));
+            while let Judgement::Ask(_) = judgement {
+                judgement = call.tell_prediction(request, &Verdict::Unknown);
+            }
+            if judgement == Judgement::Accept {
                 break;
             }
         }

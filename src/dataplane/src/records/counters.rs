@@ -36,6 +36,18 @@ counters! {
     FallbackReplay = "dropped.fallback.replay",
     /// Answers not given: those that callers have not read yet fill the memory kept for them.
     AnswersFull = "dropped.answer.full",
+    /// Questions not put to a Python rule: as many as may wait were waiting.
+    RulesFull = "dropped.python_rule.full",
+    /// Python rules that did not answer in time.
+    RulesLate = "dropped.python_rule.late",
+    /// Python rules that raised, or said what is no answer.
+    RulesFailed = "dropped.python_rule.failed",
+    /// Calls not put before people: as many as may wait were waiting, or the request was too long.
+    PeopleFull = "dropped.people.full",
+    /// Calls that people did not answer in time.
+    PeopleLate = "dropped.people.late",
+    /// Calls that could not be put before people: the ledger did not take the task, or the gateway was stopping.
+    PeopleFailed = "dropped.people.failed",
     /// Calls that a backend's in-flight limit turned away.
     OverloadBackend = "overload.backend",
     /// Connections turned away at the worker's limit.

@@ -203,7 +203,15 @@ impl Compiler<'_, '_> {
 
 /// A backend that is asked by a model's name needs to know where in the request the name stands.
 pub fn addressable(node: &Node, backend: &Backend, described: Option<&Described>) {
-    let (Some(described), Some(model)) = (described, backend.as_model()) else { return };
+    let Some(described) = described else { return };
+    if backend.as_people().is_some_and(|people| !people.redact.is_empty()) {
+        node.fault(format!(
+            "{:?} names inputs that people are not shown, and requests of this route have none: wanted `review.redact` \
+             with paths, and people without `redact`",
+            backend.name
+        ));
+    }
+    let Some(model) = backend.as_model() else { return };
     if model.model.is_some() && described.asking.model.is_none() {
         node.fault(format!(
             "{:?} names a model, and the route does not say where a request names it: wanted `request.model`",

@@ -22,10 +22,10 @@ fn each_fault_says_where_it_is_and_what_was_wanted() {
     one("/version", json!("seven"), "version: found \"seven\", wanted a whole number");
     one("/salt", json!("not hex"), "salt: wanted hexadecimal digits");
     one("/default_backend", json!("nobody"), "default_backend: there is no backend \"nobody\"");
-    one("/default_backend", json!("ham"), "is a static answer");
+    one("/default_backend", json!("ham"), "is no model");
     one("/backends/0/endpoints", json!([]), "backends[0].endpoints: wanted at least one");
     one("/backends/0/endpoints", json!(["nowhere"]), "backends[0].endpoints[0]: found \"nowhere\"");
-    one("/backends/0/kind", json!("smtp"), "backends[0].kind: wanted \"grpc\" or \"static\"");
+    one("/backends/0/kind", json!("smtp"), "backends[0].kind: wanted \"grpc\", \"static\" or \"people\"");
     one("/backends/3/name", json!("spam-v3"), "backends[3].name: there are two backends");
     one("/backends/2/label", json!("eggs"), "routes[0].chain[2]: the label \"eggs\"");
     one("/routes/0/chain", json!([]), "routes[0].chain: found 0 backends");

@@ -4,6 +4,7 @@ mod calls;
 mod choices;
 mod documents;
 mod memory;
+mod outside;
 mod rows;
 mod rules;
 

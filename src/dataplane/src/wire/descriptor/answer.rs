@@ -1,5 +1,7 @@
 //! Answers that need no model, in the form of the route's prediction: the fields that it reads, and nothing else.
 
+use std::ops::Range;
+
 use crate::policy::descriptor::{Form, FormNode, Key, Kind, Number, Put, Take, What};
 use crate::policy::{PredictionSpec, StaticAnswer};
 use crate::wire::oip::answer::{NoAnswer, label, put_raw, scores};
@@ -9,14 +11,14 @@ use crate::wire::proto::{put_bytes, put_number, put_varint};
 use super::scalar::unzigzag;
 use super::tensor;
 
-/// Appends an answer of `rows` rows that are all the same.
+/// Appends an answer of `rows` rows. `answers` are as many, or one that stands for all.
 ///
 /// # Errors
 /// [`NoAnswer`]; nothing was appended.
 pub fn static_answer(
     form: &[FormNode],
     spec: &PredictionSpec,
-    answer: &StaticAnswer,
+    answers: &[StaticAnswer],
     rows: u32,
     max_rows: u32,
     out: &mut Vec<u8>,
@@ -27,51 +29,67 @@ pub fn static_answer(
     let datatype = Datatype::parse(&spec.datatype)
         .filter(|datatype| tensor::dtype(*datatype).is_some())
         .ok_or_else(|| NoAnswer::Datatype(spec.datatype.clone()))?;
-    let scores = scores(spec, answer);
-    let writer = Writer { spec, answer, scores: scores.as_deref(), datatype };
+    if answers.len() != 1 && answers.len() != rows as usize {
+        return Err(NoAnswer::OtherRows { rows, answers: answers.len() });
+    }
+    let scores: Vec<Option<Vec<f64>>> = answers.iter().map(|answer| scores(spec, answer)).collect();
+    let writer = Writer { spec, answers, scores: &scores, datatype };
     let start = out.len();
-    let written = writer.nodes(form, rows as usize, out);
+    let written = writer.nodes(form, &(0..rows as usize), out);
     if written.is_err() {
         out.truncate(start);
     }
     written
 }
 
+/// Which of the answer's rows stand within a message.
+type Rows = Range<usize>;
+
 struct Writer<'s> {
     spec: &'s PredictionSpec,
-    answer: &'s StaticAnswer,
-    scores: Option<&'s [f64]>,
+    answers: &'s [StaticAnswer],
+    /// Of each answer.
+    scores: &'s [Option<Vec<f64>>],
     datatype: Datatype,
 }
 
 impl Writer<'_> {
-    fn nodes(&self, nodes: &[FormNode], rows: usize, out: &mut Vec<u8>) -> Result<(), NoAnswer> {
+    fn nodes(&self, nodes: &[FormNode], rows: &Rows, out: &mut Vec<u8>) -> Result<(), NoAnswer> {
         nodes.iter().try_for_each(|node| self.node(node, rows, out))
     }
 
-    fn node(&self, node: &FormNode, rows: usize, out: &mut Vec<u8>) -> Result<(), NoAnswer> {
+    fn node(&self, node: &FormNode, rows: &Rows, out: &mut Vec<u8>) -> Result<(), NoAnswer> {
         for _ in 0..node.pad {
             self.empty(node, out);
         }
-        let (times, rows) = if node.take == Take::Each { (rows, 1) } else { (1, rows) };
-        let before = out.len();
-        match &node.inner {
-            Form::Message(inner) => {
-                let mut message = Vec::new();
-                self.nodes(inner, rows, &mut message)?;
-                match &node.take {
-                    Take::Key(key) => put_entry(node.field, key, |entry| put_bytes(2, &message, entry), out),
-                    _ => put_bytes(node.field, &message, out),
-                }
-            }
-            Form::Value(put) => self.value(node, put, rows, out)?,
+        if node.take != Take::Each {
+            return self.once(node, rows, out);
         }
-        let once = out.len() - before;
-        match times {
-            0 => out.truncate(before),
-            _ => (1..times).for_each(|_| out.extend_from_within(before..before + once)),
+        if self.answers.len() == 1 && !rows.is_empty() {
+            let before = out.len();
+            self.once(node, &(rows.start..rows.start + 1), out)?;
+            let once = out.len() - before;
+            (1..rows.len()).for_each(|_| out.extend_from_within(before..before + once));
+            return Ok(());
         }
+        rows.clone().try_for_each(|row| self.once(node, &(row..row + 1), out))
+    }
+
+    fn once(&self, node: &FormNode, rows: &Rows, out: &mut Vec<u8>) -> Result<(), NoAnswer> {
+        let inner = match &node.inner {
+            Form::Message(inner) => inner,
+            Form::Value(put) => return self.value(node, put, rows, out),
+        };
+        let mut message = Vec::new();
+        self.nodes(inner, rows, &mut message)?;
+        put_field(node, &message, out);
         Ok(())
+    }
+
+    /// The answers of these rows, each with its scores.
+    fn each(&self, rows: &Rows) -> impl Iterator<Item = (&StaticAnswer, Option<&[f64]>)> {
+        let at = |row| if self.answers.len() == 1 { 0 } else { row };
+        rows.clone().filter_map(move |row| Some((self.answers.get(at(row))?, self.scores.get(at(row))?.as_deref())))
     }
 
     /// An element that nobody reads, in front of one that somebody reads.
@@ -83,112 +101,129 @@ impl Writer<'_> {
         }
     }
 
-    fn value(&self, node: &FormNode, put: &Put, rows: usize, out: &mut Vec<u8>) -> Result<(), NoAnswer> {
-        let label = || label(self.spec, self.answer, self.scores).ok_or(NoAnswer::Lacks("label"));
-        match (put.what, &put.kind) {
-            (What::Label, kind) => self.label(node, kind, label()?, rows, out),
-            (What::Scores, kind) => {
-                let scores = self.scores.ok_or(NoAnswer::Lacks("score"))?;
-                self.scores(node, kind, scores, rows, out);
+    fn value(&self, node: &FormNode, put: &Put, rows: &Rows, out: &mut Vec<u8>) -> Result<(), NoAnswer> {
+        // Where a message has one value for all of its rows, it is the first one's.
+        let mut each = self.each(rows);
+        match put.what {
+            What::Label => {
+                let label = |(answer, scores)| label(self.spec, answer, scores).ok_or(NoAnswer::Lacks("label"));
+                let labels: Vec<&str> = each.map(label).collect::<Result<_, _>>()?;
+                self.labels(node, &put.kind, &labels, out);
             }
-            (What::Confidence, kind) => {
+            What::Scores => {
+                let scores: Vec<&[f64]> =
+                    each.map(|(_, scores)| scores.ok_or(NoAnswer::Lacks("score"))).collect::<Result<_, _>>()?;
+                self.scores(node, &put.kind, &scores, out);
+            }
+            What::Confidence => {
                 // What says no score is said without doubt.
-                let confidence = self.scores.into_iter().flatten().copied().reduce(f64::max).unwrap_or(1.0);
-                self.number(node, kind, confidence, rows, out);
+                let sure = |(_, scores): (_, Option<&[f64]>)| {
+                    scores.into_iter().flatten().copied().reduce(f64::max).unwrap_or(1.0)
+                };
+                let confidence: Vec<f64> = each.map(sure).collect();
+                self.numbers(node, &put.kind, &confidence, out);
             }
-            (What::Value, kind) => {
-                let value = self.answer.value.ok_or(NoAnswer::Lacks("value"))?;
-                self.number(node, kind, value, rows, out);
+            What::Value => {
+                let values = each.try_fold(Vec::new(), |mut values, (answer, _)| {
+                    values.push(answer.value.ok_or(NoAnswer::Lacks("value"))?);
+                    Ok(values)
+                })?;
+                self.numbers(node, &put.kind, &values, out);
             }
         }
         Ok(())
     }
 
-    fn scores(&self, node: &FormNode, kind: &Kind, scores: &[f64], rows: usize, out: &mut Vec<u8>) {
+    fn scores(&self, node: &FormNode, kind: &Kind, rows: &[&[f64]], out: &mut Vec<u8>) {
+        let cells = |put: &dyn Fn(f64, &mut Vec<u8>)| {
+            let mut cells = Vec::new();
+            rows.iter().copied().flatten().for_each(|score| put(*score, &mut cells));
+            cells
+        };
         match (kind, &node.take) {
             (Kind::Tensor, _) => {
-                self.tensor(node, &[rows, scores.len()][..1 + usize::from(scores.len() > 1)], scores, rows, out)
+                let columns = rows.first().map_or(self.spec.classes.len(), |row| row.len());
+                let dims = [rows.len(), columns];
+                let numbers: Vec<f64> = rows.iter().copied().flatten().copied().collect();
+                self.tensor(node, if columns > 1 { &dims } else { &dims[..1] }, &numbers, out);
             }
-            (Kind::Bytes, _) => {
-                let mut cells = Vec::new();
-                scores.iter().for_each(|score| put_raw(self.datatype, *score, &mut cells));
-                put_field(node, &cells.repeat(rows), out);
-            }
+            (Kind::Bytes, _) => put_field(node, &cells(&|score, cells| put_raw(self.datatype, score, cells)), out),
             (Kind::Number(number), Take::All) => {
-                let mut cells = Vec::new();
-                scores.iter().for_each(|score| put_cell(*number, *score, &mut cells));
-                put_bytes(node.field, &cells.repeat(rows), out);
+                put_bytes(node.field, &cells(&|score, cells| put_cell(*number, score, cells)), out);
             }
             (Kind::Number(number), Take::ByClass) => {
-                for (class, score) in self.spec.classes.iter().zip(scores) {
-                    put_entry(
-                        node.field,
-                        &Key::Text(class.clone()),
-                        |entry| put_scalar(2, *number, *score, entry),
-                        out,
-                    );
+                let first = rows.first().copied().unwrap_or_default();
+                for (class, score) in self.spec.classes.iter().zip(first) {
+                    let key = Key::Text(class.clone());
+                    put_entry(node.field, &key, |entry| put_scalar(2, *number, *score, entry), out);
                 }
             }
-            _ => self.number(node, kind, self.positive(scores), rows, out),
+            _ => {
+                let positive: Vec<f64> = rows.iter().map(|scores| self.positive(scores)).collect();
+                self.numbers(node, kind, &positive, out);
+            }
         }
     }
 
     /// The score of `positive`, or of the last class.
     fn positive(&self, scores: &[f64]) -> f64 {
-        let at = if scores.len() == 1 { 0 } else { self.spec.positive.map_or(scores.len() - 1, usize::from) };
+        let last = scores.len().saturating_sub(1);
+        let at = if scores.len() == 1 { 0 } else { self.spec.positive.map_or(last, usize::from) };
         scores.get(at).copied().unwrap_or(0.0)
     }
 
-    fn number(&self, node: &FormNode, kind: &Kind, number: f64, rows: usize, out: &mut Vec<u8>) {
+    fn numbers(&self, node: &FormNode, kind: &Kind, rows: &[f64], out: &mut Vec<u8>) {
+        let first = rows.first().copied().unwrap_or(0.0);
         match (kind, &node.take) {
-            (Kind::Tensor, _) => self.tensor(node, &[rows], &[number], rows, out),
+            (Kind::Tensor, _) => self.tensor(node, &[rows.len()], rows, out),
             (Kind::Number(kind), Take::Key(key)) => {
-                put_entry(node.field, key, |entry| put_scalar(2, *kind, number, entry), out);
+                put_entry(node.field, key, |entry| put_scalar(2, *kind, first, entry), out);
             }
-            (Kind::Number(kind), _) => put_scalar(node.field, *kind, number, out),
+            (Kind::Number(kind), _) => put_scalar(node.field, *kind, first, out),
             _ => {}
         }
     }
 
-    fn tensor(&self, node: &FormNode, dims: &[usize], row: &[f64], rows: usize, out: &mut Vec<u8>) {
+    fn tensor(&self, node: &FormNode, dims: &[usize], numbers: &[f64], out: &mut Vec<u8>) {
         let Some((dtype, field)) = tensor::dtype(self.datatype) else { return };
         let mut tensor = Vec::new();
         tensor::put_head(dtype, dims, &mut tensor);
         let mut cells = Vec::new();
-        for number in row {
+        for number in numbers {
             match self.datatype {
                 Datatype::Fp16 => put_varint(u64::from(half::f16::from_f64(*number).to_bits()), &mut cells),
                 Datatype::Bf16 => put_varint(u64::from(half::bf16::from_f64(*number).to_bits()), &mut cells),
                 datatype => put_raw(datatype, *number, &mut cells),
             }
         }
-        put_bytes(field, &cells.repeat(rows), &mut tensor);
+        put_bytes(field, &cells, &mut tensor);
         put_field(node, &tensor, out);
     }
 
-    fn label(&self, node: &FormNode, kind: &Kind, label: &str, rows: usize, out: &mut Vec<u8>) {
-        let class = self.spec.classes.iter().position(|class| **class == *label);
+    fn labels(&self, node: &FormNode, kind: &Kind, rows: &[&str], out: &mut Vec<u8>) {
+        let first = rows.first().copied().unwrap_or("");
         match kind {
             Kind::Tensor => {
                 let Some((dtype, field)) = tensor::dtype(Datatype::Bytes) else { return };
                 let mut tensor = Vec::new();
-                tensor::put_head(dtype, &[rows], &mut tensor);
-                let mut cell = Vec::new();
-                put_bytes(field, label.as_bytes(), &mut cell);
-                tensor.extend(cell.repeat(rows));
+                tensor::put_head(dtype, &[rows.len()], &mut tensor);
+                rows.iter().for_each(|label| put_bytes(field, label.as_bytes(), &mut tensor));
                 put_field(node, &tensor, out);
             }
             Kind::Enum(names) => {
-                let number = names.iter().find(|(_, name)| **name == *label).map_or(0, |(number, _)| *number);
+                let number = names.iter().find(|(_, name)| **name == *first).map_or(0, |(number, _)| *number);
                 let bits = i64::from(number).cast_unsigned();
                 match &node.take {
                     Take::Key(key) => put_entry(node.field, key, |entry| put_number(2, bits, entry), out),
                     _ => put_number(node.field, bits, out),
                 }
             }
-            #[expect(clippy::cast_precision_loss, reason = "classes are few")]
-            Kind::Number(_) => self.number(node, kind, class.unwrap_or(0) as f64, rows, out),
-            _ => put_field(node, label.as_bytes(), out),
+            Kind::Number(_) => {
+                let class = self.spec.classes.iter().position(|class| **class == *first).unwrap_or(0);
+                #[expect(clippy::cast_precision_loss, reason = "classes are few")]
+                self.numbers(node, kind, &[class as f64], out);
+            }
+            _ => put_field(node, first.as_bytes(), out),
         }
     }
 }

@@ -26,6 +26,11 @@ pub enum NoAnswer {
         rows: u32,
         max: u32,
     },
+    /// Neither one answer nor one a row.
+    OtherRows {
+        rows: u32,
+        answers: usize,
+    },
 }
 
 impl fmt::Display for NoAnswer {
@@ -36,13 +41,15 @@ impl fmt::Display for NoAnswer {
             Self::TooManyRows { rows, max } => {
                 write!(f, "{rows} rows asked for, at most {max} are answered")
             }
+            Self::OtherRows { rows, answers } => write!(f, "{rows} rows asked for, {answers} are answered"),
         }
     }
 }
 
 impl std::error::Error for NoAnswer {}
 
-/// Appends a `ModelInferResponse`: the route's outputs, each row the same, raw if the request was; id and model echoed.
+/// Appends a `ModelInferResponse`: the route's outputs, raw if the request was; id and model echoed. `answers` are as many
+/// as there are rows, or one that stands for all.
 ///
 /// `rows` are only the caller's claim, so no more than `max_rows` are written.
 ///
@@ -50,7 +57,7 @@ impl std::error::Error for NoAnswer {}
 /// [`NoAnswer`]; nothing was appended.
 pub fn static_answer(
     spec: &PredictionSpec,
-    answer: &StaticAnswer,
+    answers: &[StaticAnswer],
     request: &Head<'_>,
     max_rows: u32,
     out: &mut Vec<u8>,
@@ -59,6 +66,9 @@ pub fn static_answer(
     if rows > max_rows {
         return Err(NoAnswer::TooManyRows { rows, max: max_rows });
     }
+    if answers.len() != 1 && answers.len() != rows as usize {
+        return Err(NoAnswer::OtherRows { rows, answers: answers.len() });
+    }
     let writer = Writer::new(spec, rows as usize, request.raw)?;
     let start = out.len();
     append_model(request.model, Some(request.version).filter(|version| !version.is_empty()), out);
@@ -66,7 +76,7 @@ pub fn static_answer(
         put_bytes(response::ID, request.id.as_bytes(), out);
     }
     let mut raw = Vec::new();
-    let written = writer.outputs(spec, answer, out, &mut raw);
+    let written = writer.outputs(spec, answers, out, &mut raw);
     if written.is_err() {
         out.truncate(start);
     }
@@ -128,55 +138,73 @@ impl<'s> Writer<'s> {
     fn outputs(
         &self,
         spec: &PredictionSpec,
-        answer: &StaticAnswer,
+        answers: &[StaticAnswer],
         out: &mut Vec<u8>,
         raw: &mut Vec<u8>,
     ) -> Result<(), NoAnswer> {
-        let scores = scores(spec, answer);
+        let scores: Vec<Option<Vec<f64>>> = answers.iter().map(|answer| scores(spec, answer)).collect();
         if let Some(name) = &spec.scores {
-            let scores = scores.as_deref().ok_or(NoAnswer::Lacks("score"))?;
-            let columns = if scores.len() > 1 || spec.classes.len() == 1 { Some(scores.len()) } else { None };
-            self.numbers(name, scores, columns, out, raw);
+            let scores = scores.iter().map(|row| row.as_deref().ok_or(NoAnswer::Lacks("score")));
+            let scores = scores.collect::<Result<Vec<_>, _>>()?;
+            let width = scores.first().map_or(1, |row| row.len());
+            let columns = if width > 1 || spec.classes.len() == 1 { Some(width) } else { None };
+            self.numbers(name, &scores.concat(), columns, out, raw);
         }
         if let Some(name) = &spec.label {
-            let label = label(spec, answer, scores.as_deref()).ok_or(NoAnswer::Lacks("label"))?;
-            self.texts(name, label, out, raw);
+            let labels = answers.iter().zip(&scores);
+            let labels = labels
+                .map(|(answer, scores)| label(spec, answer, scores.as_deref()).ok_or(NoAnswer::Lacks("label")))
+                .collect::<Result<Vec<_>, _>>()?;
+            self.texts(name, &labels, out, raw);
         }
         if let Some(name) = &spec.confidence {
             // What says no score is said without doubt.
-            let confidence = scores.iter().flatten().copied().reduce(f64::max).unwrap_or(1.0);
-            self.numbers(name, &[confidence], None, out, raw);
+            let confidence =
+                |scores: &Option<Vec<f64>>| scores.iter().flatten().copied().reduce(f64::max).unwrap_or(1.0);
+            let confidence: Vec<f64> = scores.iter().map(confidence).collect();
+            self.numbers(name, &confidence, None, out, raw);
         }
         if let Some(name) = &spec.value {
-            self.numbers(name, &[answer.value.ok_or(NoAnswer::Lacks("value"))?], None, out, raw);
+            let values = answers.iter().map(|answer| answer.value.ok_or(NoAnswer::Lacks("value")));
+            self.numbers(name, &values.collect::<Result<Vec<_>, _>>()?, None, out, raw);
         }
         Ok(())
     }
 
-    fn numbers(&self, name: &str, row: &[f64], columns: Option<usize>, out: &mut Vec<u8>, raw: &mut Vec<u8>) {
+    /// What is said of each row, or of all.
+    fn every_row(&self, cells: Vec<u8>, answers: usize) -> Vec<u8> {
+        if answers == self.rows { cells } else { cells.repeat(self.rows) }
+    }
+
+    fn numbers(&self, name: &str, numbers: &[f64], columns: Option<usize>, out: &mut Vec<u8>, raw: &mut Vec<u8>) {
         let mut tensor = Vec::new();
-        let columns = columns.map(|columns| columns as u64);
-        put_head(name, self.datatype_name, self.rows as u64, columns, &mut tensor);
+        put_head(name, self.datatype_name, self.rows as u64, columns.map(|columns| columns as u64), &mut tensor);
         let mut cells = Vec::new();
-        for &number in row {
+        for &number in numbers {
             self.put_number(number, &mut cells);
         }
-        let cells = cells.repeat(self.rows);
+        let cells = self.every_row(cells, numbers.len() / columns.unwrap_or(1).max(1));
         self.finish(&mut tensor, &cells, out, raw);
     }
 
-    fn texts(&self, name: &str, text: &str, out: &mut Vec<u8>, raw: &mut Vec<u8>) {
+    fn texts(&self, name: &str, texts: &[&str], out: &mut Vec<u8>, raw: &mut Vec<u8>) {
         let mut tensor = Vec::new();
         put_head(name, "BYTES", self.rows as u64, None, &mut tensor);
-        let mut cell = Vec::new();
+        let mut cells = Vec::new();
+        for text in texts {
+            if self.raw {
+                let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                cells.extend_from_slice(&len.to_le_bytes());
+                cells.extend_from_slice(text.as_bytes());
+            } else {
+                put_bytes(8, text.as_bytes(), &mut cells);
+            }
+        }
+        let cells = self.every_row(cells, texts.len());
         if self.raw {
-            let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
-            cell.extend_from_slice(&len.to_le_bytes());
-            cell.extend_from_slice(text.as_bytes());
-            self.finish(&mut tensor, &cell.repeat(self.rows), out, raw);
+            self.finish(&mut tensor, &cells, out, raw);
         } else {
-            put_bytes(8, text.as_bytes(), &mut cell);
-            put_bytes(field::CONTENTS, &cell.repeat(self.rows), &mut tensor);
+            put_bytes(field::CONTENTS, &cells, &mut tensor);
             put_bytes(response::OUTPUTS, &tensor, out);
         }
     }

@@ -19,8 +19,6 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const FAREWELL_BYTES: u64 = 64 * 1024;
 /// First byte of a TLS handshake (RFC 8446, 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
-/// RFC 9113, 7.
-const INADEQUATE_SECURITY: u8 = 12;
 
 /// Why a connection did not come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,34 +77,20 @@ fn reason(error: &std::io::Error) -> Refused {
     }
 }
 
-/// Says why in the caller's own protocol, where that is HTTP.
+/// Says why in HTTP/1.1, to a caller that seems to speak HTTP of any version: gRPC's clients end the call at once with what
+/// they make of it (`an http1.x server`, status 400), where a GOAWAY after SETTINGS has them try again until their deadline.
 async fn farewell(refused: Refused, mut socket: Socket) -> std::io::Result<()> {
     let mut start = [0; 3];
-    if socket.read_exact(&mut start).await.is_ok() {
-        match (refused, &start) {
-            (Refused::PlainText, b"PRI") => socket.write_all(&goaway("this port speaks TLS only")).await?,
-            (Refused::NoAlpn, b"PRI") => {
-                socket.write_all(&goaway("this port wants HTTP/2 agreed on by ALPN (h2)")).await?;
-            }
-            (_, start) if start.iter().all(u8::is_ascii_uppercase) => {
-                let words = if refused == Refused::PlainText { "TLS and HTTP/2" } else { "HTTP/2, agreed on by ALPN" };
-                let length = words.len() + 24;
-                let head = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain";
-                let answer = format!("{head}\r\ncontent-length: {length}\r\n\r\nthis port wants gRPC by {words}");
-                socket.write_all(answer.as_bytes()).await?;
-            }
-            _ => {}
-        }
+    if socket.read_exact(&mut start).await.is_ok() && start.iter().all(u8::is_ascii_uppercase) {
+        let words = match refused {
+            Refused::PlainText => "this port speaks TLS only\n",
+            _ => "this port wants HTTP/2, agreed on by ALPN (h2)\n",
+        };
+        let length = words.len();
+        let head = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain";
+        socket.write_all(format!("{head}\r\ncontent-length: {length}\r\n\r\n{words}").as_bytes()).await?;
     }
     socket.shutdown().await?;
+    // Bytes left unread would have the kernel take the answer back.
     tokio::io::copy(&mut socket.take(FAREWELL_BYTES), &mut tokio::io::sink()).await.map(|_| ())
-}
-
-/// SETTINGS, as a server must begin with, and GOAWAY.
-fn goaway(words: &str) -> Vec<u8> {
-    let mut frames = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
-    frames.extend([0, 0, u8::try_from(8 + words.len()).unwrap_or(u8::MAX), 7, 0, 0, 0, 0, 0]);
-    frames.extend([0, 0, 0, 0, 0, 0, 0, INADEQUATE_SECURITY]);
-    frames.extend(words.as_bytes());
-    frames
 }

@@ -29,7 +29,7 @@ fn request(rows: i64, raw: bool) -> Vec<u8> {
 fn answered(spec: &PredictionSpec, answer: &StaticAnswer, request: &[u8]) -> Result<Vec<u8>, NoAnswer> {
     let head = Head::scan(request, true, usize::MAX).unwrap();
     let mut out = Vec::new();
-    static_answer(spec, answer, &head, 1000, &mut out).map(|()| out)
+    static_answer(spec, std::slice::from_ref(answer), &head, 1000, &mut out).map(|()| out)
 }
 
 proptest! {
@@ -90,10 +90,10 @@ fn what_the_answer_lacks_is_named_and_nothing_is_written() {
     let head = Head::scan(&request, true, usize::MAX).unwrap();
     let mut out = b"before".to_vec();
     let answer = StaticAnswer { score: Some(0.1), ..StaticAnswer::default() };
-    let fault = static_answer(&spec("FP32"), &answer, &head, 10, &mut out).unwrap_err();
+    let fault = static_answer(&spec("FP32"), std::slice::from_ref(&answer), &head, 10, &mut out).unwrap_err();
     assert_eq!(fault.to_string(), "the static answer gives no value, which the route's prediction has");
     assert_eq!(out, b"before");
-    let fault = static_answer(&spec("BYTES"), &answer, &head, 10, &mut out).unwrap_err();
+    let fault = static_answer(&spec("BYTES"), std::slice::from_ref(&answer), &head, 10, &mut out).unwrap_err();
     assert_eq!(fault, NoAnswer::Datatype("BYTES".into()));
 }
 

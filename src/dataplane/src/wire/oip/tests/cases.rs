@@ -134,7 +134,7 @@ fn a_static_answer_is_what_protobuf_would_encode() {
         let request = bytes(&case, "request");
         let head = Head::scan(&request, true, usize::MAX).unwrap();
         let mut out = Vec::new();
-        static_answer(&spec(&case), &answer, &head, 64, &mut out).unwrap();
+        static_answer(&spec(&case), &[answer], &head, 64, &mut out).unwrap();
         assert_eq!(out, bytes(&case, "want"), "{}", case["name"]);
     }
 }
