@@ -8,6 +8,7 @@ import pytest
 
 from gateway.config import read_text
 from gateway.runtime.check import compile_faults
+from gateway.runtime.explain import explain_call
 
 FOLDER = Path(__file__).parents[2] / "examples" / "any_service"
 
@@ -173,3 +174,19 @@ def test_a_set_without_its_imports_is_named_so(tmp_path: Path) -> None:
     assert fault.startswith("g.yaml:1:15: descriptors[0]: no FileDescriptorSet that stands by itself")
     assert "tensor.proto" in fault
     assert "--include_imports" in fault
+
+
+def test_a_described_call_is_explained_like_any_other(tmp_path: Path) -> None:
+    """Its fields are the call's params, its answers are scores."""
+    text = SETTINGS.replace("    review:", "    confidence: {floor: 0.8}\n    review:").replace(
+        "    review:",
+        "    rules: [{name: nl, when: 'request.params.country == \"nl\"', then: {answer: ham}}]\n    review:",
+    )
+    settings = read_text(text, folder=FOLDER, env={}).settings
+    assert settings is not None
+    settings = settings.model_copy(update={"state_dir": tmp_path})
+    call = {"method": "/scoring.Scorer/Score", "rows": 2, "answers": {"main": {"score": 0.6}}}
+    unsure = explain_call(settings, call)["decision"]
+    ruled = explain_call(settings, {**call, "params": {"country": "nl"}})["decision"]
+    assert (unsure["outcome"], unsure["reason"], unsure["backend"]) == ("static", "low_confidence", "ham")
+    assert (ruled["outcome"], ruled["reason"]) == ("static", "rule:nl")

@@ -41,11 +41,19 @@ impl Descriptors {
                     continue;
                 }
             };
-            if let Err(error) = pool.decode_file_descriptor_set(&*set) {
-                item.fault(format!(
+            // The library trusts that descriptors are what protoc makes: of others it says so, or panics.
+            match caught(|| pool.decode_file_descriptor_set(&*set)) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => item.fault(format!(
                     "no FileDescriptorSet that stands by itself: {error} (protoc --include_imports \
                      --descriptor_set_out makes one)"
-                ));
+                )),
+                None => {
+                    item.fault(
+                        "a FileDescriptorSet that contradicts itself; protoc --descriptor_set_out makes a good one",
+                    );
+                    pool = DescriptorPool::new();
+                }
             }
         }
         Self(Some(pool))
@@ -72,6 +80,11 @@ impl Descriptors {
             format!("the service {service} has no method {method}; it has {}{mend}", listed(names()))
         })
     }
+}
+
+/// What comes of it; nothing where it panics.
+fn caught<T>(of: impl FnOnce() -> T) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(of)).ok()
 }
 
 /// What a route is compiled from.
@@ -109,7 +122,8 @@ impl Compiler<'_, '_> {
             at.fault(format!("{path}* are many methods, and each has messages of its own; wanted one method"));
             return None;
         }
-        let method = match self.descriptors.method(path) {
+        let found = caught(|| self.descriptors.method(path));
+        let method = match found.unwrap_or_else(|| Err("the descriptors contradict themselves".into())) {
             Ok(method) => method,
             Err(words) => {
                 at.fault(words);
@@ -120,7 +134,11 @@ impl Compiler<'_, '_> {
             at.fault(format!("{path} is a stream, whose messages are passed on unread; only unary methods are read"));
             return None;
         }
-        Some(self.of(&method, &request))
+        let described = caught(|| self.of(&method, &request));
+        if described.is_none() {
+            at.fault(format!("the descriptors of {path} contradict themselves"));
+        }
+        described
     }
 
     fn of(&self, method: &MethodDescriptor, request: &Node) -> Described {
