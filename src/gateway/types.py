@@ -5,7 +5,16 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["NO_INDEX", "NO_STRING", "STATUS_NAMES", "UNKNOWN", "Outcome", "Reason", "reason_text"]
+__all__ = [
+    "NO_INDEX",
+    "NO_STRING",
+    "STATUS_NAMES",
+    "UNKNOWN",
+    "UNPREDICTED",
+    "Outcome",
+    "Reason",
+    "reason_text",
+]
 
 NO_INDEX: Final = 0xFFFF
 """No such route, backend, rule or arm in a record."""
@@ -73,6 +82,10 @@ class Reason(IntEnum):
     @property
     def text(self) -> str:
         return self.name.lower()
+
+
+UNPREDICTED: Final = (Outcome.HUMAN, Outcome.HOLDOUT)
+"""Outcomes of calls that no model answered by intent: their labels say nothing about a model's precision or recall."""
 
 
 def reason_text(reason: int, rule: str | None = None) -> str:

@@ -36,7 +36,6 @@ def test_one_mistake_is_one_fault_in_words(mistake: dict[str, str]) -> None:
 
 
 LATER = [
-    ("backends.p.people", '  p: {people: {queue: q}}\nroutes:', "routes:"),
     ("routes.spam.explore", "    explore: {arms: [a]}", "    confidence: {floor: 0.8}"),
     ("routes.spam.objective", "    objective: {precision: 0.9}", "    confidence: {floor: 0.8}"),
     ("routes.spam.costs", "    costs: {}", "    confidence: {floor: 0.8}"),

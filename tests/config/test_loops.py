@@ -27,7 +27,8 @@ routes:
 
 
 def read(rest: str) -> tuple[list[str], list[str]]:
-    loaded = read_text(TEXT.replace("REST", rest), name="g.yaml", folder=Path("/nowhere"), env={})
+    text = TEXT.replace("    chain: [spam-v3, ham]\n", "") if "chain:" in rest else TEXT
+    loaded = read_text(text.replace("REST", rest), name="g.yaml", folder=Path("/nowhere"), env={})
     used = ("ham", "lite", "big", "spam-v3")
     warnings = [
         str(one) for one in loaded.warnings if not any(f"backends.{name}:" in str(one) for name in used)
@@ -124,6 +125,11 @@ def test_what_leads_on_is_none(rest: str) -> None:
     [
         ("loop_guard: {then: ham}", "11:24", "this leads back to what was met"),
         ("session: {idle_s: 60}", "11:14", "no rule names session"),
+        (
+            "rules: [{on: prediction, when: stats.calls > 9, then: next}]\n    chain: [spam-v3, lite, ham]",
+            "10:59",
+            "every one of the chain is passed over",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_a_warning(rest: str, place: str, words: str) -> None:
@@ -137,10 +143,12 @@ def test_what_is_hardly_meant_is_a_warning(rest: str, place: str, words: str) ->
 def test_a_guard_without_units_is_a_warning() -> None:
     """Each call would be a unit of its own."""
     text = TEXT.replace('identity: {unit: "metadata:x-user-id"}\n', "")
-    text = text.replace("REST", "loop_guard: {then: lite}")
+    text = text.replace(
+        "REST", "loop_guard: {then: lite}\n    rules: [{when: session.calls > 3, then: next}]"
+    )
     loaded = read_text(text, name="g.yaml", folder=Path("/nowhere"), env={})
     words = [str(one) for one in loaded.warnings if "identity.unit" in str(one)]
-    assert len(words) == 1, words
+    assert len(words) == 2, words
 
 
 def test_the_document_says_what_is_counted() -> None:

@@ -25,7 +25,7 @@ def test_examples_are_good(file: Path) -> None:
     assert [str(fault) for fault in loaded.faults + loaded.warnings] == []
 
 
-@pytest.mark.parametrize("text", BLOCKS, ids=["ten lines", "routes and backends"])
+@pytest.mark.parametrize("text", BLOCKS, ids=["ten lines", "routes and backends", "what is remembered"])
 def test_settings_of_the_page_are_good(text: str) -> None:
     """The page's settings are settings."""
     loaded = read_text(text, env={})

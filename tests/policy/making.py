@@ -8,6 +8,15 @@ from typing import Any
 
 from gateway._dataplane import Policy
 
+LIMITS = {
+    "buffer_bytes": 65536,
+    "replay_bytes": 4194304,
+    "answer_bytes": 16777216,
+    "request_head_bytes": 65536,
+    "max_rows": 1024,
+    "units": 1000,
+}
+
 DOCUMENT: dict[str, Any] = {
     "version": 7,
     "salt": "00112233445566778899aabbccddeeff",
@@ -18,13 +27,7 @@ DOCUMENT: dict[str, Any] = {
         "segments": [{"name": "device", "from": {"metadata": "x-device"}}],
     },
     "lists": {"trusted": ["a@example.org", "b@example.org"]},
-    "limits": {
-        "buffer_bytes": 65536,
-        "replay_bytes": 4194304,
-        "answer_bytes": 16777216,
-        "request_head_bytes": 65536,
-        "max_rows": 1024,
-    },
+    "limits": LIMITS,
     "trace_share": 0.01,
     "backends": [
         {

@@ -9,7 +9,7 @@ import pytest
 from cel_expr_python import cel
 
 from gateway._dataplane import Policy, PolicyError
-from tests.policy.making import decided, document, policy, rule
+from tests.policy.making import LIMITS, decided, document, policy, rule
 
 
 def faults(changed: dict[str, Any]) -> list[dict[str, Any]]:
@@ -113,7 +113,45 @@ EXPRESSIONS = [
     "type(request.rows) == int",
     "true",
     "!true",
+    "session.calls == 5 && session.calls - 1 == session.answered",
+    "session.last_score > 0.5 && session.last_value <= 12.5",
+    "session.last_label == 'spam' && session.repeats in [2, 3]",
+    "session.last_label.startsWith('h')",
+    "double(request.params.count) >= session.remembered.quantity",
+    "request.params.temperature > session.remembered['quantity']",
+    "has(session.remembered.quantity) && size(session.remembered) == 1",
+    "session.remembered.exists(name, session.remembered[name] > 2.0)",
+    "stats.flagged_share > 0.5 && stats.calls > 200",
+    "stats.score_mean + 3.0 * stats.score_sd < 1.0",
+    "stats.predictions > 0 ? stats.fallback_share == 0.0 : true",
 ]
+
+PAST: dict[str, dict[str, Any]] = {
+    "session": {
+        "calls": 5,
+        "answered": 4,
+        "fallbacks": 1,
+        "flagged": 2,
+        "repeats": 3,
+        "last_label": "spam",
+        "last_score": 0.7,
+        "last_confidence": 0.8,
+        "last_value": 12.5,
+        "remembered": {"quantity": 2.5},
+    },
+    "stats": {
+        "calls": 300,
+        "fallback_share": 0.0,
+        "predictions": 290,
+        "flagged_share": 0.6,
+        "score_mean": 0.5,
+        "score_sd": 0.1,
+        "value_mean": 0.0,
+        "value_sd": 0.0,
+    },
+}
+SESSION = {"idle_s": 1800, "remember": [{"name": "quantity", "from": {"param": "count"}}]}
+REMEMBERING = {"session": SESSION, "stats": {"within_s": 600}}
 
 
 def by_google(text: str) -> bool | None:
@@ -130,7 +168,10 @@ def by_google(text: str) -> bool | None:
         "lists": kind.Map(kind.STRING, kind.List(kind.STRING)),
         "route": kind.STRING,
     }
-    data = {
+    types = {int: kind.INT, float: kind.DOUBLE, str: kind.STRING, dict: kind.Map(kind.STRING, kind.DOUBLE)}
+    past = {f"{root}.{name}": value for root, fields in PAST.items() for name, value in fields.items()}
+    variables |= {name: types[type(value)] for name, value in past.items()}
+    data = past | {
         "request.model": "spam",
         "request.id": "req-1",
         "request.rows": 3,
@@ -147,12 +188,13 @@ def by_google(text: str) -> bool | None:
 @pytest.mark.parametrize("text", EXPRESSIONS)
 def test_both_evaluators_agree(text: str) -> None:
     """Settings are checked by Google's CEL and run by ours: they must mean the same."""
-    compiled = policy(rules=[rule(text, "answer", backend="ham")])
-    call = {"id": "req-1", "rows": 3, "metadata": METADATA, "params": PARAMS, "answer": {"score": 0.99}}
+    compiled = policy(rules=[rule(text, "answer", backend="ham")], **REMEMBERING)
+    answer = {"score": 0.99}
+    call = {"id": "req-1", "rows": 3, "metadata": METADATA, "params": PARAMS, "answer": answer, "past": PAST}
     decision = decided(compiled, **call)
     # a rule on the request that cannot be evaluated is skipped
     assert (decision["reason"] == "rule:r") == (by_google(text) is True)
-    negated = policy(rules=[rule(f"!({text})", "answer", backend="ham")])
+    negated = policy(rules=[rule(f"!({text})", "answer", backend="ham")], **REMEMBERING)
     assert (decided(negated, **call)["reason"] == "rule:r") == (by_google(text) is False)
 
 
@@ -161,3 +203,41 @@ def test_absent_metadata_reads_as_an_empty_text() -> None:
     for text in ("metadata['absent'] == ''", "metadata.absent == ''", "segment.device == ''"):
         compiled = policy(rules=[rule(text, "answer", backend="ham")])
         assert decided(compiled, answer={"score": 0.99})["reason"] == "rule:r"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "session.calls == 0 && session.answered == 0 && session.last_label == ''",
+        "session.last_score == 0.0 && session.remembered.quantity == 0.0",
+        "stats.calls == 0 && stats.flagged_share == 0.0 && stats.value_sd == 0.0",
+    ],
+)
+def test_a_past_of_which_nothing_is_known_is_nought(text: str) -> None:
+    """A rule can name it from the first call on."""
+    for changes in ({}, {"holdout": {"share": 0.0, "answer": "ham"}}):
+        compiled = policy(rules=[rule(text, "answer", backend="ham")], **REMEMBERING, **changes)
+        assert decided(compiled, answer={"score": 0.99})["reason"] == "rule:r"
+
+
+def test_a_rule_that_names_what_is_not_remembered_is_a_fault() -> None:
+    """Old documents have neither block: they must not be read as if all were nought."""
+    (fault,) = faults(document(rules=[rule("session.calls > 3")]) | {"limits": LIMITS})
+    assert fault["path"] == ["routes", 0, "rules", 0, "when"]
+    assert "does not remember" in fault["message"]
+    without_units = {name: value for name, value in LIMITS.items() if name != "units"}
+    (fault,) = faults(document(rules=[rule("session.calls > 3")], **REMEMBERING) | {"limits": without_units})
+    assert "limits.units" in fault["message"]
+
+
+def test_a_past_that_no_unit_can_have_is_refused() -> None:
+    """What is said and then not looked at would explain nothing."""
+    compiled = policy(rules=[rule("session.calls > 3")], **REMEMBERING)
+    for past, words in (
+        ({"session": {"calls": 3}}, "names none"),
+        ({"loop_guard": {"fallbacks": 3}}, "has no loop_guard"),
+        ({"session": {"remembered": {"price": 3.0}}}, "does not remember"),
+        ({"session": {"age": 3}}, "unknown field"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            decided(compiled, past=past)

@@ -19,16 +19,19 @@ SERVICE = "/test.Echo"
 class EchoServer:
     """Echoes, and remembers what it saw."""
 
-    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None, *, workers: int = 16) -> None:
         self.metadata: list[list[tuple[str, str | bytes]]] = []
         self.left_s: list[float | None] = []
         self.cancelled = threading.Event()
         self.entered = threading.Semaphore(0)
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0), *UNLIMITED]
+            futures.ThreadPoolExecutor(workers), options=[("grpc.so_reuseport", 0), *UNLIMITED]
         )
         kinds = {
             "Unary": grpc.unary_unary_rpc_method_handler(self._unary),
+            "Flood": grpc.unary_stream_rpc_method_handler(self._flood),
+            "Drip": grpc.unary_stream_rpc_method_handler(self._drip),
+            "Deaf": grpc.stream_unary_rpc_method_handler(self._deaf),
             "Many": grpc.unary_stream_rpc_method_handler(self._many),
             "Join": grpc.stream_unary_rpc_method_handler(self._join),
             "PingPong": grpc.stream_stream_rpc_method_handler(self._ping_pong),
@@ -69,6 +72,22 @@ class EchoServer:
     def _many(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         for at in range(int(request)):
             yield str(at).encode()
+
+    def _flood(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        for _ in range(int(request)):
+            yield bytes(65536)
+
+    def _drip(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """As a language model would, but faster: one byte a message."""
+        for at in range(int(request)):
+            yield bytes([at % 256])
+
+    def _deaf(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        """Reads nothing of what comes until the caller has gone."""
+        gone = threading.Event()
+        if context.add_callback(gone.set):
+            gone.wait(30)
+        return b""
 
     def _join(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         return b"".join(requests)

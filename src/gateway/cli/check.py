@@ -127,4 +127,7 @@ def _route(name: str, route: Route, settings: Settings) -> Iterator[str]:
 
 
 def _backend(name: str, settings: Settings) -> str:
-    return f"{name} (static)" if settings.backends[name].static else name
+    backend = settings.backends[name]
+    if backend.people is not None:
+        return f"{name} (people, {backend.people.timeout_s:g} s)"
+    return f"{name} (static)" if backend.static else name

@@ -48,11 +48,23 @@ def explain(
             help="What one backend answers: 0.9, 0.1,0.9, label:spam, value:3, error:UNAVAILABLE or timeout.",
         ),
     ] = [],  # noqa: B006
+    session: Annotated[
+        str | None, typer.Option(metavar="JSON", help='What is remembered of the unit: {"calls": 3}.')
+    ] = None,
+    stats: Annotated[
+        str | None, typer.Option(metavar="JSON", help='... of the route: {"flagged_share": 0.6}.')
+    ] = None,
+    loop_guard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON", help='What the loop guard has counted: {"fallbacks": 3, "negatives": 0}.'
+        ),
+    ] = None,
     overrides: SetOption = [],  # noqa: B006
     json: JsonOption = False,
 ) -> None:
     """Walk through the steps of a call and say what would happen and why. Nothing is sent anywhere."""
-    from gateway.cli.printing import FAULTY, print_faults, print_json
+    from gateway.cli.printing import FAULTY, print_faults, print_json, wrong_use
     from gateway.runtime.check import check as check_file
     from gateway.runtime.explain import explain_call
 
@@ -66,6 +78,7 @@ def explain(
         "rows": rows,
         "id": request_id,
         "answers": single,
+        "past": _past(session=session, stats=stats, loop_guard=loop_guard),
     }
     if caller:
         call["caller"] = caller
@@ -77,7 +90,10 @@ def explain(
         print_faults(loaded.faults, to_stderr=True)
         raise typer.Exit(FAULTY)
     _known_backends(single, list(settings.backends))
-    explained = explain_call(settings, call)
+    try:
+        explained = explain_call(settings, call)
+    except ValueError as error:
+        raise wrong_use(str(error)) from None
     if json:
         print_json(explained)
     else:
@@ -116,6 +132,24 @@ def _general(
             raise wrong_use("--confidence goes with --label, --score, --scores or --value")
         given["confidence"] = confidence
     return given or None
+
+
+def _past(**given: str | None) -> dict[str, Any]:
+    from json import JSONDecodeError, loads
+
+    from gateway.cli.printing import wrong_use
+
+    past: dict[str, Any] = {}
+    for name, text in given.items():
+        if text is None:
+            continue
+        try:
+            past[name] = loads(text)
+        except JSONDecodeError as error:
+            raise wrong_use(f"--{name.replace('_', '-')} {text}: this is not JSON: {error}") from None
+        if not isinstance(past[name], dict):
+            raise wrong_use(f'--{name.replace("_", "-")} {text}: wanted an object such as {{"calls": 3}}')
+    return past
 
 
 def _one_backend(text: str) -> tuple[str, dict[str, Any]]:

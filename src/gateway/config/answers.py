@@ -1,4 +1,5 @@
-"""Static answers against the predictions of the routes that give them: whether the one can take the other's form."""
+"""Static answers, and people, against the predictions of the routes that use them: whether the one can take the
+other's form."""
 
 from __future__ import annotations
 
@@ -7,18 +8,18 @@ from collections.abc import Callable, Iterator
 from gateway.config.backends import Answer
 from gateway.config.faults import Path, did_you_mean, listed, quoted
 from gateway.config.predictions import Prediction
-from gateway.config.routes import Route
+from gateway.config.routes import Route, Then
 from gateway.config.settings import Settings
 
 __all__ = ["check_answers"]
 
 
 def check_answers(path: Path, route: Route, settings: Settings, report: Callable[..., None]) -> None:
-    """Report each static answer of the route that the prediction's outputs cannot hold."""
+    """Report each static answer of the route, and people, whose answer the prediction's outputs cannot hold."""
     told: set[str] = set()
     for at, name in _uses(path, route):
         backend = settings.backends.get(name)
-        if backend is None or backend.answer is None or name in told:
+        if backend is None or backend.model_server or name in told:
             continue
         told.add(name)
         if route.prediction is None:
@@ -29,6 +30,14 @@ def check_answers(path: Path, route: Route, settings: Settings, report: Callable
                 "for example prediction: {scores: probabilities, classes: [ham, spam], positive: spam}",
             )
             continue
+        if backend.answer is None:
+            if route.prediction.value is not None:
+                report(
+                    at,
+                    f"{name} are people, who answer with a label, and the route reads a value",
+                    "prediction.scores or prediction.label",
+                )
+            continue
         fault = _misfit(backend.answer, route.prediction)
         if fault is not None:
             report(at, f"{name} does not fit this route: {fault[0]}", *fault[1:])
@@ -38,9 +47,10 @@ def _uses(path: Path, route: Route) -> Iterator[tuple[Path, str]]:
     for index, name in enumerate(route.chain):
         yield (*path, "chain", index), name
     for index, rule in enumerate(route.rules):
-        for key, named in (("answer", rule.then.answer), ("to", rule.then.to)):
-            if named is not None:
-                yield (*path, "rules", index, "then", key), named
+        for what, then in (("then", rule.then), ("otherwise", rule.otherwise)):
+            for key in ("answer", "to") if isinstance(then, Then) else ():
+                if getattr(then, key) is not None:
+                    yield (*path, "rules", index, what, key), getattr(then, key)
     if route.loop_guard is not None:
         yield (*path, "loop_guard", "then"), route.loop_guard.then
     if route.holdout is not None:

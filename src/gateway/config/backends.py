@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -24,6 +23,7 @@ from gateway.config.fields import (
     no_bool,
     wrong,
 )
+from gateway.config.people import People
 from gateway.config.tls import EncryptedBackend
 
 __all__ = ["Answer", "Backend", "Circuit", "Dns", "Retry"]
@@ -139,11 +139,14 @@ class Dns(Block):
         return self
 
 
+KINDS: Final = ("grpc", "answer", "people")
+"""What a backend may be; one of them."""
+
+
 class Backend(Block):
-    """Something that can answer: a model server's model, or a static answer."""
+    """Something that can answer: a model server's model, a static answer, or people."""
 
     usual: ClassVar[str] = '{grpc: "127.0.0.1:8001", model: spam} or {answer: {label: ham}}'
-    later: ClassVar[Mapping[str, str]] = {"people": "answers by people while the caller waits"}
 
     grpc: (
         Annotated[
@@ -175,22 +178,27 @@ class Backend(Block):
         description="connections that each worker keeps open to each endpoint; 0 connects with the first call",
     )
     answer: Answer | None = Field(None, description="a static answer")
+    people: People | None = Field(None, description="people, who answer while the caller waits")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Backend:
-        if (self.grpc is None) == (self.answer is None):
-            both = self.grpc is not None
+        kinds = [name for name in KINDS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            found = f"both {kinds[0]} and {kinds[1]}" if kinds else "neither grpc nor answer nor people"
             raise wrong(
-                "both grpc and answer" if both else "neither grpc nor answer",
-                'grpc: "HOST:PORT" for a model, or answer: {label: ..} for a static answer',
+                found,
+                'grpc: "HOST:PORT" for a model, answer: {label: ..} for a static answer, or people: {queue: ..}',
             )
-        only = sorted(
-            {name for name in type(self).model_fields if name not in ("grpc", "answer")}
-            & self.model_fields_set
-        )
-        if self.answer is not None and only:
-            raise wrong(f"{only[0]} beside answer", "answer alone: nothing is called", f"take {only[0]} out")
+        only = sorted({name for name in type(self).model_fields if name not in KINDS} & self.model_fields_set)
+        if self.grpc is None and only:
+            wanted = f"{kinds[0]} alone: no model server is called"
+            raise wrong(f"{only[0]} beside {kinds[0]}", wanted, f"take {only[0]} out")
         return self
+
+    @property
+    def model_server(self) -> bool:
+        """Whether a model answers."""
+        return self.grpc is not None
 
     @property
     def static(self) -> bool:

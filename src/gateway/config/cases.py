@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.fields import Block, Name, Number, Text, as_list, wrong
 from gateway.config.load import file_text
+from gateway.config.memory import ThoughtMet, ThoughtSession, ThoughtStats
 from gateway.config.routes import STATUSES
 from gateway.config.settings import Settings
 from gateway.config.source import NumberText, Source, WholeText, read_yaml
@@ -123,6 +124,14 @@ class Given(Block):
     usual: ClassVar[str] = "{holdout: true}"
 
     holdout: bool = Field(False, description="whether the unit is in the route's holdout")
+    loop_guard: ThoughtMet | None = Field(None, description="what the loop guard has counted of the unit")
+    session: ThoughtSession | None = Field(None, description="what rules see as `session`")
+    stats: ThoughtStats | None = Field(None, description="what rules see as `stats`")
+
+    def past(self) -> dict[str, Any]:
+        """What is remembered, as the data plane's `explain` takes it."""
+        past = self.model_dump(mode="json", exclude={"holdout"}, exclude_none=True)
+        return {name: block for name, block in past.items() if block}
 
 
 class Expect(Block):

@@ -106,12 +106,20 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
                 "--descriptor_set_out=FILE makes it",
                 key=True,
             )
+    if route.hedge is not None and not is_described(route):
+        report(
+            (*path, "hedge"),
+            f"{method} may be a stream, and streams are asked of one backend at a time",
+            f"{OIP}ModelInfer",
+            "take it out",
+            key=True,
+        )
     if route.prediction is None:
         for index, name in enumerate(route.chain):
             backend = settings.backends.get(name)
-            if backend is not None and backend.static:
+            if backend is not None and not backend.model_server:
                 report(
                     (*path, "chain", index),
                     f"{name} cannot answer {method}",
-                    "models only: a static answer takes the form of the route's prediction",
+                    "models only: other answers take the form of the route's prediction",
                 )

@@ -28,8 +28,33 @@ VARIABLES = {
     "request": ("model", "id", "rows", "params", "inputs"),
     "caller": ("id", "names"),
     "prediction": ("label", "score", "confidence", "margin", "entropy", "value"),
+    "session": (
+        "calls",
+        "answered",
+        "fallbacks",
+        "flagged",
+        "repeats",
+        "last_label",
+        "last_score",
+        "last_confidence",
+        "last_value",
+        "remembered",
+    ),
+    "stats": (
+        "calls",
+        "fallback_share",
+        "predictions",
+        "flagged_share",
+        "score_mean",
+        "score_sd",
+        "value_mean",
+        "value_sd",
+    ),
 }
 """What is seen of the variables that have fields."""
+
+_COUNTS = {"calls", "answered", "fallbacks", "flagged", "repeats", "predictions"}
+"""Whole numbers; the others of `session` and `stats` are not."""
 
 _ERROR = re.compile(r"^(?:[A-Z_]+: )?ERROR: <input>:(\d+):(\d+): (.*)$", re.MULTILINE)
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'')
@@ -53,10 +78,19 @@ def checker_installed() -> bool:
 
 
 def check_expression(
-    text: str, *, on: str, lists: Sequence[str] = (), segments: Sequence[str] = ()
+    text: str,
+    *,
+    on: str,
+    lists: Sequence[str] = (),
+    segments: Sequence[str] = (),
+    remembered: Sequence[str] = (),
 ) -> list[CelFault]:
     """Every fault of one rule's expression; none where the checker is not installed and the names are right."""
-    faults = list(_unknown_keys(text, "lists", lists)) + list(_unknown_keys(text, "segment", segments))
+    faults = [
+        *_unknown_keys(text, "lists", lists),
+        *_unknown_keys(text, "segment", segments),
+        *_unknown_keys(text, "session.remembered", remembered),
+    ]
     if not checker_installed():
         return faults
     try:
@@ -90,15 +124,19 @@ def _compare(kind: str) -> str:
 def _unknown_keys(text: str, variable: str, known: Sequence[str]) -> Iterator[CelFault]:
     """`lists.trustd`: a map has no fields that the checker could know, so its keys are looked at here."""
     blank = without_texts(text)
-    for match in re.finditer(rf"(?<![\w.]){variable}\s*(?:\.\s*(\w+)|\[\s*(\")\s*\"\s*\])", blank):
+    for match in re.finditer(rf"(?<![\w.]){re.escape(variable)}\s*(?:\.\s*(\w+)|\[\s*(\")\s*\"\s*\])", blank):
         name = match[1] or text[match.start(2) + 1 : match.end() - 1].split('"')[0]
         if name in known:
             continue
         line = text.count("\n", 0, match.start()) + 1
         column = match.start() - (text.rfind("\n", 0, match.start()) + 1) + 1
-        what, where = ("list", "lists:") if variable == "lists" else ("segment", "identity.segments:")
+        found, what, where = {
+            "lists": (f"there is no list {name}", "list", "lists:"),
+            "segment": (f"there is no segment {name}", "segment", "identity.segments:"),
+            "session.remembered": (f"{name} is not remembered", "number", "session.remember: in the route"),
+        }[variable]
         wanted = listed(known) if known else f"a {what} that stands under {where}"
-        yield CelFault(line, column, f"there is no {what} {name}", wanted, did_you_mean(name, known))
+        yield CelFault(line, column, found, wanted, did_you_mean(name, known))
 
 
 @functools.cache
@@ -136,10 +174,24 @@ def _environment(on: str) -> Any:
         "segment": texts,
         "lists": kind.Map(kind.STRING, kind.List(kind.STRING)),
         "route": kind.STRING,
+        **{
+            f"{root}.{field}": _past(field, kind)
+            for root in ("session", "stats")
+            for field in VARIABLES[root]
+        },
     }
     if on == "prediction":
         variables |= {"prediction": kind("gateway.cel.Prediction"), "backend": kind.STRING}
     return cel.NewEnv(pool, variables=variables)
+
+
+def _past(field: str, kind: Any) -> Any:
+    """The type of a field of `session` or `stats`."""
+    if field == "remembered":
+        return kind.Map(kind.STRING, kind.DOUBLE)
+    if field == "last_label":
+        return kind.STRING
+    return kind.INT if field in _COUNTS else kind.DOUBLE
 
 
 def _type(name: str) -> str:
@@ -203,7 +255,7 @@ def _start(text: str, line: int, column: int, name: str) -> int:
 
 def _undeclared(line: int, column: int, name: str, on: str) -> CelFault:
     head = name.split(".")[0]
-    known = ["request", "metadata", "caller", "segment", "lists", "route"] + (
+    known = ["request", "metadata", "caller", "segment", "lists", "route", "session", "stats"] + (
         ["prediction", "backend"] if on == "prediction" else []
     )
     found = f"there is no {name}"
@@ -211,12 +263,12 @@ def _undeclared(line: int, column: int, name: str, on: str) -> CelFault:
         return CelFault(
             line, column, f"{name} is not known before the backend is called", mend="write on: prediction"
         )
-    if head == "request":
-        fields = VARIABLES["request"]
+    if head in ("request", "session", "stats"):
+        fields = VARIABLES[head]
         member = name.split(".")[1] if "." in name else ""
-        wanted = listed(f"request.{field}" for field in fields)
+        wanted = listed((f"{head}.{field}" for field in fields), 20)
         guess = nearest(member, fields)
-        return CelFault(line, column, found, wanted, f"did you mean request.{guess}?" if guess else "")
+        return CelFault(line, column, found, wanted, f"did you mean {head}.{guess}?" if guess else "")
     if head in ("now", "rand", "random", "uuid"):
         return CelFault(
             line, column, found, "no clock and no randomness: a rule says the same for the same call"

@@ -142,7 +142,8 @@ def _expressions(source: Source) -> list[Fault]:
             path: Path = ("routes", name, "rules", index, "when")
             place = source.place(path)
             on = "request" if rule.get("on", "request") == "request" else "prediction"
-            for fault in check_expression(when, on=on, lists=lists, segments=segments):
+            kept = list(source.block("routes", name, "session", "remember"))
+            for fault in check_expression(when, on=on, lists=lists, segments=segments, remembered=kept):
                 line, column = place_inside(source, place, when, fault.line, fault.column)
                 faults.append(Fault(place.place, line, column, path, fault.found, fault.wanted, fault.mend))
     return faults

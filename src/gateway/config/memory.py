@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from gateway.config.fields import Block, Count, Name, Text, as_list
+from gateway.config.fields import Block, Count, Name, Number, Share, Text, as_list, no_bool
 from gateway.config.origins import Origin
 
-__all__ = ["LoopGuard", "RouteStats", "Session"]
+__all__ = ["LoopGuard", "RouteStats", "Session", "ThoughtMet", "ThoughtSession", "ThoughtStats"]
 
 Seconds = Annotated[Count, Field(le=604_800)]
 """A week at most."""
@@ -64,3 +64,47 @@ class RouteStats(Block):
     usual: ClassVar[str] = "{within_s: 600}"
 
     within_s: Seconds = Field(600, description="how far back they look")
+
+
+Met = Annotated[int, BeforeValidator(no_bool), Field(ge=0, le=2**31 - 1)]
+
+
+class ThoughtMet(Block):
+    """What a loop guard has counted, in a case of `gateway test`."""
+
+    usual: ClassVar[str] = "{fallbacks: 3}"
+
+    fallbacks: Met = Field(0, description="fallbacks within the time")
+    negatives: Met = Field(0, description="times that the same negative answer came in a row")
+
+
+class ThoughtSession(Block):
+    """What is remembered of a unit, in a case of `gateway test`."""
+
+    usual: ClassVar[str] = "{calls: 3, answered: 3, last_score: 0.9}"
+
+    calls: Met = 0
+    answered: Met = 0
+    fallbacks: Met = 0
+    flagged: Met = 0
+    repeats: Met = 0
+    last_label: Text = ""
+    last_score: Number = 0.0
+    last_confidence: Number = 0.0
+    last_value: Number = 0.0
+    remembered: Mapping[str, Number] = Field(default_factory=dict)
+
+
+class ThoughtStats(Block):
+    """What is known of a route's recent calls, in a case of `gateway test`."""
+
+    usual: ClassVar[str] = "{calls: 300, flagged_share: 0.6}"
+
+    calls: Met = 0
+    fallback_share: Share = 0.0
+    predictions: Met = 0
+    flagged_share: Share = 0.0
+    score_mean: Number = 0.0
+    score_sd: Number = 0.0
+    value_mean: Number = 0.0
+    value_sd: Number = 0.0

@@ -12,7 +12,7 @@ from gateway.config.answers import check_answers
 from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
-from gateway.config.routes import Route
+from gateway.config.routes import Route, Rule, Then
 from gateway.config.settings import FORM, Settings
 from gateway.config.source import Source
 from gateway.config.tls import check_tls
@@ -66,11 +66,11 @@ class Names:
 
     def models(self) -> str:
         """The models, for a reader."""
-        return listed(name for name, backend in self.settings.backends.items() if not backend.static)
+        return listed(name for name, backend in self.settings.backends.items() if backend.model_server)
 
-    def static(self) -> str:
-        """The static answers, for a reader."""
-        return listed(name for name, backend in self.settings.backends.items() if backend.static)
+    def others(self) -> str:
+        """The static answers and people, for a reader."""
+        return listed(name for name, backend in self.settings.backends.items() if not backend.model_server)
 
     def check(self, path: Path, name: str | None, report: Report, kind: str = "") -> bool:
         """Report a name that no backend has, or that is of the wrong kind; True if it is good."""
@@ -95,8 +95,9 @@ class Names:
         backend = self.settings.backends.get(name)
         if backend is None:
             return False
-        if kind == "model" and backend.static:
-            report(path, f"{name} is a static answer", self.models() or "a backend with grpc")
+        if kind == "model" and not backend.model_server:
+            what = "is a static answer" if backend.static else "are people"
+            report(path, f"{name} {what}", self.models() or "a backend with grpc")
             return False
         return True
 
@@ -197,31 +198,40 @@ def _rules(path: Path, route: Route, settings: Settings, names: Names, report: R
         if name in seen:
             report((*at, "name"), f"a rule {name} stands here already", "a name of its own")
         seen[name] = index
-        then = rule.then
-        known = names.check((*at, "then", "to"), then.to, report)
-        if known and rule.on == "prediction" and then.to == route.chain[0]:
-            report(
-                (*at, "then", "to"),
-                f"{then.to} has just made the prediction: this leads back to it",
-                "another backend than the first of the chain",
-                "write then: next to go on along the chain",
-            )
-        if names.check((*at, "then", "answer"), then.answer, report) and then.answer is not None:
-            backend = settings.backends[then.answer]
-            if not backend.static:
-                report(
-                    (*at, "then", "answer"),
-                    f"{then.answer} is a model",
-                    "a backend with answer",
-                    f"write {{to: {then.answer}}}",
-                )
-        if then.review and route.review is None:
-            report(
-                (*at, "then"),
-                "review without a review block in the route",
-                "review: beside rules:",
-                "for example review: {per_hour: 60}",
-            )
+        for key, then in (("then", rule.then), ("otherwise", rule.otherwise)):
+            if isinstance(then, Then):
+                _then((*at, key), rule, then, route, settings, names, report)
+
+
+def _then(
+    at: Path, rule: Rule, then: Then, route: Route, settings: Settings, names: Names, report: Report
+) -> None:
+    known = names.check((*at, "to"), then.to, report)
+    if known and rule.on == "prediction" and then.to == route.chain[0]:
+        report(
+            (*at, "to"),
+            f"{then.to} has just made the prediction: this leads back to it",
+            "another backend than the first of the chain",
+            "write then: next to go on along the chain",
+        )
+    if (
+        names.check((*at, "answer"), then.answer, report)
+        and then.answer is not None
+        and settings.backends[then.answer].model_server
+    ):
+        report(
+            (*at, "answer"),
+            f"{then.answer} is a model",
+            "a backend with answer",
+            f"write {{to: {then.answer}}}",
+        )
+    if then.review and route.review is None:
+        report(
+            at,
+            "review without a review block in the route",
+            "review: beside rules:",
+            "for example review: {per_hour: 60}",
+        )
 
 
 def _holdout(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:
@@ -229,13 +239,13 @@ def _holdout(path: Path, route: Route, settings: Settings, names: Names, report:
         return
     name = route.holdout.answer
     at = (*path, "holdout", "answer")
-    if not names.check(at, name, report) or settings.backends[name].static:
+    if not names.check(at, name, report) or not settings.backends[name].model_server:
         return
     whose = "a model of this route" if name in route.chain else "a model"
     report(
         at,
         f"{name} is {whose}",
-        names.static() or "a backend with answer",
+        names.others() or "a backend with answer",
         "a held-out unit must never meet the model: that is what it is compared with",
     )
 

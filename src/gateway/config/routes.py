@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.config.described import Request
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
+from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
+from gateway.config.people import redacted
 from gateway.config.predictions import Check, Confidence, Prediction
 from gateway.types import STATUS_NAMES
 
@@ -118,8 +121,19 @@ class Then(Block):
         return self
 
 
+def _otherwise(value: Any) -> Any:
+    return value if isinstance(value, bool) else _then(value)
+
+
+def _function(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", value):
+        mend = "a module's parts are parted by points, the function by a colon" if value else ""
+        raise wrong(f"{quoted(value)} names no function", "package.module:function", mend)
+    return value
+
+
 class Rule(Block):
-    """A CEL expression and what happens where it holds."""
+    """A CEL expression, or a function in Python, and what happens where it holds."""
 
     usual: ClassVar[str] = "{name: big, on: request, when: 'request.rows > 64', then: next}"
 
@@ -127,10 +141,52 @@ class Rule(Block):
     on: Literal["request", "prediction"] = Field(
         "request", description="before the backend is called, or on its prediction"
     )
-    when: Text = Field(min_length=1, max_length=8192, description="CEL that yields true or false")
+    when: Text = Field(
+        "true",
+        min_length=1,
+        max_length=8192,
+        description="CEL that yields true or false; python is asked where it holds",
+    )
+    python: Annotated[Text, AfterValidator(_function)] | None = Field(
+        None, description="package.module:function, which says whether the rule holds"
+    )
+    timeout_ms: Milliseconds = Field(50, description="how long a call waits for python")
+    otherwise: (
+        Annotated[
+            bool | Then,
+            BeforeValidator(_otherwise, json_schema_input_type=bool | Literal["next", "review"] | Then),
+        ]
+        | None
+    ) = Field(
+        None, description="what counts when python is late, raises or is busy: true, false, or as in then"
+    )
     then: Annotated[Then, BeforeValidator(_then, json_schema_input_type=Literal["next", "review"] | Then)] = (
         Field(description="next, review, {to: backend}, {answer: backend} or {reject: STATUS, message: why}")
     )
+
+    @model_validator(mode="after")
+    def _judged(self) -> Rule:
+        given = self.model_fields_set
+        if self.python is None and "when" not in given:
+            raise wrong(
+                "neither when nor python", "what the rule goes by", "for example when: 'request.rows > 64'"
+            )
+        if self.python is not None and self.otherwise is None:
+            raise wrong(
+                "python without otherwise",
+                "what counts when the function is late, raises or is busy",
+                "for example otherwise: false",
+                at=("python",),
+            )
+        for name in ("timeout_ms", "otherwise"):
+            if self.python is None and name in given:
+                raise wrong(
+                    f"{name} without python",
+                    "python: package.module:function",
+                    f"take {name} out",
+                    at=(name,),
+                )
+        return self
 
 
 class Holdout(Block):
@@ -139,7 +195,7 @@ class Holdout(Block):
     usual: ClassVar[str] = "{share: 0.02, answer: ham}"
 
     share: Share = Field(description="of units")
-    answer: Text = Field(description="static answer that they get")
+    answer: Text = Field(description="static answer that they get, or people")
 
 
 class Mirror(Block):
@@ -192,14 +248,7 @@ class Review(Block):
 
     @model_validator(mode="after")
     def _redact(self) -> Review:
-        for index, name in enumerate(self.redact):
-            if not name.startswith(("inputs.", "request.")) or name.endswith("."):
-                raise wrong(
-                    f"{quoted(name)}",
-                    "inputs.<name of an input>, or request.<path> of a described service",
-                    f"write inputs.{name}" if name else "",
-                    at=("redact", index),
-                )
+        redacted(self.redact, ("inputs.", "request."))
         if self.redact and not self.capture:
             raise wrong(
                 "redact without capture",
@@ -258,9 +307,12 @@ class Route(Block):
     holdout: Holdout | None = Field(None, description="units that never meet the model")
     mirror: tuple[Mirror, ...] = Field((), max_length=8, description="backends that get copies")
     review: Review | None = Field(None, description="sample for people")
-    kill_switch: bool = Field(False, description="skip every model; static answers go on")
+    kill_switch: bool = Field(False, description="skip every model; static answers and people go on")
     loop_guard: LoopGuard | None = Field(
         None, description="the way out for a unit that keeps meeting fallbacks or the same negative answer"
+    )
+    hedge: Hedge | None = Field(
+        None, description="ask the next model as well when the first is late; never if absent"
     )
     session: Session = Field(default_factory=Session, description="what rules see as `session`")
     stats: RouteStats = Field(default_factory=RouteStats, description="what rules see as `stats`")

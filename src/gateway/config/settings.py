@@ -126,6 +126,15 @@ class Limits(Block):
     units: Annotated[Count, Field(le=100_000_000)] = Field(
         262_144, description="units remembered: 42 bytes each for loop guards, 98 for sessions, where used"
     )
+    python_workers: Annotated[Count, Field(le=64)] = Field(
+        2, description="processes that judge rules in Python, where there are any"
+    )
+    python_waiting: Count = Field(
+        256, description="calls that wait for a rule in Python; what is more goes by `otherwise`"
+    )
+    question_bytes: Count = Field(
+        67_108_864, description="of all calls that wait for people or Python; what is more is not asked"
+    )
 
 
 class Receipts(Block):

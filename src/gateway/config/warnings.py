@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.config.expressions import names_variable
 from gateway.config.faults import Fault, Path
-from gateway.config.routes import Route
+from gateway.config.hedging import idle_hedges
+from gateway.config.routes import Route, Then
 from gateway.config.settings import Settings
 from gateway.config.source import Source
 from gateway.config.tls import warnings_of_tls
@@ -27,11 +28,17 @@ def warnings_of(settings: Settings, source: Source) -> list[Fault]:
 def _used(settings: Settings) -> set[str]:
     used = {settings.default_backend or ""}
     for route in settings.routes.values():
-        used.update(route.chain, (mirror.to for mirror in route.mirror))
-        used.update(name for rule in route.rules for name in (rule.then.to, rule.then.answer) if name)
-        used.update([route.holdout.answer] if route.holdout else [])
-        used.update([route.loop_guard.then] if route.loop_guard else [])
+        used.update(_asked(route), (mirror.to for mirror in route.mirror))
     return used
+
+
+def _asked(route: Route) -> list[str]:
+    """Every backend that may answer a call of the route, once."""
+    thens = [then for rule in route.rules for then in (rule.then, rule.otherwise) if isinstance(then, Then)]
+    found = [*route.chain, *(name for then in thens for name in (then.to, then.answer) if name)]
+    found += [route.holdout.answer] if route.holdout else []
+    found += [route.loop_guard.then] if route.loop_guard else []
+    return list(dict.fromkeys(found))
 
 
 def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> list[Fault]:
@@ -68,13 +75,14 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
             )
         )
     if route.kill_switch:
-        answers = any(settings.backends[name].static for name in route.chain)
-        end = "static answers only" if answers else "and nothing else can answer: every call fails"
+        answers = any(not settings.backends[name].model_server for name in route.chain)
+        end = "static answers and people only" if answers else "and nothing else can answer: every call fails"
         made.append(source.fault((*path, "kill_switch"), f"the kill switch is on: {end}"))
     if static and alone and not route.mirror:
         made.append(
             source.fault((*path, "chain"), "no model in this route: every call gets the static answer")
         )
+    made.extend(_of_people(path, route, settings, source))
     if route.prediction is not None and route.prediction.positive is None and route.prediction.value is None:
         made.append(
             source.fault(
@@ -97,7 +105,20 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
                 (*path, "holdout", "share"), f"{route.holdout.share:.0%} of units never meet the model"
             )
         )
+    models = [name for name in route.chain if not settings.backends[name].static]
+    for index in nexts:
+        rule = route.rules[index]
+        names = any(names_variable(rule.when, name) for name in ("prediction", "backend"))
+        if rule.on == "prediction" and len(models) > 1 and not names:
+            made.append(
+                source.fault(
+                    (*path, "rules", index, "then"),
+                    "this holds for whichever model answers, so every one of the chain is passed over",
+                    mend=f'write && backend == "{models[0]}" to pass over the first alone',
+                )
+            )
     made.extend(_of_memory(path, route, settings, source))
+    made.extend(_of_hedge(path, route, settings, source))
     if settings.identity.unit is None and route.holdout is not None and route.holdout.share > 0:
         made.append(
             source.fault(
@@ -143,3 +164,29 @@ def _of_memory(path: Path, route: Route, settings: Settings, source: Source) -> 
             source.fault((*path, "session"), "no rule names session, so nothing is remembered for rules")
         )
     return made
+
+
+def _of_people(path: Path, route: Route, settings: Settings, source: Source) -> list[Fault]:
+    made: list[Fault] = []
+    for name in _asked(route):
+        people = settings.backends[name].people
+        if people is None or route.deadline_ms is None or route.deadline_ms >= people.timeout_s * 1000:
+            continue
+        made.append(
+            source.fault(
+                (*path, "deadline_ms"),
+                f"{route.deadline_ms} ms for the whole chain, and {name} may take {people.timeout_s:g} s: "
+                "they hardly ever answer in time",
+                mend=f"deadline_ms: {round(people.timeout_s * 1000) + 1000}, and callers that wait as long",
+            )
+        )
+    return made
+
+
+def _of_hedge(path: Path, route: Route, settings: Settings, source: Source) -> list[Fault]:
+    if route.hedge is None:
+        return []
+    first = settings.backends[route.chain[0]]
+    models = [settings.backends[name].grpc is not None for name in route.chain]
+    idle = idle_hedges(route.hedge, models=models, deadline_ms=route.deadline_ms, timeout_ms=first.timeout_ms)
+    return [source.fault((*path, "hedge", *at), found, mend=mend) for at, found, mend in idle]

@@ -15,6 +15,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Limits
 from gateway.ledger.reading import Calls, Labelled, Overhead, Population, Reader, Shadows, Window
 from gateway.ledger.review import Lease, NothingForYou, QueueStats
+from gateway.ledger.urgent import Urgent
 
 __all__ = [
     "NO_SCORE",
@@ -37,6 +38,7 @@ __all__ = [
     "RouteClasses",
     "Shadows",
     "Truth",
+    "Urgent",
     "Window",
     "overhead_edges_us",
     "score_edges",

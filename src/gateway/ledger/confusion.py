@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from gateway.ledger import schema
 from gateway.ledger.labels import REVIEW
 from gateway.ledger.reading import Reader
-from gateway.types import Outcome
+from gateway.types import UNPREDICTED
 
 __all__ = ["Cell", "Confusion", "LabelCount"]
 
@@ -51,7 +51,8 @@ class Confusion:
     """Running totals over every label of a ledger.
 
     `counts` and `weighted` (by one over the inclusion probability) hold review labels only, since nobody knows with
-    what probability feedback is given; holdout units, which no model judged, are left out. `labels` counts all.
+    what probability feedback is given; holdout units and calls that people answered, which
+    no model judged, are left out. `labels` counts all.
     """
 
     counts: dict[Cell, int] = field(default_factory=lambda: defaultdict(int))
@@ -93,12 +94,7 @@ class Confusion:
 
     def _add(self, row: _Row, sign: int) -> None:
         countable = row.source == REVIEW and row.kind == "label" and row.sampled and row.weight
-        if (
-            not countable
-            or row.flagged is None
-            or row.positive is None
-            or row.outcome == int(Outcome.HOLDOUT)
-        ):
+        if not countable or row.flagged is None or row.positive is None or row.outcome in UNPREDICTED:
             return
         cell = Cell(row.route, row.segment, CELLS[bool(row.flagged), bool(row.positive)])
         if cell in self.counts or len(self.counts) < SERIES_LIMIT:

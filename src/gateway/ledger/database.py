@@ -11,16 +11,18 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
 
 from gateway.errors import LedgerError, LedgerUnavailable
-from gateway.ledger.schema import HEAD, KNOWN
+from gateway.ledger.schema import HEAD, KNOWN, decisions, review_tasks
 
 __all__ = [
     "add_up",
     "check_head",
     "failure_reason",
     "insert_once",
+    "insert_tasks",
     "is_unavailable",
     "lock_schema",
     "reader_engine",
+    "replace_unsampled",
     "schema_version",
     "version_fault",
     "writer_engine",
@@ -135,6 +137,29 @@ def insert_once(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[
     """Insert rows, leaving those alone whose unique key is there already."""
     if rows:
         connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+
+
+def replace_unsampled(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert decisions; one that is there already stays, unless it was only asked about and in no sample."""
+    if not rows:
+        return
+    statement = _insert(connection, decisions)
+    values = {
+        column.name: statement.excluded[column.name] for column in decisions.c if not column.primary_key
+    }
+    keys = [column for column in decisions.c if column.primary_key]
+    known = ~decisions.c.sampled
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=known), rows)
+
+
+def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert tasks of a sample; one that a caller waited for before becomes one of them."""
+    if not rows:
+        return
+    statement = _insert(connection, review_tasks)
+    keys = [review_tasks.c.decision, review_tasks.c.row]
+    usual = {"urgent_until_us": None}
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=usual), rows)
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

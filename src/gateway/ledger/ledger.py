@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import labels, migrations, review, schema
+from gateway.ledger import labels, migrations, review, schema, urgent
 from gateway.ledger.database import writer_engine
 from gateway.ledger.labels import Kept, LabelRow, Truth
 from gateway.ledger.limits import Limits
 from gateway.ledger.reading import Reader
 from gateway.ledger.tallies import Batch
+from gateway.ledger.urgent import Urgent
 from gateway.ledger.writer import Writer
 
 __all__ = ["Ledger"]
@@ -121,6 +122,14 @@ class Ledger:
             return version
 
         return self._writer.submit(work).result()
+
+    def ask_people(self, asked: Urgent) -> Future[list[int]]:
+        """Make urgent tasks of a call that people are asked about; their ids, by row."""
+        return self._writer.submit(partial(urgent.ask, asked=asked, now_us=self._clock_us()))
+
+    def expire_urgent(self, decisions: Sequence[bytes] = ()) -> Future[None]:
+        """Nobody waits for these any more; tasks whose time is up, and that nobody has begun, are taken away."""
+        return self._writer.submit(partial(urgent.expire, decisions=decisions, now_us=self._clock_us()))
 
     def lease(self, queue: str, reviewer: str, lease_s: float) -> Future[review.Lease | review.NothingForYou]:
         """The reviewer's next task of a queue."""

@@ -14,7 +14,7 @@ from gateway.ledger.labels import REVIEW
 from gateway.ledger.reading import Population, Reader, Window
 from gateway.ledger.report_input import LabelCounts, ReviewProgress, label_counts, review_progress
 from gateway.quality import Estimate, Labels, Predictions, Quality, measure, share
-from gateway.types import Outcome
+from gateway.types import UNPREDICTED
 
 __all__ = ["Feedback", "RouteQuality", "route_qualities", "route_quality"]
 
@@ -65,7 +65,7 @@ def route_quality(
 def route_qualities(reader: Reader, window: Window, seed: int = 0) -> dict[str, RouteQuality]:
     """Every route's quality that had predictions or labels in the window, by route; read at once.
 
-    Holdout units are left out: no model made those predictions. Raises as `route_quality`.
+    Holdout units and what people answered are left out: no model made those predictions. Raises as `route_quality`.
     """
     population = reader.population(window)
     labels = label_counts(reader, window)
@@ -86,7 +86,7 @@ def _one(
     reviews: Mapping[str, ReviewProgress],
     rng: np.random.Generator,
 ) -> RouteQuality:
-    here = (population.route == route) & (population.outcome != int(Outcome.HOLDOUT))
+    here = (population.route == route) & ~np.isin(population.outcome, UNPREDICTED)
     judged = here & (population.flagged >= 0)
     predictions = Predictions.of(
         population.flagged[judged] == 1,

@@ -17,7 +17,7 @@ from gateway.ledger import schema
 from gateway.ledger.grid import HOUR_US, NO_SCORE, SCORE_BINS
 from gateway.ledger.labels import REVIEW
 from gateway.ledger.reading import Reader, Window
-from gateway.types import Outcome
+from gateway.types import UNPREDICTED
 
 __all__ = ["LabelCounts", "ReviewProgress", "label_counts", "review_progress"]
 
@@ -58,7 +58,8 @@ class ReviewProgress:
 
 
 def label_counts(reader: Reader, window: Window) -> LabelCounts:
-    """Count the window's labels; those of the holdout are left out, as no model made those predictions.
+    """Count the window's labels; those of the holdout and of calls that people answered are left out, as no model made
+    those predictions.
 
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
@@ -79,7 +80,7 @@ def label_counts(reader: Reader, window: Window) -> LabelCounts:
         .where(
             label.c.kind == "label",
             label.c.positive.is_not(None),
-            label.c.outcome != int(Outcome.HOLDOUT),
+            label.c.outcome.not_in([int(outcome) for outcome in UNPREDICTED]),
             # A review of what was not sampled has no probability that it could be weighted by.
             sa.or_(label.c.source != REVIEW, label.c.sampled),
             ~superseded,

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from gateway.errors import LeaseLost, NotFound
 from gateway.ledger import schema
 from gateway.ledger.labels import REVIEW, Facts, Kept, LabelRow, Truth, keep
+from gateway.ledger.urgent import is_open
 
 __all__ = ["Lease", "NothingForYou", "QueueStats", "find_facts", "lease", "skip", "stats", "submit"]
 
@@ -25,7 +26,10 @@ _skip = schema.review_skips
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A task and the right to answer it. `request`, `answer`: the captured messages, redacted."""
+    """A task and the right to answer it. `request`, `answer`: the captured messages, redacted.
+
+    `answer_by_us`: until when a caller waits for the answer; None where none does.
+    """
 
     task: int
     token: int
@@ -37,6 +41,7 @@ class Lease:
     label: str | None
     request: bytes
     answer: bytes
+    answer_by_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +70,28 @@ class QueueStats:
 def lease(
     connection: sa.Connection, queue: str, reviewer: str, lease_us: int, now_us: int
 ) -> Lease | NothingForYou:
-    """Give the reviewer the oldest task of the queue that is free and that they did not skip."""
+    """Give the reviewer a task of the queue that is free and that they did not skip.
+
+    Those that a caller waits for go first, whose time is up soonest before the others; then the oldest.
+    """
     skipped = sa.exists().where(_skip.c.task == _task.c.id, _skip.c.reviewer == reviewer)
     mine = (_task.c.queue == queue, _task.c.done_us.is_(None), ~skipped)
-    row = connection.execute(
+    free = (
         sa.select(_task, _decision, schema.captures.c.request, schema.captures.c.answer)
         .join(_decision, sa.and_(_decision.c.decision == _task.c.decision, _decision.c.row == _task.c.row))
         .join(schema.captures, schema.captures.c.decision == _task.c.decision)
         .where(*mine, _task.c.lease_until_us <= now_us)
-        .order_by(_task.c.id)
         .limit(1)
         .with_for_update(of=_task, skip_locked=True)
-    ).first()
+    )
+    urgent = free.where(_task.c.urgent_until_us > now_us).order_by(_task.c.urgent_until_us, _task.c.id)
+    usual = free.where(_task.c.urgent_until_us.is_(None)).order_by(_task.c.id)
+    row = connection.execute(urgent).first() or connection.execute(usual).first()
     if row is None:
         free_again = sa.select(sa.func.min(_task.c.lease_until_us)).where(
-            *mine, _task.c.lease_until_us > now_us
+            *mine, is_open(now_us), _task.c.lease_until_us > now_us
         )
-        still_open = sa.select(sa.func.count()).select_from(_task).where(*mine[:2])
+        still_open = sa.select(sa.func.count()).select_from(_task).where(*mine[:2], is_open(now_us))
         return NothingForYou(
             connection.execute(still_open).scalar_one(), connection.execute(free_again).scalar_one()
         )
@@ -103,6 +113,7 @@ def lease(
         label=found[_decision.c.label],
         request=bytes(found[schema.captures.c.request]),
         answer=bytes(found[schema.captures.c.answer]),
+        answer_by_us=found[_task.c.urgent_until_us],
     )
 
 
@@ -164,15 +175,15 @@ def skip(connection: sa.Connection, task: int, token: int, reviewer: str, reason
 
 def stats(connection: sa.Connection, queue: str | None, now_us: int) -> list[QueueStats]:
     """One row a queue that ever had a task, by name."""
-    is_open = _task.c.done_us.is_(None)
+    open_now = sa.and_(_task.c.done_us.is_(None), is_open(now_us))
     skips = sa.select(sa.func.count()).select_from(_skip.join(_task, _task.c.id == _skip.c.task))
     query = (
         sa.select(
             _task.c.queue,
-            _count(is_open),
-            _count(sa.and_(is_open, _task.c.lease_until_us > now_us)),
-            _count(~is_open),
-            sa.func.min(sa.case((is_open, _task.c.created_us))),
+            _count(open_now),
+            _count(sa.and_(open_now, _task.c.lease_until_us > now_us)),
+            _count(_task.c.done_us.is_not(None)),
+            sa.func.min(sa.case((open_now, _task.c.created_us))),
         )
         .group_by(_task.c.queue)
         .order_by(_task.c.queue)

@@ -1,7 +1,7 @@
 """The ledger's tables, as SQLAlchemy Core sees them.
 
     policies        what was in force: one row a version
-    decisions       predictions sampled for review, one row each
+    decisions       predictions sampled for review, one row each; and calls that people are asked about
     labels          the truth about predictions; append-only, a correction is a further revision, the last one counts
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
@@ -52,7 +52,7 @@ __all__ = [
     "tally_shadow",
 ]
 
-KNOWN: Final = ("0001",)
+KNOWN: Final = ("0001", "0002")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -152,8 +152,12 @@ review_tasks = Table(
     Column("lease_token", BigInteger, nullable=False),
     Column("lease_until_us", BigInteger, nullable=False),
     Column("reviewer", Text, nullable=False),  # of the last lease
+    Column(
+        "urgent_until_us", BigInteger
+    ),  # until when a caller waits for the answer; NULL where none ever did
     UniqueConstraint("decision", "row"),
     Index(None, "queue", "done_us", "id"),
+    Index("ix_review_tasks_urgent", "queue", "urgent_until_us"),
 )
 
 review_skips = Table(

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from gateway.ledger import schema
-from gateway.ledger.database import add_up, insert_once
+from gateway.ledger.database import add_up, insert_once, insert_tasks, replace_unsampled
 from gateway.ledger.grid import hours, overhead_bucket, score_bin
 from gateway.ledger.limits import Limits
 from gateway.types import NO_INDEX, NO_STRING, UNKNOWN, reason_text
@@ -138,7 +138,7 @@ def store(connection: sa.Connection, delta: Delta, limits: Limits) -> Counter[st
         add_up(
             connection, table, [dict(zip(names, (*key, *sums), strict=True)) for key, sums in rows.items()]
         )
-    insert_once(connection, schema.decisions, delta.decisions)
+    replace_unsampled(connection, delta.decisions)
     dropped: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
     task = schema.review_tasks
@@ -150,7 +150,7 @@ def store(connection: sa.Connection, delta: Delta, limits: Limits) -> Counter[st
         dropped["review_tasks.queue_full"] += len(wanted[room:])
     kept = {row["decision"] for row in tasks}
     insert_once(connection, schema.captures, [row for row in delta.captures if row["decision"] in kept])
-    insert_once(connection, task, tasks)
+    insert_tasks(connection, tasks)
     return dropped
 
 

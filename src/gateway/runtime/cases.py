@@ -114,6 +114,7 @@ def _policy(file: FilePath, settings: Settings, overrides: Sequence[str], case: 
 
 def _call(case: Case) -> dict[str, Any]:
     call = case.call.model_dump(mode="json")
+    call["past"] = case.given.past()
     call["answers"] = {name: said.as_dict() for name, said in case.answers.items()}
     # A backend of which nothing is said would be taken for down only where a prediction is read.
     call["answer"] = {"error": "UNAVAILABLE"} if case.others is None else case.others.as_dict()

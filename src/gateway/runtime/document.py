@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from gateway.config import Backend, Route, Settings
 from gateway.config.fields import Block
+from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard
-from gateway.config.routes import Review, Then
+from gateway.config.routes import Review, Rule, Then
 from gateway.config.settings import From
 from gateway.runtime.batch import PolicyNames
 
@@ -54,7 +55,7 @@ def document(
         },
         "allow": list(tls.allow) if tls is not None and tls.allow else None,
         "lists": {name: list(entries) for name, entries in settings.lists.items()},
-        "limits": _plain(settings.limits),
+        "limits": settings.limits.model_dump(mode="json", exclude={"python_workers"}),
         "trace_share": settings.telemetry.trace_share,
         "descriptors": list(settings.descriptors),
         "dns": _plain(settings.dns),
@@ -104,6 +105,8 @@ def _source(source: From | None) -> dict[str, str] | None:
 def _backend(name: str, backend: Backend) -> dict[str, Any]:
     if backend.answer is not None:
         return {"name": name, "kind": "static", **_plain(backend.answer)}
+    if backend.people is not None:
+        return {"name": name, "kind": "people", **_plain(backend.people)}
     return {
         "name": name,
         "kind": "grpc",
@@ -138,19 +141,12 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         "prediction": None if prediction is None else _plain(prediction),
         "check": check,
         "confidence": None if route.confidence is None else _plain(route.confidence),
-        "rules": [
-            {
-                "name": route.rule_name(index),
-                "on": rule.on,
-                "when": rule.when,
-                "then": _then(rule.then, route.rule_name(index)),
-            }
-            for index, rule in enumerate(route.rules)
-        ],
+        "rules": [_rule(rule, route.rule_name(index)) for index, rule in enumerate(route.rules)],
         "holdout": None if route.holdout is None else _plain(route.holdout),
         "mirror": [_plain(mirror) for mirror in route.mirror],
         "review": None if route.review is None else _review(route.review, learnt),
         "kill_switch": route.kill_switch,
+        "hedge": None if route.hedge is None else _hedge(route.hedge),
         "loop_guard": None if route.loop_guard is None else _loop_guard(route.loop_guard, route),
         "session": {
             "idle_s": route.session.idle_s,
@@ -162,11 +158,28 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
     }
 
 
+def _hedge(hedge: Hedge) -> dict[str, Any]:
+    quantile = None if hedge.after is None else int(hedge.after[1:]) / 100
+    return {"after_ms": hedge.after_ms, "quantile": quantile, "share": hedge.share}
+
+
 def _loop_guard(guard: LoopGuard, route: Route) -> dict[str, Any]:
     prediction = route.prediction
     known = bool(guard.negative) or (prediction is not None and prediction.positive is not None)
     usual = ["fallback", "same_negative"] if known else ["fallback"]
     return {**_plain(guard), "on": usual if guard.on is None else list(guard.on)}
+
+
+def _rule(rule: Rule, name: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": name, "on": rule.on, "when": rule.when, "then": _then(rule.then, name)}
+    if rule.python is None:
+        return made
+    otherwise = rule.otherwise if isinstance(rule.otherwise, Then) else None
+    return made | {
+        "python": rule.python,
+        "timeout_ms": rule.timeout_ms,
+        "otherwise": bool(rule.otherwise) if otherwise is None else _then(otherwise, name),
+    }
 
 
 def _then(then: Then, rule: str) -> dict[str, str]:

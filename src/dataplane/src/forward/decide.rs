@@ -121,7 +121,11 @@ impl<'a> Decide<'a, '_, '_> {
         loop {
             match self.state.next() {
                 Step::Attempt(backend) => {
-                    if let Some(answer) = self.attempt(caller, backend).await? {
+                    let answer = match self.may_hedge() {
+                        Some(hedging) => Box::pin(self.hedged(caller, backend, hedging)).await?,
+                        None => self.attempt(caller, backend).await?,
+                    };
+                    if let Some(answer) = answer {
                         return Ok(answer);
                     }
                 }

@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http::{HeaderMap, StatusCode, header};
 
 use super::append::Append;
 use super::attempt::Begun;
 use super::caller::{Caller, Gone, grpc_head};
 use super::exchange::{Alarm, Fault, Opened, watched};
+use super::inflow::Inflow;
 use super::metadata;
 use super::status::{
     self, CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, INTERNAL, RESOURCE_EXHAUSTED, Status, UNAVAILABLE,
@@ -72,7 +72,7 @@ pub fn missing_status() -> Status {
 }
 
 struct Download {
-    from: RecvStream,
+    from: Inflow,
     append: Option<Append>,
     out: VecDeque<Bytes>,
     unreleased: usize,
@@ -93,14 +93,18 @@ impl Download {
     fn poll(&mut self, caller: &mut Caller, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, Fault>> {
         loop {
             if let Some(piece) = self.out.front_mut() {
-                let room = ready!(caller.poll_room(cx, piece.len()))?;
+                let Poll::Ready(room) = caller.poll_room(cx, piece.len()) else {
+                    self.from.gather(cx);
+                    return Poll::Pending;
+                };
+                let room = room?;
                 let part = piece.split_to(room);
                 if piece.is_empty() {
                     self.out.pop_front();
                 }
                 caller.data(part, false)?;
             } else {
-                let _ = self.from.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
+                self.from.release(std::mem::take(&mut self.unreleased));
                 match ready!(self.from.poll_data(cx)) {
                     Some(Ok(chunk)) => {
                         self.unreleased = chunk.len();
@@ -178,7 +182,13 @@ pub async fn go_on(
 ) -> Result<Ended, Gone> {
     let Begun { lease, mut sender, headers, here, from } = begun;
     caller.open(grpc_head(headers), false)?;
-    let mut down = Download { from, append: append.map(Append::new), out: VecDeque::new(), unreleased: 0, bytes: 0 };
+    let mut down = Download {
+        from: Inflow::new(from),
+        append: append.map(Append::new),
+        out: VecDeque::new(),
+        unreleased: 0,
+        bytes: 0,
+    };
     down.take(here);
     let ended = watched(caller, alarm, |caller, cx| {
         upload.poll_on(cx, &mut sender)?;

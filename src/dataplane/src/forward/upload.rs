@@ -13,11 +13,12 @@ use h2::{RecvStream, SendStream};
 use super::append::Append;
 use super::caller::{Gone, poll_room};
 use super::exchange::Fault;
+use super::inflow::Inflow;
 use crate::wire::frame::{self, HEAD_BYTES};
 
 /// The caller's half of a call.
 pub struct Upload {
-    from: RecvStream,
+    from: Inflow,
     /// Chunks from number `first` on.
     kept: VecDeque<Bytes>,
     first: usize,
@@ -66,7 +67,16 @@ impl Upload {
     #[must_use]
     pub fn new(from: RecvStream, keep_bytes: usize) -> Self {
         let ended = from.is_end_stream();
-        Self { from, kept: VecDeque::new(), first: 0, kept_bytes: 0, keep_bytes, released: 0, total: 0, ended }
+        Self {
+            from: Inflow::new(from),
+            kept: VecDeque::new(),
+            first: 0,
+            kept_bytes: 0,
+            keep_bytes,
+            released: 0,
+            total: 0,
+            ended,
+        }
     }
 
     /// Whether the caller has sent all.
@@ -164,7 +174,7 @@ impl Upload {
     fn release(&mut self, through: usize) {
         while self.released < through {
             let len = self.released.checked_sub(self.first).and_then(|at| self.kept.get(at)).map_or(0, Bytes::len);
-            let _ = self.from.flow_control().release_capacity(len);
+            self.from.release(len);
             self.released += 1;
         }
     }
@@ -177,7 +187,11 @@ impl Upload {
             }
             let here = self.first + self.kept.len();
             if let Some(piece) = to.out.front_mut() {
-                let Ok(room) = ready!(poll_room(&mut to.stream, cx, piece.len())) else {
+                let Poll::Ready(room) = poll_room(&mut to.stream, cx, piece.len()) else {
+                    self.from.gather(cx);
+                    return Poll::Pending;
+                };
+                let Ok(room) = room else {
                     to.done = true;
                     return Poll::Ready(Err(Stopped::Closed));
                 };

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use super::certificates;
 use super::circuit::Admission;
 use super::guard::{Guard, Watch, is_same};
+use super::hedge::{self, Hedging};
 use super::marks::Known;
 use super::started::Started;
 use super::status::{RESOURCE_EXHAUSTED, Status, UNAVAILABLE};
@@ -22,7 +23,7 @@ use super::upstream::Upstream;
 use crate::desk::Desk;
 use crate::error::Fault;
 use crate::mirror;
-use crate::policy::{self, Backend, BackendIx, Policy, Predictions, Reason};
+use crate::policy::{self, Backend, BackendIx, Policy, Predictions, Reason, RouteIx};
 use crate::records::{Bell, Counter, Counters, Sink};
 use crate::units::Units;
 use crate::wire::receipt::Signer;
@@ -138,9 +139,23 @@ pub struct Plan {
     upstreams: Vec<Option<Rc<Upstream>>>,
     shadows: Vec<Option<Rc<Upstream>>>,
     watches: Vec<Rc<Watch>>,
+    /// By route; nothing for those that do not hedge.
+    hedging: Vec<Option<Rc<Hedging>>>,
 }
 
 impl Plan {
+    /// What is known of a route's hedging.
+    #[must_use]
+    pub fn hedging(&self, route: RouteIx) -> Option<&Hedging> {
+        self.hedging.get(usize::from(route))?.as_deref()
+    }
+
+    /// The same, to be carried over by name.
+    #[must_use]
+    pub fn all_hedging(&self) -> &[Option<Rc<Hedging>>] {
+        &self.hedging
+    }
+
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> &Arc<Policy> {
@@ -253,8 +268,9 @@ impl Worker {
             known.map_or_else(|| Rc::new(Watch::new(Arc::clone(guard), reach)), |watch| Rc::clone(watch))
         };
         let watches = snapshot.guards.iter().zip(&upstreams).map(watch).collect();
+        let hedging = hedge::carried_over(&snapshot.policy, before.as_deref());
         drop(before);
-        Plan { snapshot, known: Known::default(), upstreams, shadows, watches }
+        Plan { snapshot, known: Known::default(), upstreams, shadows, watches, hedging }
     }
 
     /// The worker itself, for what outlives a call.

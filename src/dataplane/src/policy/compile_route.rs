@@ -10,9 +10,11 @@ use super::choice::Choice;
 use super::compile::{MOST_MS, milliseconds};
 use super::compile_backend::redacted;
 use super::compile_prediction as prediction;
+use super::compile_rule::Ruled;
 use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
-use super::descriptor::{self, Described, Descriptors};
+use super::descriptor::{self, Descriptors};
 use super::document::Node;
+use super::hedge::hedge;
 use super::matching::{Match, Method};
 use super::rule::{Lists, Stage};
 use super::segment::Segments;
@@ -49,7 +51,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 16] = [
+        const FIELDS: [&str; 17] = [
             "name",
             "match",
             "chain",
@@ -62,6 +64,7 @@ impl<'a> RouteCompiler<'a> {
             "holdout",
             "mirror",
             "review",
+            "hedge",
             "kill_switch",
             "loop_guard",
             "session",
@@ -77,12 +80,12 @@ impl<'a> RouteCompiler<'a> {
         let spec = spec.as_ref();
         let compiler =
             descriptor::Compiler { descriptors: self.descriptors, route: node, method: &matched.method, spec };
-        let described = compiler.described();
-        let described = described.as_ref();
+        let described = compiler.described().map(Box::new);
         let session = self.session(&node.field("session"));
         let stats_within = Self::stats_within(&node.field("stats"));
-        let rules = self.rules(&node.field("rules"), name, spec, described);
-        let chain = self.chain(&node.field("chain"), spec, described);
+        let rules =
+            self.rules(&node.field("rules"), &Ruled { route: name, spec, session: session.as_ref(), stats_within });
+        let chain = self.chain(&node.field("chain"), spec);
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
@@ -91,16 +94,17 @@ impl<'a> RouteCompiler<'a> {
             loop_guard: self.loop_guard(&node.field("loop_guard"), spec, &chain),
             session,
             stats_within,
-            wants_session: false,
-            wants_stats: false,
+            wants_session: rules.iter().any(|rule| rule.when.wants_session),
+            wants_stats: rules.iter().any(|rule| rule.when.wants_stats),
             key: xxh3_64(name.as_bytes()),
             chain,
             deadline: milliseconds(&node.field("deadline_ms")),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
             holdout: self.holdout(&node.field("holdout"), name, spec),
-            mirror: self.mirrors(&node.field("mirror"), name, described),
-            review: self.review(&node.field("review"), name, spec, described),
+            mirror: self.mirrors(&node.field("mirror"), name),
+            review: self.review(&node.field("review"), name, spec, described.is_some()),
+            hedge: hedge(&node.field("hedge")),
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
@@ -108,8 +112,9 @@ impl<'a> RouteCompiler<'a> {
             wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy || rule.function.is_some()),
             rules,
             prediction: spec.cloned(),
-            described: described.cloned().map(Box::new),
+            described,
         };
+        descriptor::addressable(&node.field("chain"), &route, self.backends);
         Some((matched, route))
     }
 
@@ -164,7 +169,7 @@ impl<'a> RouteCompiler<'a> {
         Some(index)
     }
 
-    fn chain(&self, node: &Node, spec: Option<&PredictionSpec>, described: Option<&Described>) -> Vec<BackendIx> {
+    fn chain(&self, node: &Node, spec: Option<&PredictionSpec>) -> Vec<BackendIx> {
         let items = node.items();
         if items.is_empty() || items.len() > MOST_CHAIN {
             node.fault(format!("found {} backends, wanted 1 to {MOST_CHAIN}", items.len()));
@@ -184,7 +189,6 @@ impl<'a> RouteCompiler<'a> {
                 always = Some(&backend.name);
             }
             prediction::answer_fits(item, backend, spec);
-            descriptor::addressable(item, backend, described);
             chain.push(index);
         }
         chain
@@ -199,7 +203,7 @@ impl<'a> RouteCompiler<'a> {
         Some(Holdout { choice: Choice::new(self.salt, "holdout", route, share), answer })
     }
 
-    fn mirrors(&self, node: &Node, route: &str, described: Option<&Described>) -> Vec<Mirror> {
+    fn mirrors(&self, node: &Node, route: &str) -> Vec<Mirror> {
         let mut mirrors: Vec<Mirror> = Vec::new();
         for item in node.items() {
             if !item.object(&["to", "share", "max_in_flight", "max_bytes", "timeout_ms"]) {
@@ -210,7 +214,6 @@ impl<'a> RouteCompiler<'a> {
             if !backend.is_model() {
                 field.fault(format!("{:?} is no model; a copy can only go to one", backend.name));
             }
-            descriptor::addressable(&field, backend, described);
             if mirrors.iter().any(|known| known.to == to) {
                 field.fault(format!("there are two mirrors to {:?}", backend.name));
             }
@@ -227,13 +230,7 @@ impl<'a> RouteCompiler<'a> {
         mirrors
     }
 
-    fn review(
-        &self,
-        node: &Node,
-        route: &str,
-        spec: Option<&PredictionSpec>,
-        described: Option<&Described>,
-    ) -> Option<Review> {
+    fn review(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>, described: bool) -> Option<Review> {
         if node.is_null() || !node.object(&["queue", "flagged", "unflagged", "capture", "redact"]) {
             return None;
         }
@@ -242,7 +239,7 @@ impl<'a> RouteCompiler<'a> {
         }
         let capture = node.field("capture");
         let kept = capture.texts();
-        let whole = if described.is_some() { "request" } else { "inputs" };
+        let whole = if described { "request" } else { "inputs" };
         if kept.iter().any(|what| &**what != whole) {
             capture.fault(format!("only {whole:?} can be captured"));
         }
@@ -253,7 +250,7 @@ impl<'a> RouteCompiler<'a> {
             unflagged: node.field("unflagged").need_share(),
             capture: kept,
             // What is cut out of a described request stands in `Described`.
-            redact: if described.is_some() { Vec::new() } else { redacted(&node.field("redact")) },
+            redact: if described { Vec::new() } else { redacted(&node.field("redact")) },
         })
     }
 }

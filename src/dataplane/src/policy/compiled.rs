@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::choice::Choice;
 use super::descriptor::{Described, DescribedMethod};
+use super::hedge::Hedge;
 use super::matching::Table;
 use super::memory::{LoopGuard, SessionSpec};
 use super::peer::Allow;
@@ -262,6 +263,7 @@ pub struct Route {
     pub holdout: Option<Holdout>,
     pub mirror: Vec<Mirror>,
     pub review: Option<Review>,
+    pub hedge: Option<Hedge>,
     pub kill_switch: bool,
     /// Whether people may be asked, so that the request is kept for them.
     pub asks_people: bool,

@@ -10,6 +10,7 @@ use super::asking::{Question, Verdict};
 use super::call::{Call, Judgement, Step};
 use super::compiled::{BackendIx, Policy};
 use super::decision::{Decision, Row, reason_text};
+use super::explain_past::ThoughtPast;
 use super::notes::{Note, share};
 use super::peer::{Allow, Peer};
 use super::prediction::{InvalidOutput, Label, Predictions};
@@ -36,6 +37,8 @@ struct Thought {
     answer: Option<Answer>,
     /// Names of the caller's certificate; none for a caller without TLS.
     caller: Option<Vec<String>>,
+    /// What is remembered of the unit and the route.
+    past: ThoughtPast,
 }
 
 impl Default for Thought {
@@ -50,6 +53,7 @@ impl Default for Thought {
             answers: BTreeMap::new(),
             answer: None,
             caller: None,
+            past: ThoughtPast::default(),
         }
     }
 }
@@ -106,14 +110,18 @@ pub fn explain(policy: &Arc<Policy>, call: &str, ask: Ask) -> Result<Value, Stri
         inputs: &[],
         metadata: &metadata,
         caller: caller.as_ref(),
-        memory: None,
+        memory: Some(&thought.past),
     };
     let Some(route) = policy.route(method, thought.model.as_deref(), &metadata) else {
         return without_route(policy, &thought);
     };
     let name = &policy.route_at(route).name;
     let mut notes = vec![Note { step: "match", text: format!("the call goes to the route {name}") }];
+    thought.past.fits(policy.route_at(route))?;
     let mut call = Call::begin_explained(Arc::clone(policy), route, &request, [0; 16]);
+    if thought.past.is_of_unit() && !call.named {
+        return Err("the call: a past is a unit's, and the call names none; give it the unit, or an id".to_owned());
+    }
     let spec = policy.route_at(route).prediction.as_ref();
     loop {
         let backend = match call.next() {

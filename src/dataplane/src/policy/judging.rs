@@ -14,7 +14,7 @@ use super::call::{Call, Judgement, Why, Wish};
 use super::cel::{Failed, Predicted, Scope};
 use super::compiled::{BackendIx, NO_INDEX, Policy, Route};
 use super::decision::Attempt;
-use super::memory::Said;
+use super::memory::{Past, Said};
 use super::prediction::{InvalidOutput, Predictions};
 use super::reading::{self, Reading};
 use super::request::Request;
@@ -43,10 +43,18 @@ fn wish(action: &Action, rule: u16) -> Option<Wish> {
 impl Call {
     /// Rules before anybody is asked, from the one at `from` on: the first that holds decides.
     pub(super) fn request_rules(&mut self, request: &Request, from: u16) {
+        let past = self.past.take();
+        self.judge_request(request, past.as_deref(), from);
+        self.past = past;
+    }
+
+    fn judge_request(&mut self, request: &Request, past: Option<&Past>, from: u16) {
         let policy = Arc::clone(&self.policy);
         let route = policy.route_at(self.route);
         let segment = self.segment;
-        let scope = Scope { request, segment: &segment, route: &route.name, lists: &policy.lists, predicted: None };
+        let past = past.map(|past| past.seen(route));
+        let lists = &policy.lists;
+        let scope = Scope { request, segment: &segment, route: &route.name, lists, predicted: None, past };
         for (index, rule) in rules(route, Stage::Request).filter(|(index, _)| *index >= from) {
             let holds = rule.when.holds(&scope);
             self.note_rule(rule, holds, None);
@@ -219,6 +227,7 @@ impl Call {
         let route = policy.route_at(self.route);
         let segment = self.segment;
         let readings = std::mem::take(&mut self.readings);
+        let past = self.past.take();
         let mut asked = None;
         let from = judging.next;
         for (index, rule) in rules(route, Stage::Prediction).filter(|(index, _)| *index >= from) {
@@ -231,6 +240,7 @@ impl Call {
                     route: &route.name,
                     lists: &policy.lists,
                     predicted: Some(predicted),
+                    past: past.as_deref().map(|past| past.seen(route)),
                 };
                 let holds = rule.when.holds(&scope);
                 self.note_rule(rule, holds, rule.when.per_row.then_some(row));
@@ -255,6 +265,7 @@ impl Call {
             }
         }
         self.readings = readings;
+        self.past = past;
         asked
     }
 

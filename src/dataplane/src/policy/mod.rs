@@ -20,13 +20,15 @@ mod compile_backend;
 mod compile_memory;
 mod compile_prediction;
 mod compile_route;
-mod compile_rules;
+mod compile_rule;
 mod compiled;
 mod decision;
 pub mod descriptor;
 mod document;
 mod explain;
+mod explain_past;
 mod finish;
+mod hedge;
 mod judging;
 mod matching;
 mod memory;
@@ -34,6 +36,7 @@ mod notes;
 mod peer;
 pub mod prediction;
 mod reading;
+mod recall;
 mod request;
 mod rule;
 mod segment;
@@ -53,6 +56,7 @@ pub use compiled::{
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use descriptor::{Described, DescribedMethod};
 pub use explain::{Ask, decision_json, explain};
+pub use hedge::{After, Hedge};
 pub use memory::{
     LastAnswer, Lesson, LoopGuard, MOST_REMEMBERED, Memory, Met, Moments, Said, Session, SessionSpec, Stats, Told,
     label_hash,

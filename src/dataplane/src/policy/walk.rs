@@ -186,19 +186,27 @@ impl Call {
         self.end = Some(End::Answered(backend));
     }
 
-    /// The attempt under way is late: the next model of the chain, to be asked beside it. None where there is none, where
-    /// a static answer comes before it, and where two are under way already.
-    pub fn hedge(&mut self) -> Option<BackendIx> {
+    /// Whether `hedge` would find someone.
+    pub fn can_hedge(&self) -> bool {
+        self.company().is_some()
+    }
+
+    /// The position in the chain of whoever may be asked beside the attempt under way.
+    fn company(&self) -> Option<usize> {
         // A prediction that waits for Python's word has the call to itself.
         let alone = self.pair.is_none() && self.slot.is_none() && !self.route().asks_python;
         let slow = self.current.filter(|_| alone)?;
         let asked = |one: BackendIx| one == slow || self.attempts.iter().any(|attempt| attempt.backend == one);
         let chain = &self.route().chain;
         let position = (self.position..chain.len()).find(|&at| !asked(chain[at]))?;
-        let quick = chain[position];
-        if !self.policy.backend(quick).is_model() {
-            return None;
-        }
+        self.policy.backend(chain[position]).is_model().then_some(position)
+    }
+
+    /// The attempt under way is late: the next model of the chain, to be asked beside it. None where there is none, where
+    /// a static answer comes before it, and where two are under way already.
+    pub fn hedge(&mut self) -> Option<BackendIx> {
+        let (slow, position) = (self.current?, self.company()?);
+        let quick = self.route().chain[position];
         self.position = position + 1;
         self.note_backend("attempt", quick, "is asked as well");
         self.pair = Some(Pair { slow, quick });

@@ -34,6 +34,12 @@ counters! {
     MirrorError = "dropped.mirror.error",
     /// Fallbacks not taken: the request was longer than what is kept.
     FallbackReplay = "dropped.fallback.replay",
+    /// Calls whose late attempt got another one beside it.
+    Hedged = "hedged.begun",
+    /// Those of them that the second one answered first.
+    HedgedFirst = "hedged.first",
+    /// Late attempts left alone: as many were hedged as may be.
+    HedgeBudget = "dropped.hedge.budget",
     /// Answers not given: those that callers have not read yet fill the memory kept for them.
     AnswersFull = "dropped.answer.full",
     /// Questions not put to a Python rule: as many as may wait were waiting.

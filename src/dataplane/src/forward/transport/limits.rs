@@ -15,16 +15,23 @@ pub const MAX_CONCURRENT_STREAMS: u32 = 1024;
 pub const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
 /// Streams a peer may reset before we have taken them up (CVE-2023-44487).
 pub const MAX_PENDING_ACCEPT_RESETS: usize = 256;
-/// Streams that we have reset and still remember, so that late frames of theirs are no error.
-pub const MAX_REMEMBERED_RESETS: usize = 512;
+/// Streams of a caller that we have reset and still remember, so that late frames of theirs are no error.
+pub const MAX_REMEMBERED_RESETS: usize = 1024;
+/// The same of a backend: every call that its caller gives up is one.
+pub const MAX_REMEMBERED_CANCELS: usize = 16_384;
 /// How long they are remembered.
 pub const REMEMBER_RESETS: Duration = Duration::from_secs(5);
-/// Streams that we reset because of the peer's faults, before the connection is closed.
-pub const MAX_FAULTY_STREAMS: usize = 256;
+/// Streams that we reset because of a caller's faults in a connection's life, before it is closed.
+pub const MAX_FAULTY_STREAMS: usize = 1024;
+/// The same of a backend's connection, on which all its calls depend; late frames of streams that are forgotten count too.
+pub const MAX_FAULTY_ANSWERS: usize = 100_000;
 /// What a peer may send on a stream before we take it: what one call can make us hold, a direction.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// The same for all streams of a connection together.
-pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// The same for all streams of a connection together: so many that streams which nobody reads never stop the others.
+pub const CONNECTION_WINDOW_BYTES: u32 = MAX_CONCURRENT_STREAMS * STREAM_WINDOW_BYTES;
+/// What DATA frames of less than 256 bytes may lack to that, all those of a connection together that nobody has taken yet.
+/// Calls take theirs at once, so this bounds what one reading of the socket finds: many short tokens are no attack.
+pub const TINY_DATA_BYTES: usize = 32 * 1024 * 1024;
 /// DATA of one stream that waits for the peer's window or the socket.
 pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Streams opened on an upstream connection before its SETTINGS say how many it takes.
@@ -113,6 +120,7 @@ pub fn server(limits: &Listening) -> h2::server::Builder {
         .max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS))
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .data_frame_budget(TINY_DATA_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES);
     builder
 }
@@ -124,11 +132,12 @@ pub fn client() -> h2::client::Builder {
         .enable_push(false)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
-        .max_concurrent_reset_streams(MAX_REMEMBERED_RESETS)
+        .max_concurrent_reset_streams(MAX_REMEMBERED_CANCELS)
         .reset_stream_duration(REMEMBER_RESETS)
-        .max_local_error_reset_streams(Some(MAX_FAULTY_STREAMS))
+        .max_local_error_reset_streams(Some(MAX_FAULTY_ANSWERS))
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .data_frame_budget(TINY_DATA_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES);
     builder
 }

@@ -79,6 +79,8 @@ pub struct Watch {
     /// Header blocks begun, and whether the last one is still open.
     blocks: u32,
     in_block: bool,
+    /// Whether the frame that is being skipped is part of one.
+    of_block: bool,
     /// Streams that the peer has reset: one for each that it opened is a call given up, and counted as such elsewhere.
     resets: u32,
     last_stream: u32,
@@ -108,6 +110,7 @@ impl Watch {
             idle_bytes: 0,
             blocks: 0,
             in_block: false,
+            of_block: false,
             resets: 0,
             last_stream: 0,
         }
@@ -123,7 +126,7 @@ impl Watch {
     /// The number of the header block that has begun and not ended.
     #[must_use]
     pub fn open_block(&self) -> Option<u32> {
-        self.in_block.then_some(self.blocks)
+        (self.in_block || (self.of_block && self.skip > 0)).then_some(self.blocks)
     }
 
     /// Reads what came. `sent` is all that we have sent so far.
@@ -154,6 +157,7 @@ impl Watch {
     fn frame(&mut self, sent: u64) -> Result<(), Excess> {
         let [l2, l1, l0, kind, flags, s3, s2, s1, s0] = self.head;
         self.skip = u32::from_be_bytes([0, l2, l1, l0]);
+        self.of_block = matches!(kind, HEADERS | CONTINUATION);
         match kind {
             DATA if self.skip > 0 || flags & FIRST_FLAG != 0 => Ok(()),
             HEADERS => {
@@ -268,6 +272,17 @@ mod tests {
             }
             assert_eq!((watch.last_stream(), watch.open_block(), watch.control), (9, Some(2), 0), "{cut}");
         }
+    }
+
+    #[test]
+    fn a_header_block_is_open_until_its_last_byte() {
+        let mut watch = caller();
+        watch.read(&frame(HEADERS, 0, 1, b"abc"), 0).unwrap();
+        let last = frame(CONTINUATION, END_HEADERS, 1, b"abc");
+        watch.read(&last[..last.len() - 1], 0).unwrap();
+        assert_eq!(watch.open_block(), Some(1));
+        watch.read(b"c", 0).unwrap();
+        assert_eq!(watch.open_block(), None);
     }
 
     #[test]

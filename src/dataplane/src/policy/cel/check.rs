@@ -5,12 +5,12 @@
 //! (`request.params.x`) is not known here: it fails the rule at run time, and `gateway check` knows more.
 
 use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators};
-use cel::common::value::CowVal;
-use cel::{Context, ExecutionError, Value};
 
 use super::ENV;
+use super::past::{SESSION_FIELDS, STATS_FIELDS};
 use super::presence::present_to_in;
 use super::scope::{PREDICTION_VARIABLES, Scope, VARIABLES};
+use super::types::{comparable, type_of, with_value};
 use super::values::{CALLER_FIELDS, PREDICTION_FIELDS, REQUEST_FIELDS};
 use crate::policy::segment::Segments;
 
@@ -39,6 +39,8 @@ pub(super) struct Checked {
     pub expr: IdedExpr,
     pub names_prediction: bool,
     pub wants_entropy: bool,
+    pub wants_session: bool,
+    pub wants_stats: bool,
 }
 
 pub(super) fn check(text: &str, sample: &Scope, segments: &Segments) -> Result<Checked, Vec<CelFault>> {
@@ -64,6 +66,8 @@ pub(super) fn check(text: &str, sample: &Scope, segments: &Segments) -> Result<C
         nodes: 0,
         prediction: false,
         entropy: false,
+        session: false,
+        stats: false,
     };
     checker.names(&mut expr, &mut Vec::new(), Depth::default());
     // A trial of what is too large, or of names that do not exist, would say nothing new.
@@ -73,9 +77,15 @@ pub(super) fn check(text: &str, sample: &Scope, segments: &Segments) -> Result<C
     if checker.faults.is_empty() {
         checker.must_be_boolean(&expr, "the condition");
     }
-    let Checker { faults, prediction, entropy, .. } = checker;
+    let Checker { faults, prediction, entropy, session, stats, .. } = checker;
     if faults.is_empty() {
-        Ok(Checked { expr, names_prediction: prediction, wants_entropy: entropy })
+        Ok(Checked {
+            expr,
+            names_prediction: prediction,
+            wants_entropy: entropy,
+            wants_session: session,
+            wants_stats: stats,
+        })
     } else {
         Err(faults)
     }
@@ -100,6 +110,8 @@ struct Checker<'a> {
     nodes: usize,
     prediction: bool,
     entropy: bool,
+    session: bool,
+    stats: bool,
 }
 
 impl Checker<'_> {
@@ -169,7 +181,7 @@ impl Checker<'_> {
             return;
         }
         let names_of =
-            |expr: &IdedExpr| super::fast::entry(expr).map(|(root, name)| (root.to_owned(), name.to_owned()));
+            |expr: &IdedExpr| super::operand::entry(expr).map(|(root, name)| (root.to_owned(), name.to_owned()));
         if let Some((root, name)) = names_of(&one.iter_range)
             && root == "lists"
             && self.sample.lists.get(name.as_str()).is_some_and(|list| list.items().len() > MOST_LOOPED_ITEMS)
@@ -205,6 +217,9 @@ impl Checker<'_> {
         if let Expr::Ident(name) = &expr.expr {
             let on_prediction = PREDICTION_VARIABLES.contains(&name.as_str());
             if bound.contains(name) || TYPES.contains(&name.as_str()) || VARIABLES.contains(&name.as_str()) {
+                let bound = bound.contains(name);
+                self.session |= name == "session" && !bound;
+                self.stats |= name == "stats" && !bound;
                 return;
             }
             if on_prediction && self.sample.predicted.is_some() {
@@ -220,26 +235,50 @@ impl Checker<'_> {
             );
             return;
         }
-        let Some((root, field)) = super::fast::entry(expr) else { return };
+        self.remembered(expr);
+        let Some((root, field)) = super::operand::entry(expr) else { return };
         if bound.iter().any(|known| known == root) {
             return;
         }
         let (root, field) = (root.to_owned(), field.to_owned());
         match root.as_str() {
-            "request" if !REQUEST_FIELDS.contains(&field.as_str()) => {
-                self.fault(expr.id, format!("request has no `{field}`; it has {}", REQUEST_FIELDS.join(", ")));
-            }
             "lists" if !self.sample.lists.contains_key(field.as_str()) => {
                 self.fault(expr.id, format!("there is no list {field:?} in `lists`"));
-            }
-            "caller" if !CALLER_FIELDS.contains(&field.as_str()) => {
-                self.fault(expr.id, format!("caller has no `{field}`; it has {}", CALLER_FIELDS.join(", ")));
             }
             "segment" if !self.segments.names().any(|known| known == field) => {
                 self.fault(expr.id, format!("there is no segment {field:?} in `identity`"));
             }
             "prediction" => self.prediction_field(expr.id, &field),
-            _ => {}
+            "session" if field == "last_label" && self.sample.past.is_some_and(|past| past.classes.is_empty()) => {
+                self.fault(expr.id, "a last label is only known among the classes of the route's `prediction`");
+            }
+            root => self.field(expr.id, root, &field),
+        }
+    }
+
+    /// Whether a variable of closed fields has that one.
+    fn field(&mut self, id: u64, root: &str, field: &str) {
+        let fields: &[&str] = match root {
+            "request" => &REQUEST_FIELDS,
+            "caller" => &CALLER_FIELDS,
+            "session" => &SESSION_FIELDS,
+            "stats" => &STATS_FIELDS,
+            _ => return,
+        };
+        if !fields.contains(&field) {
+            self.fault(id, format!("{root} has no `{field}`; it has {}", fields.join(", ")));
+        }
+    }
+
+    /// Whether what is asked of `session.remembered` is remembered.
+    fn remembered(&mut self, expr: &IdedExpr) {
+        let Some((map, name)) = super::operand::step(expr) else { return };
+        if super::operand::entry(map) != Some(("session", "remembered")) {
+            return;
+        }
+        let names = self.sample.past.map_or(&[][..], |past| past.names);
+        if !names.iter().any(|(known, _)| &**known == name) {
+            self.fault(expr.id, format!("{name:?} is not remembered: see the route's `session.remember`"));
         }
     }
 
@@ -310,7 +349,9 @@ impl Checker<'_> {
                     self.fault(id, format!("{left} and {right} are never equal"));
                 }
             }
-            (operators::IN, [value, among]) if super::fast::entry(among).is_some_and(|(root, _)| root == "lists") => {
+            (operators::IN, [value, among])
+                if super::operand::entry(among).is_some_and(|(root, _)| root == "lists") =>
+            {
                 if let Some(found) = type_of(value, self.sample)
                     && found != "string"
                 {
@@ -328,47 +369,4 @@ impl Checker<'_> {
             self.fault(expr.id, format!("{what} is of type {found}, wanted bool"));
         }
     }
-}
-
-/// Types as CEL compares them: numbers among each other, else like with like. `null` may stand for anything.
-fn comparable(left: &str, right: &str) -> bool {
-    let number = |name: &str| ["int", "uint", "double"].contains(&name);
-    left == right
-        || (number(left) && number(right))
-        || [left, right].iter().any(|name| ["null_type", "dyn"].contains(name))
-}
-
-/// The type of an expression on the sample; `None` where that cannot be known.
-fn type_of(expr: &IdedExpr, sample: &Scope) -> Option<String> {
-    with_value(expr, sample, |value| value.get_type().name().to_owned()).ok()
-}
-
-/// Evaluates on the sample. An error is `Some` words where it is a fault of the expression, `None` where it may be of
-/// the sample's values only.
-fn with_value<T>(expr: &IdedExpr, sample: &Scope, take: impl FnOnce(&CowVal) -> T) -> Result<T, Option<String>> {
-    let mut context = Context::with_env(std::sync::Arc::clone(&ENV));
-    context.set_variable_resolver(sample);
-    let result = Value::resolve_val(expr, &context);
-    match result {
-        Ok(value) => Ok(take(&value)),
-        Err(error) => Err(of_types(&error).then(|| error.to_string())),
-    }
-}
-
-/// Whether an error is of the types and names in the expression, which no other values would mend.
-fn of_types(error: &ExecutionError) -> bool {
-    matches!(
-        error,
-        ExecutionError::NoSuchOverload(_)
-            | ExecutionError::UndeclaredReference(_)
-            | ExecutionError::UnexpectedType { .. }
-            | ExecutionError::UnsupportedBinaryOperator(..)
-            | ExecutionError::UnsupportedTargetType { .. }
-            | ExecutionError::UnsupportedKeyType(_)
-            | ExecutionError::UnsupportedIndex(..)
-            | ExecutionError::NotSupportedAsMethod { .. }
-            | ExecutionError::InvalidArgumentCount { .. }
-            | ExecutionError::MissingArgumentOrTarget
-            | ExecutionError::ValuesNotComparable(..)
-    )
 }

@@ -14,10 +14,13 @@
 
 mod check;
 mod fast;
+mod operand;
+mod past;
 mod presence;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod types;
 mod values;
 
 use std::sync::{Arc, LazyLock};
@@ -26,6 +29,7 @@ use cel::common::types::CelBool;
 use cel::{Context, Env, IdedExpr, Value};
 
 pub(super) use check::CelFault;
+pub(super) use past::Seen;
 pub(super) use scope::{Predicted, Scope};
 
 use super::segment::Segments;
@@ -49,6 +53,9 @@ pub(super) struct Condition {
     pub per_row: bool,
     /// Whether it asks for `prediction.entropy`, which costs logarithms.
     pub wants_entropy: bool,
+    /// Whether it asks for what is remembered of the unit / of the route, which has to be kept for it.
+    pub wants_session: bool,
+    pub wants_stats: bool,
 }
 
 impl Condition {
@@ -66,6 +73,8 @@ impl Condition {
             whole: checked.expr,
             per_row: checked.names_prediction,
             wants_entropy: checked.wants_entropy,
+            wants_session: checked.wants_session,
+            wants_stats: checked.wants_stats,
         })
     }
 

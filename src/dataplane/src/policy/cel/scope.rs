@@ -4,6 +4,7 @@ use cel::common::types::CelString;
 use cel::common::value::CowVal;
 use cel::context::VariableResolver;
 
+use super::past::Seen;
 use super::values::{Fields, TextMap, Texts};
 use crate::policy::reading::Reading;
 use crate::policy::request::Request;
@@ -28,10 +29,13 @@ pub(in crate::policy) struct Scope<'a> {
     pub lists: &'a Lists,
     /// Only for rules on a prediction.
     pub predicted: Option<Predicted<'a>>,
+    /// Only where a rule of the route names it.
+    pub past: Option<Seen<'a>>,
 }
 
 /// The variables of a rule; `prediction` and `backend` only on a prediction.
-pub(super) const VARIABLES: [&str; 6] = ["request", "metadata", "caller", "segment", "lists", "route"];
+pub(super) const VARIABLES: [&str; 8] =
+    ["request", "metadata", "caller", "segment", "lists", "route", "session", "stats"];
 pub(super) const PREDICTION_VARIABLES: [&str; 2] = ["prediction", "backend"];
 
 impl VariableResolver for Scope<'_> {
@@ -44,6 +48,8 @@ impl VariableResolver for Scope<'_> {
             "caller" => fields(Fields::Caller(self.request.caller)),
             "segment" => texts(Texts::Segment(self.segment)),
             "lists" => fields(Fields::Lists(self.lists)),
+            "session" => fields(Fields::Session(self.past?)),
+            "stats" => fields(Fields::Stats(self.past?)),
             "route" => Some(CowVal::owned(CelString::from(self.route))),
             "prediction" => fields(Fields::Prediction(self.predicted?)),
             "backend" => Some(CowVal::owned(CelString::from(self.predicted?.backend))),

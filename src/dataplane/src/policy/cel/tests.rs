@@ -12,7 +12,7 @@ use crate::policy::request::Request;
 use crate::policy::rule::{List, Lists};
 use crate::policy::segment::Segments;
 use crate::policy::spec::{Input, Param, PredictionSpec};
-use crate::policy::{Label, Peer, Segment};
+use crate::policy::{Label, Peer, Segment, Session, Stats, label_hash};
 
 fn spec() -> PredictionSpec {
     PredictionSpec {
@@ -36,6 +36,10 @@ fn segments() -> Segments {
     Segments::new(vec![from("device"), from("account")]).unwrap()
 }
 
+fn names() -> Vec<(Box<str>, Source)> {
+    vec![("quantity".into(), Source::Param("count".into()))]
+}
+
 fn compile(text: &str, on_prediction: bool) -> Result<Condition, Vec<CelFault>> {
     let (spec, lists, segments, metadata) = (spec(), lists(), segments(), vec![("sample", "sample")]);
     let reading = Reading::sample(&spec);
@@ -51,7 +55,9 @@ fn compile(text: &str, on_prediction: bool) -> Result<Condition, Vec<CelFault>> 
         memory: None,
     };
     let predicted = on_prediction.then_some(Predicted { reading: &reading, spec: &spec, backend: "b" });
-    let scope = Scope { request: &request, segment: &Segment::default(), route: "r", lists: &lists, predicted };
+    let (session, stats, names) = (Session::default(), Stats::default(), names());
+    let past = Some(Seen { session: &session, stats: &stats, names: &names, classes: &spec.classes });
+    let scope = Scope { request: &request, segment: &Segment::default(), route: "r", lists: &lists, predicted, past };
     Condition::compile(text, &scope, &segments)
 }
 
@@ -89,13 +95,28 @@ fn judge(condition: &Condition) -> (Result<bool, Failed>, Result<bool, Failed>) 
         flagged: Some(true),
     };
     let predicted = Some(Predicted { reading: &reading, spec: &spec, backend: "spam-v3" });
-    let scope = Scope { request: &request, segment: &segment, route: "spam", lists: &lists, predicted };
+    let session = Session {
+        calls: 5,
+        answered: 4,
+        fallbacks: 1,
+        flagged: 2,
+        repeats: 3,
+        label: label_hash("spam"),
+        score: 0.7,
+        confidence: 0.8,
+        value: 12.5,
+        remembered: [3.0, 0.0, 0.0, 0.0],
+    };
+    let stats = Stats { calls: 300, flagged_share: 0.6, score_mean: 0.5, score_sd: 0.1, ..Stats::default() };
+    let names = names();
+    let past = Some(Seen { session: &session, stats: &stats, names: &names, classes: &spec.classes });
+    let scope = Scope { request: &request, segment: &segment, route: "spam", lists: &lists, predicted, past };
     (condition.holds(&scope), condition.interpreted(&scope))
 }
 
 #[test]
 fn conditions_see_the_call_and_both_ways_agree() {
-    let cases: [(&str, Result<bool, Failed>, bool); 51] = [
+    let cases: [(&str, Result<bool, Failed>, bool); 61] = [
         ("true", Ok(true), true),
         ("request.model == 'spam'", Ok(true), true),
         ("request['model'] != 'spam'", Ok(false), true),
@@ -146,6 +167,16 @@ fn conditions_see_the_call_and_both_ways_agree() {
         ("int(metadata['x-num']) + 1 == 8", Ok(true), false),
         ("int(metadata['absent']) == 0", Err(Failed), false),
         ("lists.trusted.exists(one, metadata['x-sender'].endsWith(one))", Ok(true), false),
+        ("session.calls > 4 && session.answered == 4 && session.fallbacks < 2 && session.flagged == 2", Ok(true), true),
+        ("session.repeats >= 3 && session.last_label == prediction.label", Ok(true), true),
+        ("prediction.score > session.last_score && session.last_confidence < 0.81", Ok(true), true),
+        ("request.params.count >= session.remembered.quantity && session.last_value == 12.5", Ok(true), true),
+        ("session.remembered['quantity'] > 3.0", Ok(false), true),
+        ("session['calls'] in [5, 6] && has(session.remembered.quantity)", Ok(true), false),
+        ("size(session.remembered) == 1", Ok(true), false),
+        ("stats.calls > 200 && stats.flagged_share > 0.5 && stats.fallback_share == 0.0", Ok(true), true),
+        ("prediction.score > stats.score_mean + 3.0 * stats.score_sd", Ok(true), false),
+        ("session.last_label in ['spam'] && session.last_label.startsWith('s')", Ok(true), true),
         ("metadata.exists(name, name.startsWith('x-s')) && size(metadata) == 4", Ok(true), false),
     ];
     for (text, expected, fast) in cases {
@@ -157,7 +188,7 @@ fn conditions_see_the_call_and_both_ways_agree() {
 
 #[test]
 fn faults_name_line_and_column() {
-    let cases: [(&str, &str, (u32, u32)); 23] = [
+    let cases: [(&str, &str, (u32, u32)); 28] = [
         ("request.rows >", "Syntax error", (1, 15)),
         ("request.rows > 64 &&\n  metadta['x'] == ''", "there is no `metadta`", (2, 3)),
         ("'é' == 'é' && nobody == 1", "there is no `nobody`", (1, 15)),
@@ -181,6 +212,11 @@ fn faults_name_line_and_column() {
         ("lists.long.all(x, x != '')", "too long to go through", (1, 15)),
         ("metadata.all(x, metadata.all(y, x == y))", "at most 1 loop", (1, 29)),
         ("metadata.all(x, x.matches('a'))", "within a loop", (1, 26)),
+        ("session.age > 3", "session has no `age`", (1, 8)),
+        ("stats.p99 > 3.0", "stats has no `p99`", (1, 6)),
+        ("session.remembered.price > 3.0", "\"price\" is not remembered", (1, 19)),
+        ("session.last_label > 3", "no matching overload", (1, 20)),
+        ("session.calls", "the condition is of type int", (1, 8)),
     ];
     for (text, words, at) in cases {
         let faults = compile(text, false).err().unwrap_or_else(|| panic!("{text} is taken"));
@@ -215,6 +251,10 @@ fn only_a_rule_that_names_the_prediction_is_judged_by_row() {
     assert!(!compile("request.rows > 3", true).unwrap().per_row);
     assert!(compile("prediction.entropy > 0.5", true).unwrap().wants_entropy);
     assert!(!compile("prediction.score > 0.5", true).unwrap().wants_entropy);
+    let wants = |text| compile(text, true).map(|one| (one.per_row, one.wants_session, one.wants_stats)).unwrap();
+    assert_eq!(wants("session.calls > 3"), (false, true, false));
+    assert_eq!(wants("false && stats.calls > 3"), (false, false, true));
+    assert_eq!(wants("metadata.all(session, session != 'session.calls')"), (false, false, false));
 }
 
 /// Expressions made of what rules are made of.
@@ -228,6 +268,7 @@ fn expression() -> impl Strategy<Value = String> {
         Just("request.params.tier"),
         Just("prediction.label"),
         Just("route"),
+        Just("session.last_label"),
         Just("'spam'"),
         Just("'gold'"),
         Just("''"),
@@ -242,6 +283,11 @@ fn expression() -> impl Strategy<Value = String> {
         Just("0.9"),
         Just("request.params.temperature"),
         Just("-1"),
+        Just("session.calls"),
+        Just("session.last_score"),
+        Just("session.remembered.quantity"),
+        Just("stats.flagged_share"),
+        Just("stats.predictions"),
     ];
     let texts = (text.clone(), prop_oneof![Just("=="), Just("!="), Just("<"), Just(">=")], text.clone())
         .prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));

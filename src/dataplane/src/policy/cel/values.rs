@@ -11,6 +11,7 @@ use cel::common::types::{
 };
 use cel::common::value::{CowVal, Val};
 
+use super::past::{Fact, Seen};
 use super::scope::Predicted;
 use crate::policy::peer::Peer;
 use crate::policy::request::{Metadata, Request};
@@ -35,6 +36,8 @@ pub(super) enum Fields<'a> {
     Lists(&'a Lists),
     Caller(Option<&'a Peer>),
     Prediction(Predicted<'a>),
+    Session(Seen<'a>),
+    Stats(Seen<'a>),
 }
 
 /// The fields that there are, for the check of names.
@@ -49,6 +52,9 @@ impl<'a> Fields<'a> {
             Fields::Lists(lists) => Some(Box::new(ListVal(lists.get(name)?))),
             Fields::Caller(caller) => caller_field(caller, name),
             Fields::Prediction(predicted) => prediction_field(predicted, name),
+            Fields::Session(past) if name == "remembered" => Some(remembered(past)),
+            Fields::Session(past) => past.session_field(name).map(fact),
+            Fields::Stats(past) => past.stats_field(name).map(fact),
         }
     }
 }
@@ -82,6 +88,22 @@ fn caller_field<'a>(caller: Option<&'a Peer>, name: &str) -> Option<Box<dyn Val 
         }
         _ => return None,
     })
+}
+
+fn fact<'a>(fact: Fact<'a>) -> Box<dyn Val + 'a> {
+    match fact {
+        Fact::Count(count) => Box::new(CelInt::from(i64::from(count))),
+        Fact::Number(number) => Box::new(CelDouble::from(number)),
+        Fact::Text(text) => Box::new(CelString::from(text)),
+    }
+}
+
+fn remembered<'a>(past: Seen<'a>) -> Box<dyn Val + 'a> {
+    let entries =
+        past.names.iter().zip(past.session.remembered).map(|((name, _), number)| {
+            (CelMapKey::from(&**name), Box::new(CelDouble::from(number)) as Box<dyn Val + 'a>)
+        });
+    Box::new(CelMap::from(entries.collect::<HashMap<_, _>>()))
 }
 
 fn param<'a>(value: Param<'a>) -> Box<dyn Val + 'a> {
@@ -118,6 +140,8 @@ impl fmt::Debug for Fields<'_> {
             Fields::Lists(_) => "lists",
             Fields::Caller(_) => "caller",
             Fields::Prediction(_) => "prediction",
+            Fields::Session(_) => "session",
+            Fields::Stats(_) => "stats",
         })
     }
 }

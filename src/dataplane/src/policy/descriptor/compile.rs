@@ -11,9 +11,10 @@ use super::path::PathFault;
 use super::resolve::{Purpose, resolve};
 use super::spec::{Asking, Described, DescribedMethod, FieldPath, Kind, Take, What};
 use super::{cuts, form};
-use crate::policy::compiled::Backend;
+use crate::policy::compiled::{Backend, Route};
 use crate::policy::document::Node;
 use crate::policy::matching::{Match, Method};
+use crate::policy::rule::{Action, Otherwise};
 use crate::policy::spec::PredictionSpec;
 
 /// The Open Inference Protocol's service is read without a descriptor.
@@ -219,28 +220,41 @@ impl Compiler<'_, '_> {
     }
 }
 
-/// A backend that is asked by a model's name needs to know where in the request the name stands.
-pub fn addressable(node: &Node, backend: &Backend, described: Option<&Described>) {
-    let Some(described) = described else { return };
-    if backend.as_people().is_some_and(|people| !people.redact.is_empty()) {
-        node.fault(format!(
-            "{:?} names inputs that people are not shown, and requests of this route have none: wanted `review.redact` \
-             with paths, and people without `redact`",
-            backend.name
-        ));
-    }
-    let Some(model) = backend.as_model() else { return };
-    if model.model.is_some() && described.asking.model.is_none() {
-        node.fault(format!(
-            "{:?} names a model, and the route does not say where a request names it: wanted `request.model`",
-            backend.name
-        ));
-    }
-    if model.version.is_some() {
-        node.fault(format!(
-            "{:?} names a version, which only requests of the Open Inference Protocol can be given",
-            backend.name
-        ));
+/// What the backends that a described route leads to want of it: a place for the model's name, and nothing that only
+/// requests of the Open Inference Protocol have.
+pub fn addressable(node: &Node, route: &Route, backends: &[Backend]) {
+    let Some(described) = route.described.as_deref() else { return };
+    let action = |action: &Action| if let Action::To(to) | Action::Answer(to) = action { Some(*to) } else { None };
+    let rules = route.rules.iter().flat_map(|rule| {
+        let otherwise = rule.function.as_ref().and_then(|function| match &function.otherwise {
+            Otherwise::Does(does) => action(does),
+            Otherwise::Holds(_) => None,
+        });
+        action(&rule.then).into_iter().chain(otherwise)
+    });
+    let others = route.mirror.iter().map(|mirror| mirror.to).chain(route.loop_guard.iter().map(|guard| guard.then));
+    let mut reached: Vec<_> = route.chain.iter().copied().chain(rules).chain(others).collect();
+    reached.sort_unstable();
+    reached.dedup();
+    for backend in reached.into_iter().filter_map(|backend| backends.get(usize::from(backend))) {
+        let name = &backend.name;
+        if backend.as_people().is_some_and(|people| !people.redact.is_empty()) {
+            node.fault(format!(
+                "{name:?} names inputs that people are not shown, and requests of this route have none: wanted people \
+                 without `redact`, and `review.redact` with paths"
+            ));
+        }
+        let Some(model) = backend.as_model() else { continue };
+        if model.model.is_some() && described.asking.model.is_none() {
+            node.fault(format!(
+                "{name:?} names a model, and the route does not say where a request names it: wanted `request.model`"
+            ));
+        }
+        if model.version.is_some() {
+            node.fault(format!(
+                "{name:?} names a version, which only requests of the Open Inference Protocol can be given"
+            ));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod calls;
 mod choices;
 mod documents;
+mod hedges;
 mod memory;
 mod outside;
 mod rows;

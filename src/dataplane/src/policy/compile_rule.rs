@@ -1,13 +1,13 @@
-//! A route's rules: when they hold, and what they do.
+//! The rules of a route: conditions tried on a sample of what they will see, and what they lead to.
 
 use std::time::Duration;
 
-use super::cel::{CelFault, Condition, Predicted, Scope};
+use super::cel::{CelFault, Condition, Predicted, Scope, Seen};
 use super::compile::MOST_MS;
 use super::compile_prediction as prediction;
 use super::compile_route::RouteCompiler;
-use super::descriptor::{self, Described};
 use super::document::Node;
+use super::memory::{Session, SessionSpec, Stats};
 use super::reading::Reading;
 use super::request::Request;
 use super::rule::{Action, Function, Otherwise, Rule, Stage};
@@ -17,21 +17,23 @@ use super::words::status;
 /// Every rule may be judged for every call.
 const MOST_RULES: usize = 256;
 
+/// What a rule belongs to.
+pub(super) struct Ruled<'a> {
+    pub route: &'a str,
+    pub spec: Option<&'a PredictionSpec>,
+    pub session: Option<&'a SessionSpec>,
+    pub stats_within: Option<Duration>,
+}
+
 impl RouteCompiler<'_> {
-    pub(super) fn rules(
-        &self,
-        node: &Node,
-        route: &str,
-        spec: Option<&PredictionSpec>,
-        described: Option<&Described>,
-    ) -> Vec<Rule> {
+    pub(super) fn rules(&self, node: &Node, of: &Ruled) -> Vec<Rule> {
         let items = node.items();
         if items.len() > MOST_RULES {
             node.fault(format!("found {} rules, at most {MOST_RULES} are possible", items.len()));
         }
         let mut rules: Vec<Rule> = Vec::new();
         for item in items.iter().take(MOST_RULES) {
-            let Some(rule) = self.rule(item, route, spec, described) else { continue };
+            let Some(rule) = self.rule(item, of) else { continue };
             if rules.iter().any(|known| known.name == rule.name) {
                 item.field("name").fault(format!("there are two rules {:?}", rule.name));
             }
@@ -40,13 +42,7 @@ impl RouteCompiler<'_> {
         rules
     }
 
-    fn rule(
-        &self,
-        node: &Node,
-        route: &str,
-        spec: Option<&PredictionSpec>,
-        described: Option<&Described>,
-    ) -> Option<Rule> {
+    fn rule(&self, node: &Node, of: &Ruled) -> Option<Rule> {
         if !node.object(&["name", "on", "when", "python", "timeout_ms", "otherwise", "then"]) {
             return None;
         }
@@ -60,18 +56,18 @@ impl RouteCompiler<'_> {
                 return None;
             }
         };
-        if on == Stage::Prediction && spec.is_none() {
+        if on == Stage::Prediction && of.spec.is_none() {
             field.fault("the route reads no prediction; give it a `prediction`");
         }
-        let then = self.action(&node.field("then"), spec, described);
-        let when = self.condition(&node.field("when"), on, route, spec);
+        let then = self.action(&node.field("then"), of.spec);
+        let when = self.condition(&node.field("when"), on, of);
         let python = node.field("python");
-        let function = if python.is_null() { None } else { Some(self.function(node, spec, described)?) };
+        let function = if python.is_null() { None } else { Some(self.function(node, of.spec)?) };
         Some(Rule { name: name.into(), on, when: when?, function, then: then? })
     }
 
     /// What a rule asks Python, and what counts when it does not say.
-    fn function(&self, rule: &Node, spec: Option<&PredictionSpec>, described: Option<&Described>) -> Option<Function> {
+    fn function(&self, rule: &Node, spec: Option<&PredictionSpec>) -> Option<Function> {
         let name = rule.field("python");
         let text = name.need_text();
         if !text.split_once(':').is_some_and(|(module, function)| !module.is_empty() && !function.is_empty()) {
@@ -80,14 +76,15 @@ impl RouteCompiler<'_> {
         let otherwise = rule.field("otherwise");
         let otherwise = match otherwise.boolean() {
             Some(holds) => Otherwise::Holds(holds),
-            None => Otherwise::Does(self.action(&otherwise, spec, described)?),
+            None => Otherwise::Does(self.action(&otherwise, spec)?),
         };
         let timeout = Duration::from_millis(rule.field("timeout_ms").need_count(MOST_MS));
         Some(Function { name: text.into(), timeout, otherwise })
     }
 
     /// Compiles the condition of a rule against a sample of what it will see.
-    fn condition(&self, node: &Node, on: Stage, route: &str, spec: Option<&PredictionSpec>) -> Option<Condition> {
+    fn condition(&self, node: &Node, on: Stage, of: &Ruled) -> Option<Condition> {
+        let Ruled { route, spec, session, stats_within } = *of;
         let metadata = vec![("sample", "sample")];
         let request = Request {
             method: "/sample.Service/Method",
@@ -106,9 +103,24 @@ impl RouteCompiler<'_> {
             .zip(reading.as_ref())
             .filter(|_| on == Stage::Prediction)
             .map(|(spec, reading)| Predicted { reading, spec, backend: "sample" });
-        let sample = Scope { request: &request, segment: &segment, route, lists: self.lists, predicted };
+        let past = Seen {
+            session: &Session::default(),
+            stats: &Stats::default(),
+            names: session.map_or(&[][..], |session| &session.remember),
+            classes: spec.map_or(&[][..], |spec| &spec.classes),
+        };
+        let past = Some(past);
+        let sample = Scope { request: &request, segment: &segment, route, lists: self.lists, predicted, past };
         match Condition::compile(node.need_text(), &sample, self.segments) {
-            Ok(condition) => Some(condition),
+            Ok(condition) => {
+                if condition.wants_session {
+                    self.must_remember(node, "`session`");
+                }
+                if (condition.wants_session && session.is_none()) || (condition.wants_stats && stats_within.is_none()) {
+                    node.fault("the rule names what the route does not remember; give it `session` and `stats`");
+                }
+                Some(condition)
+            }
             Err(faults) => {
                 for CelFault { message, at } in faults {
                     node.fault_at(message, at);
@@ -118,7 +130,7 @@ impl RouteCompiler<'_> {
         }
     }
 
-    fn action(&self, node: &Node, spec: Option<&PredictionSpec>, described: Option<&Described>) -> Option<Action> {
+    fn action(&self, node: &Node, spec: Option<&PredictionSpec>) -> Option<Action> {
         if !node.object(&["kind", "backend", "status", "message"]) {
             return None;
         }
@@ -131,7 +143,6 @@ impl RouteCompiler<'_> {
                 let to = node.field("backend");
                 let (index, backend) = self.backend(&to)?;
                 prediction::answer_fits(&to, backend, spec);
-                descriptor::addressable(&to, backend, described);
                 Some(if backend.is_static() { Action::Answer(index) } else { Action::To(index) })
             }
             Some("reject") => {

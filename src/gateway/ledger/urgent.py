@@ -1,0 +1,125 @@
+"""Review tasks that a caller waits for: made when people are asked, and gone when nobody waits any more.
+
+A task nobody has begun when its time is up is taken away with its payload: it was kept for an answer that would reach
+nobody. One that a reviewer has begun stays for them to finish (a label is a label), but is leased to nobody else. What
+people say about such a call is a label like any other review's, but in no sample: there is no prediction of a model
+that it could be right or wrong about, and no probability it was chosen with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from gateway.ledger import schema
+from gateway.types import Outcome
+
+__all__ = ["KEEP_LATE_US", "Urgent", "ask", "expire", "is_open"]
+
+KEEP_LATE_US: Final = 3_600_000_000
+"""How long a task that somebody has begun is kept after its time; no lease is longer."""
+
+_task = schema.review_tasks
+_decision = schema.decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Urgent:
+    """A call that people are asked about. `rows`: how many are to be answered; `request`: redacted."""
+
+    decision: bytes
+    rows: int
+    queue: str
+    route: str
+    backend: str
+    segment: str
+    unit: int
+    policy: int
+    time_us: int
+    until_us: int
+    request: bytes
+
+
+def ask(connection: sa.Connection, asked: Urgent, now_us: int) -> list[int]:
+    """Make a task for each row. Returns: their ids, by row. The transaction is the caller's."""
+    rows = range(asked.rows)
+    connection.execute(sa.insert(_decision), [_facts(asked, row) for row in rows])
+    connection.execute(
+        sa.insert(schema.captures),
+        {"decision": asked.decision, "time_us": asked.time_us, "request": asked.request, "answer": b""},
+    )
+    connection.execute(
+        sa.insert(_task),
+        [
+            {
+                "decision": asked.decision,
+                "row": row,
+                "queue": asked.queue,
+                "created_us": now_us,
+                "lease_token": 0,
+                "lease_until_us": 0,
+                "reviewer": "",
+                "urgent_until_us": asked.until_us,
+            }
+            for row in rows
+        ],
+    )
+    made = sa.select(_task.c.id).where(_task.c.decision == asked.decision).order_by(_task.c.row)
+    return [int(task) for task in connection.execute(made).scalars()]
+
+
+def expire(connection: sa.Connection, decisions: Sequence[bytes], now_us: int) -> None:
+    """Nobody waits for these any more; and what nobody has begun of all whose time is up is taken away."""
+    still = (_task.c.urgent_until_us > now_us, _task.c.done_us.is_(None))
+    if decisions:
+        given_up = sa.update(_task).where(_task.c.decision.in_(decisions), *still)
+        connection.execute(given_up.values(urgent_until_us=now_us))
+    over = (_task.c.urgent_until_us <= now_us, _task.c.done_us.is_(None))
+    begun = sa.and_(_task.c.reviewer != "", _task.c.urgent_until_us > now_us - KEEP_LATE_US)
+    found = connection.execute(
+        sa.select(_task.c.id, _task.c.decision, _task.c.row).where(*over, ~begun)
+    ).all()
+    if not found:
+        return
+    connection.execute(
+        sa.delete(_task).where(_task.c.id == sa.bindparam("task")), [{"task": row.id} for row in found]
+    )
+    keys = [{"of": row.decision, "at": row.row} for row in found]
+    # The record of a call that went on to a model and was sampled there has taken the place of what was kept here.
+    not_sampled = sa.delete(_decision).where(
+        _decision.c.decision == sa.bindparam("of"),
+        _decision.c.row == sa.bindparam("at"),
+        ~_decision.c.sampled,
+    )
+    connection.execute(not_sampled, keys)
+    unused = sa.delete(schema.captures).where(
+        schema.captures.c.decision == sa.bindparam("of"),
+        ~sa.exists().where(_task.c.decision == schema.captures.c.decision),
+    )
+    connection.execute(unused, [{"of": of} for of in {row.decision for row in found}])
+
+
+def is_open(now_us: int) -> sa.ColumnElement[bool]:
+    """Whether a task that is not done may still be leased."""
+    return sa.or_(_task.c.urgent_until_us.is_(None), _task.c.urgent_until_us > now_us)
+
+
+def _facts(asked: Urgent, row: int) -> dict[str, Any]:
+    return {
+        "decision": asked.decision,
+        "row": row,
+        "time_us": asked.time_us,
+        "policy": asked.policy,
+        "route": asked.route,
+        "backend": asked.backend,
+        "segment": asked.segment,
+        "outcome": int(Outcome.HUMAN),
+        "reason": "ok",
+        "review_pi": 0.0,
+        "sampled": False,
+        "propensity": 1.0,
+        "unit": asked.unit,
+    }

@@ -1,0 +1,216 @@
+"""Peers that send what costs them nothing: the connection is closed with a word, memory stays, others are served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import grpc
+import hpack
+import pytest
+
+from tests.wire import raw
+from tests.wire.echo import SERVICE, EchoServer
+from tests.wire.gateway_process import GatewayProcess, until
+from tests.wire.raw import CALM, Raw, frame, grown_bytes, request_block, rss_bytes
+
+MEGABYTE = 1 << 20
+BOUND = 24 * MEGABYTE
+"""What one attacker may cost; ordinary calls alone make the process grow by some megabytes."""
+MANY = 200_000
+
+
+@dataclass
+class Gateway:
+    """A gateway as a process of its own, whose memory is measured, before an echo."""
+
+    process: GatewayProcess
+    channel: grpc.Channel
+
+    def ask(self, message: bytes = b"still") -> bytes:
+        return bytes(self.channel.unary_unary(f"{SERVICE}/Unary")(message, timeout=20))
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric whose lines contain `name`."""
+        lines = [line for line in self.process.get("/metrics")[1].splitlines() if name in line]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#"))
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with EchoServer(workers=64) as server:
+        settings = {
+            "backends": {"echo": {"grpc": server.address, "max_in_flight": 100_000}},
+            "default_backend": "echo",
+        }
+        with (
+            GatewayProcess(tmp_path_factory.mktemp("attack"), settings) as process,
+            grpc.insecure_channel(process.address) as channel,
+        ):
+            made = Gateway(process, channel)
+            for _ in range(200):
+                made.ask()
+            yield made
+
+
+@pytest.fixture
+def unharmed(gateway: Gateway) -> Iterator[Gateway]:
+    """Memory before and after, and a call beside and after the attack."""
+    before = rss_bytes(gateway.process.pid)
+    assert gateway.ask() == b"still"
+    yield gateway
+    assert gateway.ask(bytes(100_000)) == bytes(100_000)
+    grown = grown_bytes(before, gateway.process.pid, BOUND)
+    assert grown <= BOUND, f"memory has grown by {grown / MEGABYTE:.0f} MB"
+
+
+HEADER_BLOCK = request_block()
+OPEN = frame(raw.HEADERS, raw.END_HEADERS, 1, HEADER_BLOCK)
+
+FLOODS = {
+    "settings": (b"", frame(raw.SETTINGS)),
+    "settings that change windows": (
+        OPEN,
+        frame(raw.SETTINGS, 0, 0, b"\0\4\0\1\0\0") + frame(raw.SETTINGS, 0, 0, b"\0\4\0\0\xff\xff"),
+    ),
+    "priority": (b"", frame(raw.PRIORITY, 0, 1, b"\0\0\0\3\1")),
+    "windows": (b"", frame(raw.WINDOW_UPDATE, 0, 0, b"\0\0\0\1")),
+    "answers to pings": (b"", frame(raw.PING, raw.ACK, 0, bytes(8))),
+    "unknown frames": (b"", frame(0xFA, 0, 0, b"x")),
+    "empty data": (OPEN, frame(raw.DATA, 0, 1)),
+    "padding alone": (OPEN, frame(raw.DATA, 8, 1, b"\0")),
+    "empty continuations": (
+        frame(raw.HEADERS, 0, 1, HEADER_BLOCK),
+        frame(raw.CONTINUATION, 0, 1),
+    ),
+    "continuations": (
+        frame(raw.HEADERS, 0, 1, HEADER_BLOCK),
+        frame(raw.CONTINUATION, 0, 1, b"\0\1x\1y" * 200),
+    ),
+    "trailers that never end": (
+        OPEN + frame(raw.HEADERS, raw.END_STREAM, 1, b"\0\1x\1y"),
+        frame(raw.CONTINUATION, 0, 1, b"\0\1x\1y"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_is_answered_by_one_word(unharmed: Gateway, name: str) -> None:
+    """ENHANCE_YOUR_CALM, and no more than some thousand frames are looked at."""
+    before, piece = FLOODS[name]
+    with Raw(unharmed.process.address) as peer:
+        peer.send(before)
+        peer.flood(piece, MANY)
+        assert peer.goaway().code == CALM
+
+
+def test_pings_past_grpcs_rule_are_too_many(unharmed: Gateway) -> None:
+    """gRPC's clients know the words, and ping half as often from then on."""
+    with Raw(unharmed.process.address) as peer:
+        for _ in range(4):
+            assert peer.send(frame(raw.PING, 0, 0, bytes(8)))
+        goaway = peer.goaway()
+        assert (goaway.code, goaway.words) == (CALM, b"too_many_pings")
+        assert list(peer.frames()) == []
+        assert peer.closed, "the connection ends, and not by a reset"
+
+
+def test_rapid_reset_is_stopped_soon(unharmed: Gateway) -> None:
+    """CVE-2023-44487: streams that are opened and reset at once, for which each backend would be asked."""
+    with Raw(unharmed.process.address) as peer:
+        for first in range(1, 100_000, 1000):
+            streams = range(first, first + 1000, 2)
+            burst = b"".join(
+                frame(raw.HEADERS, raw.END_HEADERS, stream, HEADER_BLOCK)
+                + frame(raw.RST_STREAM, 0, stream, b"\0\0\0\x08")
+                for stream in streams
+            )
+            if not peer.send(burst):
+                break
+        assert peer.goaway().code == CALM
+
+
+def test_rapid_reset_of_calls_that_were_taken_up_is_stopped_as_well(unharmed: Gateway) -> None:
+    """Each call has reached the backend and is answered when it is reset, so that `h2` counts none of them."""
+    ping_pong = request_block("/test.Echo/PingPong")
+    message = b"\0\0\0\0\1x"
+    with Raw(unharmed.process.address) as peer:
+        for first in range(1, 40_000, 32):
+            streams = range(first, first + 32, 2)
+            opened = peer.send(
+                b"".join(
+                    frame(raw.HEADERS, raw.END_HEADERS, stream, ping_pong)
+                    + frame(raw.DATA, 0, stream, message)
+                    for stream in streams
+                )
+            )
+            waiting = set(streams)
+            goaway = None
+            for came in peer.frames() if opened else ():
+                waiting -= {came.stream} if came.kind == raw.DATA else set()
+                goaway = came if came.kind == raw.GOAWAY else None
+                if goaway or not waiting:
+                    break
+            if goaway or not opened or waiting:
+                break
+            peer.send(b"".join(frame(raw.RST_STREAM, 0, stream, b"\0\0\0\x08") for stream in streams))
+        assert goaway is not None
+        assert (goaway.code, goaway.words) == (CALM, b"too_many_resets")
+
+
+def test_an_hpack_bomb_is_not_unpacked(unharmed: Gateway) -> None:
+    """A header of 4 KB in the table, named by one byte 16,000 times: 64 MB for 16 KB."""
+    encoder = hpack.Encoder()
+    first = encoder.encode([("x-bomb", "b" * 4000)])
+    bomb = HEADER_BLOCK + first + b"\xbe" * 12_000
+    with Raw(unharmed.process.address) as peer:
+        peer.send(frame(raw.HEADERS, raw.END_HEADERS | raw.END_STREAM, 1, bomb))
+        goaway = peer.goaway()
+        assert goaway.code == CALM
+
+
+def test_metadata_up_to_the_limit_passes_and_above_it_is_refused(unharmed: Gateway) -> None:
+    """64 KB as HTTP/2 counts them; the call beyond gets HTTP's own status for it, and the connection lives."""
+    with Raw(unharmed.process.address) as peer:
+        for stream, size in ((1, 63_000), (3, 66_000)):
+            block = request_block("/test.Echo/Unary", ("x-long", "v" * size))
+            parts = [block[at : at + 16_000] for at in range(0, len(block), 16_000)]
+            peer.send(frame(raw.HEADERS, raw.END_STREAM, stream, parts[0]))
+            for at, part in enumerate(parts[1:], 2):
+                peer.send(frame(raw.CONTINUATION, raw.END_HEADERS if at == len(parts) else 0, stream, part))
+        statuses = {}
+        for came in peer.frames(5):
+            if came.kind == raw.HEADERS and came.stream not in statuses:
+                statuses[came.stream] = dict(hpack.Decoder().decode(came.payload)).get(":status")
+            assert came.kind != raw.GOAWAY
+            if len(statuses) == 2:
+                break
+    assert statuses == {1: "200", 3: "431"}
+
+
+def test_streams_past_the_limit_are_refused_and_the_rest_go_on(unharmed: Gateway) -> None:
+    """10,000 streams on one connection: 1,024 are taken, each of the others may be tried again elsewhere."""
+    hang = request_block("/test.Echo/PingPong")
+    refused: set[int] = set()
+    with Raw(unharmed.process.address) as peer:
+        for stream in range(1, 20_001, 2):
+            if not peer.send(frame(raw.HEADERS, raw.END_HEADERS, stream, hang)):
+                break
+        for came in peer.frames(5):
+            if came.kind == raw.RST_STREAM:
+                assert came.code == 7
+                refused.add(came.stream)
+            if came.kind == raw.GOAWAY:
+                assert came.code == CALM
+                break
+            if len(refused) == 10_000 - 1024:
+                break
+        assert unharmed.ask() == b"still"
+    assert refused
+    assert min(refused) > 2 * 1024
+
+
+def test_what_was_closed_is_counted(gateway: Gateway) -> None:
+    """By reason, as everything that is dropped."""
+    for reason in ("control_frames", "pings", "resets", "protocol"):
+        until(lambda reason=reason: gateway.metric(reason) > 0, f"{reason} in the metrics")
