@@ -144,7 +144,7 @@ def main() -> None:
         "answer": answers(),
         "frame": frames(),
         "receipt": receipts(),
-        "policy": policies() | {"any-service.json": described_policy()},
+        "policy": policies(),
         "described": described(),
     }
     every["call"] = {f"{at}.json": json.dumps(call).encode() for at, call in enumerate(CALLS)}
