@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2 as oip
 from gateway._dataplane import sign_receipt
 from gateway.config import read, read_text
 from gateway.runtime.document import document
+from tests.wire.certificates import Authority
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = ROOT / "src/dataplane/fuzz/seeds"
@@ -68,6 +69,16 @@ def frames() -> dict[str, bytes]:
     message = requests()["typed"]
     one = struct.pack(">BI", 0, len(message)) + message
     return {"one": one, "three": one + b"\x01\x00\x00\x00\x00" + one, "cut": one[:-3]}
+
+
+def certificates() -> dict[str, bytes]:
+    authority = Authority()
+    return {
+        "spiffe.der": authority.issue("spiffe://acme/ns/prod/sa/web", "web.acme.org", "10.1.2.3").der,
+        "common.der": authority.issue(common="web").der,
+        "many.der": authority.issue(*(f"spiffe://acme/{n}" for n in range(70)), "*.acme.org").der,
+        "nobody.der": authority.issue().der,
+    }
 
 
 def receipts() -> dict[str, bytes]:
@@ -143,6 +154,7 @@ def main() -> None:
         "request": requests(),
         "answer": answers(),
         "frame": frames(),
+        "certificate": certificates(),
         "receipt": receipts(),
         "policy": policies(),
         "described": described(),

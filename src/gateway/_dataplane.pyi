@@ -14,6 +14,9 @@ OUTCOMES: tuple[str, ...]
 REASONS: tuple[str, ...]
 """Names of `gateway.types.Reason`, by number."""
 
+STRATA: tuple[str, ...]
+"""Names of `gateway.types.Stratum`, by number."""
+
 class PolicyError(Exception):
     """A policy document at fault. `args[0]` is a list of dicts, one per fault:
 
@@ -37,6 +40,7 @@ class _Batch(TypedDict):
     records: dict[str, NDArray[generic]]
     attempts: dict[str, NDArray[generic]]
     mirrors: dict[str, NDArray[generic]]
+    raises: dict[str, NDArray[generic]]
     strings: list[str]
     captures: list[_Capture]
 

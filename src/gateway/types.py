@@ -13,6 +13,7 @@ __all__ = [
     "UNPREDICTED",
     "Outcome",
     "Reason",
+    "Stratum",
     "reason_text",
 ]
 
@@ -86,6 +87,24 @@ class Reason(IntEnum):
 
 UNPREDICTED: Final = (Outcome.HUMAN, Outcome.HOLDOUT)
 """Outcomes of calls that no model answered by intent: their labels say nothing about a model's precision or recall."""
+
+
+class Stratum(IntEnum):
+    """How a prediction was sampled for review; the side of the decision stands in `flagged`, not here."""
+
+    LOW = 0
+    """Not flagged, and not near the threshold."""
+    FLAGGED = 1
+    NEAR = 2
+    """Not flagged, but by little."""
+    FALLBACK = 3
+    """Answered by another than the first choice, flagged or not."""
+    DISAGREEMENT = 4
+    """A shadow said otherwise: known only after the answer."""
+
+    @property
+    def text(self) -> str:
+        return self.name.lower()
 
 
 def reason_text(reason: int, rule: str | None = None) -> str:

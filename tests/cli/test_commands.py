@@ -42,7 +42,8 @@ def test_check_says_what_the_file_does(file: Path) -> None:
     assert "model spam, x-tenant: acme -> spam-v3 -> spam-lite -> ham (static) within 250 ms" in done.stdout
     assert "below 0.8, 0.9 for spam, 0.95 for device=phone" in done.stdout
     assert (
-        "2 % of units are held out and get ham; 10 % are copied to spam-v4; about 60 an hour go to review"
+        "2 % of units are held out and get ham; each unit draws who is asked first (spam-v3 90 %, spam-v4 10 %); "
+        "10 % are copied to spam-lite, 20 % of these to spam-twin too; about 60 an hour go to review"
         in done.stdout
     )
     assert "What matches no route goes to spam-v3, untouched." in done.stdout

@@ -71,6 +71,20 @@ def test_metadata_and_parameters_reach_the_rules(tmp_path: Path) -> None:
     assert (large["outcome"], large["reason"]) == ("rejected", "rule:too-many-rows")
 
 
+def test_a_caller_can_be_thought_of(file: Path) -> None:
+    """Who may call, and what rules see of a certificate, without one."""
+    tls = "listen.tls={cert: a.crt, key: a.key, client_ca: ca.crt, allow: ['spiffe://acme/*']}"
+    rule = "routes.spam.rules=[{name: batch, when: '\"batch.acme\" in caller.names', then: {answer: ham}}]"
+    call = ["explain", str(file), "--model", "spam", "--score", "0.9", "--json", "--set", tls, "--set", rule]
+    known = ["--caller", "spiffe://acme/batch", "--caller", "batch.acme"]
+    decision = json.loads(gateway(*call, *known).stdout)["decision"]
+    assert decision["reason"] == "rule:batch"
+    explained = json.loads(gateway(*call, "--caller", "spiffe://evil/batch").stdout)
+    assert explained["decision"]["status"] == "PERMISSION_DENIED"
+    assert explained["steps"][0]["text"].startswith("spiffe://evil/batch is not among those that may call")
+    assert "client certificate" in json.loads(gateway(*call).stdout)["decision"]["message"]
+
+
 def test_call_without_route_says_which_there_are(file: Path) -> None:
     """A misspelt model name is the likeliest reason."""
     done = gateway("explain", str(file), "--model", "spma", "--score", "0.9")

@@ -27,6 +27,7 @@ backends:
   spam-v3: {grpc: ["127.0.0.1:8001", "127.0.0.1:8002"], model: spam, version: 3, timeout_ms: 80, max_in_flight: 256}
   spam-v4: {grpc: "dns:spam-v4:8001", model: spam, version: "4", connect_timeout_ms: 50}
   spam-lite: {grpc: "unix:/run/lite.sock", model: spam_lite}
+  spam-twin: {grpc: "spam-twin:8001", model: spam}
   ham: {answer: {label: ham, score: 0.0}}
 routes:
   spam:
@@ -50,8 +51,10 @@ routes:
       - {on: prediction, when: 'prediction.score > 0.9', then: review}
       - {name: lite, on: prediction, when: 'prediction.margin < 0.1', then: {to: spam-lite}}
     holdout: {share: 0.02, answer: ham}
-    mirror: [{to: spam-v4, share: 0.10}]
-    review: {queue: moderation, per_hour: 60, capture: [inputs], redact: [inputs.email]}
+    explore: {arms: {spam-v3: 0.9, spam-v4: 0.1}, sticky: unit}
+    mirror: [{to: spam-lite, share: 0.10, noise: spam-twin, redact: [inputs.email], strip: [authorization]}]
+    review:
+      {queue: moderation, per_hour: 60, capture: [inputs], redact: [inputs.email], segments: {"device=phone": 2.0}}
     kill_switch: false
 telemetry: {otlp: "http://127.0.0.1:4317", trace_share: 0.01}
 """

@@ -20,7 +20,7 @@ START, END = "<!-- tables: made from the models -->\n", "<!-- end of tables -->\
 def tables() -> str:
     lines: list[str] = []
     for path, block in every_block(Settings, ()):
-        if block.__name__ in ("From", "Shares"):
+        if block.__name__ in ("From",):
             continue
         about = " ".join((inspect.getdoc(block) or "").split())
         lines += [

@@ -36,7 +36,7 @@ def test_one_mistake_is_one_fault_in_words(mistake: dict[str, str]) -> None:
 
 
 LATER = [
-    ("routes.spam.explore", "    explore: {arms: [a]}", "    confidence: {floor: 0.8}"),
+    ("routes.spam.explore.cap", "    explore: {arms: [spam-v3, m], cap: 0.2}", "    confidence: {floor: 0.8}"),
     ("routes.spam.objective", "    objective: {precision: 0.9}", "    confidence: {floor: 0.8}"),
     ("routes.spam.costs", "    costs: {}", "    confidence: {floor: 0.8}"),
     ("routes.spam.gates", "    gates: []", "    confidence: {floor: 0.8}"),
@@ -48,10 +48,22 @@ LATER = [
 @pytest.mark.parametrize(("path", "new", "old"), LATER, ids=[path for path, _, _ in LATER])
 def test_settings_that_are_not_built_are_refused(path: str, new: str, old: str) -> None:
     """A net that is not there must not look as if it were."""
-    found = faults(change(old, new))
+    found = faults(change(old, new, change("routes:", '  m: {grpc: "h:1"}\nroutes:')))
     assert len(found) == 1
     assert f" {path}: " in found[0]
     assert "is not supported yet (take it out)" in found[0]
+
+
+def test_a_noise_baseline_is_a_twin_of_who_answers() -> None:
+    """Its own answer twice, or the candidate's, would say nothing about how two alike differ."""
+    two = change("routes:", V4)
+    for noise, words in [
+        ("spam-v3", "spam-v3 answers the call itself"),
+        ("spam-v4", "spam-v4 is what is compared"),
+    ]:
+        mirror = f"    mirror: [{{to: spam-v4, noise: {noise}}}]"
+        [fault] = faults(change("    confidence: {floor: 0.8}", mirror, two))
+        assert f"routes.spam.mirror[0].noise: {words}" in fault
 
 
 def test_five_faults_are_five_lines() -> None:
@@ -94,7 +106,7 @@ def test_faulty_parts_do_not_hide_the_rest() -> None:
     """What refers to a faulty backend or segment is no fault of its own; what is wrong elsewhere is still seen."""
     text = change('grpc: ["127.0.0.1:8001", "127.0.0.1:8002"]', "grpc: 7", EVERYTHING)
     text = change('device: "metadata:x-device"', "device: nonsense", text)
-    text = change("to: spam-v4, share: 0.10", "to: spam-v5, share: 0.10", text)
+    text = change("to: spam-lite, share: 0.10", "to: spam-v5, share: 0.10", text)
     assert [fault.split(": ")[1] for fault in faults(text)] == [
         "identity.segments.device",
         "backends.spam-v3.grpc",

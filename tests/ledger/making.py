@@ -66,8 +66,20 @@ _MIRROR: Mapping[str, tuple[str, Any]] = {
     "backend": ("u2", 0),
     "to": ("u2", 1),
     "result": ("u1", 0),
+    "noise": ("u1", 0),
+    "segment": ("u4", NO_STRING),
     "agree": ("u1", UNKNOWN),
     "difference": ("f8", np.nan),
+}
+_RAISE: Mapping[str, tuple[str, Any]] = {
+    **{
+        name: form
+        for name, form in _RECORD.items()
+        if name not in ("rows", "duration_us", "overhead_us", "status")
+    },
+    "stratum": ("u1", 4),
+    "review_pi_before": ("f4", 0.0),
+    "sampled_before": ("u1", 0),
 }
 
 
@@ -99,10 +111,21 @@ def batch(
     mirrors: Sequence[Mapping[str, Any]] = (),
     strings: Sequence[str] = (),
     captures: Sequence[Mapping[str, Any]] = (),
+    raises: Sequence[Mapping[str, Any]] = (),
 ) -> Batch:
-    """A batch of the policy version 7; records that name no segment have the empty one."""
-    records = [{"segment": len(strings), **record} for record in records]
-    return Batch(columns(_RECORD, records), {}, columns(_MIRROR, mirrors), [*strings, ""], captures, NAMES)
+    """A batch of the policy version 7; rows that name no segment have the empty one."""
+    records, mirrors, raises = (
+        [{"segment": len(strings), **row} for row in rows] for rows in (records, mirrors, raises)
+    )
+    return Batch(
+        records=columns(_RECORD, records),
+        attempts={},
+        mirrors=columns(_MIRROR, mirrors),
+        strings=[*strings, ""],
+        captures=captures,
+        names=NAMES,
+        raises=columns(_RAISE, raises),
+    )
 
 
 def decision(number: int) -> bytes:

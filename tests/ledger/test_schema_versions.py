@@ -126,3 +126,35 @@ def test_a_policy_keeps_its_version_until_it_changes(ledger: Ledger, url: str) -
         (2, '{"routes":[2]}', "ann", "new route"),
         (3, '{"routes":[1]}', "ann", "roll back"),
     ]
+
+
+def test_what_was_kept_under_the_first_schema_is_there_under_the_next(tmp_path: Path) -> None:
+    """Comparisons of before are of no segment and no noise; labels of before explored nothing."""
+    from alembic import command
+    from alembic.config import Config
+
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    engine = writer_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO tally_shadow VALUES (1, 'spam', 7, 'v3', 'v4', 10, 2, 9, 8, 7, 0.5, 0.25, 1.5)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO labels VALUES (1, x'00', 0, 'review', 'label', 1, 'spam', 1, NULL, 'ann', 5, 4, 7, 'spam', "
+            "'v3', '', 0, 0.9, 1, 0.25, 1)"
+        )
+    engine.dispose()
+    ledger = Ledger(url)
+    ledger.open()
+    try:
+        found = ledger.reader.shadows()
+        labelled = ledger.reader.labelled()
+    finally:
+        ledger.close()
+    assert (found.segment.tolist(), found.noise.tolist(), found.compared.tolist()) == ([""], [0], [10])
+    assert (found.failed.tolist(), found.sum_absolute.tolist()) == ([2], [1.5])
+    assert (labelled.pi.tolist(), labelled.source.tolist()) == ([0.25], ["review"])

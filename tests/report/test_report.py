@@ -88,10 +88,13 @@ def test_review_progress_and_what_it_means_are_told(told: Told, report: Report) 
 def test_shadows_agree_by_count(report: Report) -> None:
     """Of 1,000 copies 20 failed, and every 25th of the others disagreed."""
     [shadow] = report.routes[0].shadows
-    assert (shadow.shadow, shadow.compared, shadow.failed) == ("spam-v4", 980, 20)
-    assert shadow.agreement.value == pytest.approx(940 / 980)
-    assert shadow.mean_difference == pytest.approx(0.02)
-    assert shadow.mean_absolute_difference == pytest.approx(0.02)
+    assert (shadow.shadow, shadow.all.compared, shadow.all.failed) == ("spam-v4", 980, 20)
+    assert shadow.all.agreement.value == pytest.approx(940 / 980)
+    assert shadow.all.mean_difference == pytest.approx(0.02)
+    assert shadow.all.mean_absolute_difference == pytest.approx(0.02)
+    assert shadow.noise is None
+    assert shadow.disagreement.counts is None
+    assert "name one as the mirror's `noise`" in (shadow.disagreement.reason or "")
 
 
 def test_feedback_stands_apart(told: Told, report: Report) -> None:

@@ -122,6 +122,8 @@ def batch(made: Made, route: int = 0) -> Batch:
         "route": np.full(few, route, np.uint16),
         "backend": np.zeros(few, np.uint16),
         "to": np.full(few, 3, np.uint16),
+        "noise": np.zeros(few, np.uint8),
+        "segment": np.zeros(few, np.uint32),
         "result": (index[:few] % 50 == 0).astype(np.uint8),
         "agree": np.where(index[:few] % 50 == 0, UNKNOWN, index[:few] % 25 != 1).astype(np.uint8),
         "difference": np.where(index[:few] % 50 == 0, np.nan, 0.02),

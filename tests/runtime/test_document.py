@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway._dataplane import Policy
 from gateway.config import Settings, read_text
-from gateway.runtime.document import FIRST_SHARES, document, names, settings_path
+from gateway.runtime.document import FIRST_SHARES, ReviewShares, document, names, settings_path
 from tests.config.examples import EVERYTHING, TEN_LINES
 
 
@@ -61,6 +61,7 @@ def test_every_field_is_there_even_where_nothing_is_set() -> None:
             "confidence",
             "rules",
             "holdout",
+            "explore",
             "mirror",
         ),
         *("review", "kill_switch", "loop_guard", "session", "stats", "hedge", "request"),
@@ -94,8 +95,8 @@ def test_rules_become_one_kind_each() -> None:
 
 def test_review_shares_follow_the_traffic_unless_they_are_given() -> None:
     """`per_hour` is worked out from traffic, `share` is the operator's word."""
-    assert made(EVERYTHING)["routes"][0]["review"]["flagged"] == FIRST_SHARES[0]
-    learnt = {"spam": (0.5, 0.25)}
+    assert made(EVERYTHING)["routes"][0]["review"]["flagged"] == FIRST_SHARES.flagged
+    learnt = {"spam": ReviewShares(0.5, 0.25)}
     review = made(EVERYTHING, review_shares=learnt)["routes"][0]["review"]
     assert (review["flagged"], review["unflagged"]) == (0.5, 0.25)
     given = made(EVERYTHING.replace("per_hour: 60", "share: 0.1"), review_shares=learnt)["routes"][0][
@@ -108,7 +109,7 @@ def test_names_stand_at_their_indexes() -> None:
     """Records hold indexes; these are the names behind them."""
     known = names(made(EVERYTHING))
     assert known.routes == ("spam",)
-    assert known.backend(3) == "ham"
+    assert known.backend(4) == "ham"
     assert known.rule(0, 3) == "rule-4"
 
 

@@ -30,6 +30,8 @@ def receipt(number: int, rows: int = 1, route: str = "spam", age_h: float = 0.0,
         "route": route,
         "backend": "spam-v3",
         "segment": "device=phone",
+        "arm": None,
+        "propensity": 1.0,
         "rows": [
             {
                 "score": 0.9,

@@ -7,7 +7,7 @@ import inspect
 
 import gateway
 from gateway import _dataplane
-from gateway.types import Outcome, Reason
+from gateway.types import Outcome, Reason, Stratum
 from tests.structure.tree import PACKAGE
 
 
@@ -15,6 +15,7 @@ def test_outcomes_and_reasons_have_the_same_numbers_on_both_sides() -> None:
     """A record carries the number; a shift by one would rename every decision."""
     assert tuple(_dataplane.OUTCOMES) == tuple(outcome.text for outcome in sorted(Outcome))
     assert tuple(_dataplane.REASONS) == tuple(reason.text for reason in sorted(Reason))
+    assert tuple(_dataplane.STRATA) == tuple(stratum.text for stratum in sorted(Stratum))
     assert [int(outcome) for outcome in sorted(Outcome)] == list(range(len(_dataplane.OUTCOMES)))
     assert [int(reason) for reason in sorted(Reason)] == list(range(len(_dataplane.REASONS)))
 

@@ -60,6 +60,8 @@ MIRROR_COLUMNS: Mapping[str, tuple[str, Any]] = {
     "route": ("u2", 0),
     "backend": ("u2", 0),
     "to": ("u2", 1),
+    "noise": ("u1", 0),
+    "segment": ("u4", 0),
     "result": ("u1", 0),
     "agree": ("u1", UNKNOWN),
     "difference": ("f8", np.nan),

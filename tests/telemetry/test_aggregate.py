@@ -105,8 +105,14 @@ class Naive:
             self.value("rpc.client.call.duration", attempt["duration_us"] / 1e6, {**rpc, "backend": backend})
         for mirror in _rows(taken.mirrors):
             names = NAMES[mirror["policy"]]
-            where = {"route": names.route(mirror["route"]), "to": names.backend(mirror["to"])}
-            words = {0: "disagreed", 1: "agreed", 255: "scored"}
+            where = {
+                "route": names.route(mirror["route"]),
+                "to": names.backend(mirror["to"]),
+                "noise": "true" if mirror["noise"] else "false",
+                "segment": taken.strings[mirror["segment"]],
+            }
+            unlabelled = "answered" if math.isnan(mirror["difference"]) else "scored"
+            words = {0: "disagreed", 1: "agreed", 255: unlabelled}
             self.count(
                 "gateway.mirror", **where, result="failed" if mirror["result"] else words[mirror["agree"]]
             )

@@ -42,9 +42,45 @@ def test_names_units_and_totals_follow_the_convention() -> None:
     assert found[key("gateway_in_flight")] == 2
     assert found[key("gateway_decisions_total", route="spam", outcome="fallback", reason="rule:new")] == 1
     assert found[key("gateway_attempts_total", route="spam", backend="spam-v3", reason="ok")] == 1
-    assert found[key("gateway_mirror_total", route="spam", to="spam-lite", result="agreed")] == 1
-    assert found[key("gateway_mirror_difference_bucket", route="spam", to="spam-lite", le="0.02")] == 1
-    assert found[key("gateway_mirror_difference_bucket", route="spam", to="spam-lite", le="0.01")] == 0
+    assert (
+        found[
+            key(
+                "gateway_mirror_total",
+                route="spam",
+                to="spam-lite",
+                result="agreed",
+                noise="false",
+                segment="",
+            )
+        ]
+        == 1
+    )
+    assert (
+        found[
+            key(
+                "gateway_mirror_difference_bucket",
+                route="spam",
+                to="spam-lite",
+                noise="false",
+                segment="",
+                le="0.02",
+            )
+        ]
+        == 1
+    )
+    assert (
+        found[
+            key(
+                "gateway_mirror_difference_bucket",
+                route="spam",
+                to="spam-lite",
+                noise="false",
+                segment="",
+                le="0.01",
+            )
+        ]
+        == 0
+    )
     assert found[key("gateway_overhead_seconds_count", route="spam")] == 2
     server = {
         "rpc_system_name": "grpc",

@@ -20,7 +20,7 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 """The gateway has no 4 MiB limit, so the clients here have none."""
 
 WAIT_S = 10.0
-TABLES = ("records", "attempts", "mirrors")
+TABLES = ("records", "attempts", "mirrors", "raises")
 
 LIMITS = {
     "buffer_bytes": 65536,

@@ -198,7 +198,7 @@ def test_what_leaves_for_review_is_redacted(main: DescribedServer, other: Descri
 
 
 def test_a_shadow_is_compared(main: DescribedServer, other: DescribedServer) -> None:
-    mirror = "    mirror: [{to: other}]\n    confidence:"
+    mirror = f"    mirror: [{{to: other, methods: {SCORE}}}]\n    confidence:"
     text = SETTINGS.replace("[main, other, ham]", "[main, ham]").replace("    confidence:", mirror, 1)
     with running(policy(text, MAIN=main.address, OTHER=other.address)) as (plane, channel):
         ask(channel, SCORE, request(1))

@@ -37,6 +37,8 @@ FIELDS = st.fixed_dictionaries(
         "route": TEXT,
         "backend": TEXT,
         "segment": st.text("abc=,", max_size=64),
+        "arm": st.none() | TEXT,
+        "propensity": st.floats(0, 1, width=32),
         "rows": st.lists(ROWS, max_size=5),
     }
 )
@@ -44,10 +46,17 @@ FIELDS = st.fixed_dictionaries(
 
 def encode(fields: dict[str, Any], key: bytes) -> str:
     """The written form, step by step."""
-    body = bytes([1, hashlib.sha256(key).digest()[0]]) + fields["id"] + struct.pack("<I", fields["policy"])
-    for name in ("route", "backend", "segment"):
+    explores = fields["arm"] is not None
+    body = (
+        bytes([2 if explores else 1, hashlib.sha256(key).digest()[0]])
+        + fields["id"]
+        + struct.pack("<I", fields["policy"])
+    )
+    for name in ("route", "backend", "segment", "arm") if explores else ("route", "backend", "segment"):
         text = fields[name].encode()
         body += bytes([len(text)]) + text
+    if explores:
+        body += struct.pack("<f", fields["propensity"])
     body += struct.pack("<H", len(fields["rows"]))
     for row in fields["rows"]:
         flags = (row["flagged"] is True) | row["sampled"] << 1 | (row["flagged"] is not None) << 2
@@ -66,7 +75,9 @@ def test_a_receipt_is_its_written_form(fields: dict[str, Any], key: bytes) -> No
     assert receipt == encode(fields, key)
     found = _dataplane.verify_receipt(receipt, [b"a newer key", key])
     time_ms = int.from_bytes(fields["id"][:6], "big")
-    assert found == fields | {"time_ms": time_ms}
+    # Where nothing is explored, who was asked first was certain.
+    certain = {} if fields["arm"] is not None else {"propensity": 1.0}
+    assert found == fields | {"time_ms": time_ms} | certain
 
 
 def plain() -> dict[str, Any]:
@@ -79,7 +90,8 @@ def plain() -> dict[str, Any]:
         "review_pi": 0.25,
     }
     identity = uuid.UUID("01930000-0000-7000-8000-000000000000").bytes
-    return {"id": identity, "policy": 7, "route": "spam", "backend": "v3", "segment": "", "rows": [row]}
+    told = {"id": identity, "policy": 7, "route": "spam", "backend": "v3", "segment": "", "rows": [row]}
+    return told | {"arm": None, "propensity": 1.0}
 
 
 @pytest.mark.parametrize(

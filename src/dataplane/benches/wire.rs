@@ -74,8 +74,15 @@ fn main() {
     let mut receipt = String::new();
     for (name, rows) in [("1 row", 1), ("64 rows", 64)] {
         let rows = vec![row; rows];
-        let claims =
-            Claims { id: [9; 16], policy: 7, route: "spam", backend: "spam-v3", segment: "device=phone", rows: &rows };
+        let claims = Claims {
+            id: [9; 16],
+            policy: 7,
+            route: "spam",
+            backend: "spam-v3",
+            segment: "device=phone",
+            arm: None,
+            rows: &rows,
+        };
         measure(&format!("receipt of {name}, signed"), || {
             receipt.clear();
             signer.sign(black_box(&claims), &mut receipt).unwrap();

@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from gateway.config import Route, Settings
+    from gateway.config.sampling import Shares
 
 __all__ = ["FileArgument", "JsonOption", "SetOption", "check"]
 
@@ -109,21 +110,36 @@ def _route(name: str, route: Route, settings: Settings) -> Iterator[str]:
         yield f"  rules: {', '.join(words)}"
     shares = []
     if route.holdout is not None:
-        shares.append(f"{percent(route.holdout.share)} of units are held out and get {route.holdout.answer}")
-    shares += [f"{percent(mirror.share)} are copied to {mirror.to}" for mirror in route.mirror]
+        answer = ", then ".join(route.holdout.answer)
+        shares.append(f"{percent(route.holdout.share)} of units are held out and get {answer}")
+    if route.explore is not None:
+        arms = ", ".join(f"{name} {percent(share)}" for name, share in route.explore.arms.items())
+        shares.append(f"each {route.explore.sticky} draws who is asked first ({arms})")
+    for mirror in route.mirror:
+        copies = f"{percent(mirror.share)} are copied to {mirror.to}"
+        noise = mirror.noise
+        shares.append(
+            copies if noise is None else f"{copies}, {percent(noise.share)} of these to {noise.to} too"
+        )
     if route.review is not None:
         share = route.review.share
-        if share is None:
-            amount = f"about {route.review.wanted_per_hour:g} an hour"
-        elif share.flagged == share.unflagged:
-            amount = percent(share.flagged)
-        else:
-            amount = (
-                f"{percent(share.flagged)} of flagged and {percent(share.unflagged)} of other predictions"
-            )
+        amount = _amount(share) if share else f"about {route.review.wanted_per_hour:g} an hour"
         shares.append(f"{amount} go to review ({route.review.queue})")
     if shares:
         yield f"  {'; '.join(shares)}"
+
+
+def _amount(share: Shares) -> str:
+    """`30% of flagged, 20% of near and 1% of other predictions`."""
+    from gateway.cli.printing import percent
+
+    parts = [(share.flagged, "flagged"), (share.near, "near"), (share.fallback, "fallback")]
+    parts += [(share.disagreement, "contradicted"), (share.rest, "other")]
+    given = [(part, name) for part, name in parts if part is not None]
+    if len({part for part, _ in given}) == 1:
+        return percent(share.flagged)
+    words = [f"{percent(part)} of {name}" for part, name in given]
+    return f"{', '.join(words[:-1])} and {words[-1]} predictions"
 
 
 def _backend(name: str, settings: Settings) -> str:

@@ -192,7 +192,8 @@ class Process:
             for name, route in settings.routes.items()
             if route.review is not None and route.review.wanted_per_hour is not None
         }
-        return ReviewBudget(per_hour, start, time.monotonic)
+        factors = {name: route.review.segments for name, route in settings.routes.items() if route.review}
+        return ReviewBudget(per_hour, start, time.monotonic, factors)
 
     def _compile(
         self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gateway.ledger.quality import Feedback
-    from gateway.ledger.report import CallCounts, Report, RouteReport, ShadowReport
-    from gateway.quality import Estimate
+    from gateway.ledger.report import CallCounts, Report, RouteReport
+    from gateway.ledger.shadows import ShadowReport
+    from gateway.quality import Estimate, Excess
 
 __all__ = ["render"]
 
@@ -228,29 +229,51 @@ def _review(out: Console, route: RouteReport, now_us: int) -> None:
 def _shadows(out: Console, shadows: Iterable[ShadowReport]) -> None:
     for shadow in shadows:
         _heading(out, f"Shadow {shadow.shadow}")
-        agreement = shadow.agreement
-        if agreement.value is None:
-            _say(out, f"No agreement: {agreement.reason}.", "yellow")
-        else:
-            value, interval, _ = _estimate(agreement)
-            out.print(
-                Text.assemble(
-                    "  agreement  ", value, "  ", interval, (f"  {agreement.labels:,} compared", "dim")
-                )
-            )
+        found = shadow.all
+        _agreement(out, "agreement", found.agreement)
+        if found.agreement.value is not None:
             _say(out, "How often its label was the same as that of the answer that the caller got.")
-        if shadow.mean_difference is not None and shadow.mean_absolute_difference is not None:
+        if found.mean_difference is not None and found.mean_absolute_difference is not None:
             _say(
                 out,
-                f"Its scores differ by {shadow.mean_difference:+.3f} on average, "
-                f"by {shadow.mean_absolute_difference:.3f} regardless of sign.",
+                f"Its scores differ by {found.mean_difference:+.3f} on average, "
+                f"by {found.mean_absolute_difference:.3f} regardless of sign.",
             )
-        if shadow.failed:
+        if shadow.noise is not None:
+            _agreement(out, "noise", shadow.noise.agreement)
+            _say(out, "How often the primary's twin says the same as the primary: what two alike agree on.")
+            _above_noise(out, "It disagrees", shadow.disagreement, percent=True)
+            _above_noise(out, "Its scores differ", shadow.score_difference, percent=False)
+        for segment, of_segment, excess in shadow.segments:
+            if of_segment.agreement.value is not None:
+                above = "  above the noise" if excess.counts else ""
+                _agreement(out, segment, of_segment.agreement, above)
+        if found.failed:
             _say(
                 out,
-                f"It gave no usable answer to {shadow.failed:,} of {shadow.failed + shadow.compared:,}.",
+                f"It gave no usable answer to {found.failed:,} of {found.failed + found.compared:,}.",
                 "yellow",
             )
+
+
+def _agreement(out: Console, what: str, agreement: Estimate, more: str = "") -> None:
+    if agreement.value is None:
+        _say(out, f"No {what}: {agreement.reason}.", "yellow")
+        return
+    value, interval, _ = _estimate(agreement)
+    compared = (f"  {agreement.labels:,} compared{more}", "dim")
+    out.print(Text.assemble(f"  {what:<9}  ", value, "  ", interval, compared))
+
+
+def _above_noise(out: Console, what: str, excess: Excess, *, percent: bool) -> None:
+    if excess.value is None or excess.low is None or excess.high is None:
+        _say(out, f"{what} as noise does, or more: {excess.reason}.", "yellow")
+        return
+    low, high = (f"{100 * x:+.1f} %" if percent else f"{x:+.3f}" for x in (excess.low, excess.high))
+    if excess.counts:
+        _say(out, f"{what} more than noise explains, by {low} to {high}.", "yellow")
+    else:
+        _say(out, f"{what} no more than noise may ({low} to {high}): it does not count.")
 
 
 def _feedback(out: Console, feedback: Iterable[Feedback]) -> None:

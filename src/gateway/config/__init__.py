@@ -4,13 +4,14 @@ In: one YAML file, `--set` values, the environment. Out: a frozen tree of blocks
 it at once, each with its line, what was wanted and the mend. Never: half of a faulty file, a setting that is read and
 not obeyed, or a look beyond the file, what it refers to and the environment.
 
-    settings, routes,            what may stand in the file, and every default
+    settings, routes, sampling,  what may stand in the file, and every default
     predictions, backends,
     fields
     source, expand, overrides    text -> plain data with the place of each value
     files                        what `file:` refers to
     validate, schema, faults     plain data -> settings or faults in a user's words
-    references, answers, tls     what refers to something else, and what contradicts
+    references, names, answers,  what refers to something else, and what contradicts
+    sampling_checks, tls
     expressions, excerpt         CEL, and where in the file a fault of it stands
     warnings                     what is allowed and probably not meant
 """

@@ -9,6 +9,7 @@ from gateway.config.backends import Answer
 from gateway.config.faults import Path, did_you_mean, listed, quoted
 from gateway.config.predictions import Prediction
 from gateway.config.routes import Route, Then
+from gateway.config.sampling_checks import answer_path
 from gateway.config.settings import Settings
 
 __all__ = ["check_answers"]
@@ -54,7 +55,8 @@ def _uses(path: Path, route: Route) -> Iterator[tuple[Path, str]]:
     if route.loop_guard is not None:
         yield (*path, "loop_guard", "then"), route.loop_guard.then
     if route.holdout is not None:
-        yield (*path, "holdout", "answer"), route.holdout.answer
+        for index, name in enumerate(route.holdout.answer):
+            yield answer_path(path, route.holdout, index), name
 
 
 def _misfit(answer: Answer, prediction: Prediction) -> tuple[str, str, str] | None:

@@ -124,13 +124,14 @@ class Given(Block):
     usual: ClassVar[str] = "{holdout: true}"
 
     holdout: bool = Field(False, description="whether the unit is in the route's holdout")
+    arm: Text | None = Field(None, description="the arm it draws; the first of the chain if absent")
     loop_guard: ThoughtMet | None = Field(None, description="what the loop guard has counted of the unit")
     session: ThoughtSession | None = Field(None, description="what rules see as `session`")
     stats: ThoughtStats | None = Field(None, description="what rules see as `stats`")
 
     def past(self) -> dict[str, Any]:
         """What is remembered, as the data plane's `explain` takes it."""
-        past = self.model_dump(mode="json", exclude={"holdout"}, exclude_none=True)
+        past = self.model_dump(mode="json", exclude={"holdout", "arm"}, exclude_none=True)
         return {name: block for name, block in past.items() if block}
 
 
@@ -155,6 +156,7 @@ class Expect(Block):
     status: Text | None = Field(None, description="gRPC status that the caller gets; OK if it is answered")
     message: Text | None = Field(None, description="words that the status's message holds")
     review_probability: Number | None = Field(None, description="of the first row")
+    arm: Text | None = Field(None, description="the backend that was drawn to be asked first")
 
     @model_validator(mode="after")
     def _something(self) -> Expect:
@@ -241,6 +243,10 @@ def _references(case: Case, at: Path, settings: Settings, source: Source) -> Ite
     for name in case.answers:
         yield from _known(source, (*at, "answers", name), name, "backend", backends, key=True)
     expect, where = case.expect, (*at, "expect")
+    if case.given.arm is not None:
+        yield from _known(source, (*at, "given", "arm"), case.given.arm, "backend", backends)
+    if expect.arm is not None:
+        yield from _known(source, (*where, "arm"), expect.arm, "backend", backends)
     if expect.backend is not None:
         yield from _known(source, (*where, "backend"), expect.backend, "backend", backends)
     if expect.route is not None:

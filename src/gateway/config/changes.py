@@ -182,8 +182,28 @@ def _of_route(change: Change) -> str:
         return (
             "those chosen before stay, others join" if up else "some of those chosen before leave, none joins"
         )
+    if block == "holdout" and last == "answer":
+        return "held-out units are answered by others than before"
+    if block == "explore":
+        return _of_exploration(change, path, up)
+    if block == "review" and "segments" not in path and "share" in path and up is not None:
+        return "more of them are reviewed" if up else "fewer of them are reviewed"
     if last == "deadline_ms" and up is not None:
         return "backends have more time" if up else "backends have less time"
+    return ""
+
+
+def _of_exploration(change: Change, path: Path, up: bool | None) -> str:
+    if path[-1] == "explore":
+        return (
+            "units draw an arm from now on"
+            if change.kind == "added"
+            else "the first of the chain is asked first"
+        )
+    if path[-1] == "sticky":
+        return "each call draws anew" if change.after == "call" else "a unit keeps its arm"
+    if path[-2:-1] == ("arms",) and up is not None:
+        return "units join this arm" if up else "units leave this arm"
     return ""
 
 

@@ -16,7 +16,7 @@ from gateway.config.memory import LoopGuard
 from gateway.config.routes import Route, Rule
 
 if TYPE_CHECKING:
-    from gateway.config.references import Names
+    from gateway.config.names import Names
 
 __all__ = ["check_circles", "check_loop_guard"]
 

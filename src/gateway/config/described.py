@@ -106,6 +106,15 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
                 "--descriptor_set_out=FILE makes it",
                 key=True,
             )
+    for index, mirror in enumerate(route.mirror):
+        if not any(
+            one == method or (one.endswith("*") and method.startswith(one[:-1])) for one in mirror.methods
+        ):
+            report(
+                (*path, "mirror", index),
+                f"{method} is none of the methods that are copied",
+                f"methods: [{method}], if it may be done twice",
+            )
     if route.hedge is not None and not is_described(route):
         report(
             (*path, "hedge"),

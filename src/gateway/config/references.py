@@ -6,21 +6,19 @@ are those of the file, faulty ones included, so that one fault is not reported a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from gateway.config.answers import check_answers
 from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
+from gateway.config.names import Names, Report, check_segments
 from gateway.config.routes import Route, Rule, Then
+from gateway.config.sampling_checks import check_sampling
 from gateway.config.settings import FORM, Settings
 from gateway.config.source import Source
 from gateway.config.tls import check_tls
 from gateway.config.validate import Checked
 
 __all__ = ["check_references"]
-
-Report = Callable[..., None]
 
 
 def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
@@ -54,52 +52,6 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
             check_answers(("routes", name), route, settings, report)
             _needs_prediction(("routes", name), route, report)
     return faults
-
-
-class Names:
-    """The backends and segments that there are, faulty ones too."""
-
-    def __init__(self, settings: Settings, source: Source) -> None:
-        self.settings = settings
-        self.every = sorted({*settings.backends, *source.block("backends")})
-        self.segments = sorted({*settings.identity.segments, *source.block("identity", "segments")})
-
-    def models(self) -> str:
-        """The models, for a reader."""
-        return listed(name for name, backend in self.settings.backends.items() if backend.model_server)
-
-    def others(self) -> str:
-        """The static answers and people, for a reader."""
-        return listed(name for name, backend in self.settings.backends.items() if not backend.model_server)
-
-    def check(self, path: Path, name: str | None, report: Report, kind: str = "") -> bool:
-        """Report a name that no backend has, or that is of the wrong kind; True if it is good."""
-        if name is None:
-            return False
-        if name not in self.every:
-            if not self.every:
-                report(
-                    path,
-                    f"there is no backend {quoted(name)}",
-                    "one that stands under backends:",
-                    "none stands there",
-                )
-            else:
-                report(
-                    path,
-                    f"there is no backend {quoted(name)}",
-                    listed(self.every),
-                    did_you_mean(name, self.every),
-                )
-            return False
-        backend = self.settings.backends.get(name)
-        if backend is None:
-            return False
-        if kind == "model" and not backend.model_server:
-            what = "is a static answer" if backend.static else "are people"
-            report(path, f"{name} {what}", self.models() or "a backend with grpc")
-            return False
-        return True
 
 
 def _form(settings: Settings, report: Report) -> None:
@@ -163,31 +115,17 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
         elif settings.backends[name].static:
             first_static = name
     check_method(path, route, settings, report)
-    _mirrors(path, route, names, report)
     _rules(path, route, settings, names, report)
     check_circles(path, route, report)
     check_loop_guard(path, route, names, report)
-    _holdout(path, route, settings, names, report)
+    check_sampling(path, route, settings, names, report)
     if route.confidence is not None:
-        _confidence(path, route, names.segments, report)
+        _confidence(path, route, names, report)
 
 
 def _written(source: Source, path: Path) -> bool:
     """Whether the file has something there, be it faulty: then its absence is no further fault."""
     return path in source.places
-
-
-def _mirrors(path: Path, route: Route, names: Names, report: Report) -> None:
-    seen: set[str] = set()
-    for index, mirror in enumerate(route.mirror):
-        at = (*path, "mirror", index, "to")
-        if not names.check(at, mirror.to, report, "model"):
-            continue
-        if mirror.to == route.chain[0]:
-            report(at, f"{mirror.to} answers the call itself", "another backend than the first of the chain")
-        if mirror.to in seen:
-            report(at, f"{mirror.to} gets a copy already", "each backend once")
-        seen.add(mirror.to)
 
 
 def _rules(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:
@@ -234,23 +172,7 @@ def _then(
         )
 
 
-def _holdout(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:
-    if route.holdout is None:
-        return
-    name = route.holdout.answer
-    at = (*path, "holdout", "answer")
-    if not names.check(at, name, report) or not settings.backends[name].model_server:
-        return
-    whose = "a model of this route" if name in route.chain else "a model"
-    report(
-        at,
-        f"{name} is {whose}",
-        names.others() or "a backend with answer",
-        "a held-out unit must never meet the model: that is what it is compared with",
-    )
-
-
-def _confidence(path: Path, route: Route, known: list[str], report: Report) -> None:
+def _confidence(path: Path, route: Route, names: Names, report: Report) -> None:
     confidence, prediction = route.confidence, route.prediction
     if confidence is None or prediction is None:
         return
@@ -277,17 +199,7 @@ def _confidence(path: Path, route: Route, known: list[str], report: Report) -> N
                 did_you_mean(label, prediction.classes),
                 key=True,
             )
-    for text in confidence.per_segment:
-        name, equals, _ = text.partition("=")
-        if not equals or name not in known:
-            found = f"there is no segment {quoted(name)}" if equals else f"{quoted(text)} names no value"
-            wanted = (
-                listed(f"{segment}=<value>" for segment in known)
-                or "a segment that stands under identity.segments:"
-            )
-            report(
-                (*path, "confidence", "per_segment", text), found, wanted, did_you_mean(name, known), key=True
-            )
+    check_segments((*path, "confidence", "per_segment"), confidence.per_segment, names, report)
 
 
 def _needs_prediction(path: Path, route: Route, report: Report) -> None:

@@ -10,22 +10,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.config.described import Request
 from gateway.config.faults import did_you_mean, quoted
-from gateway.config.fields import Block, Count, Milliseconds, Name, Number, Share, Text, as_list, wrong
+from gateway.config.fields import Block, Milliseconds, Name, Text, as_list, wrong
 from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
-from gateway.config.people import redacted
 from gateway.config.predictions import Check, Confidence, Prediction
+from gateway.config.sampling import Explore, Holdout, Mirror, Review
 from gateway.types import STATUS_NAMES
 
 __all__ = [
     "STATUSES",
-    "Holdout",
     "Match",
-    "Mirror",
-    "Review",
     "Route",
     "Rule",
-    "Shares",
     "Then",
 ]
 
@@ -189,82 +185,6 @@ class Rule(Block):
         return self
 
 
-class Holdout(Block):
-    """Units that never meet the model: the control group."""
-
-    usual: ClassVar[str] = "{share: 0.02, answer: ham}"
-
-    share: Share = Field(description="of units")
-    answer: Text = Field(description="static answer that they get, or people")
-
-
-class Mirror(Block):
-    """A backend that gets a copy; its answer is compared and thrown away."""
-
-    usual: ClassVar[str] = "{to: spam-v4, share: 0.1}"
-
-    to: Text = Field(description="backend that gets the copy")
-    share: Share = Field(1.0, description="of units")
-    max_in_flight: Count = Field(64, description="copies under way; what is more is dropped and counted")
-    max_bytes: Count = Field(4_194_304, description="a longer request is not copied")
-    timeout_ms: Milliseconds = Field(1000, description="after it the copy is given up")
-
-
-class Shares(Block):
-    """Probability of review by what the model said."""
-
-    usual: ClassVar[str] = "0.05, or {flagged: 0.3, unflagged: 0.02}"
-
-    flagged: Share
-    unflagged: Share
-
-
-def _shares(value: Any) -> Any:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return {"flagged": value, "unflagged": value}
-    return value
-
-
-class Review(Block):
-    """A random sample that people look at, with its probability kept."""
-
-    usual: ClassVar[str] = "{per_hour: 60, capture: [inputs]}"
-
-    queue: Name = Field("default", description="queue the tasks go to")
-    per_hour: Annotated[Number, Field(gt=0)] | None = Field(
-        None,
-        description="tasks people can do; shares follow the traffic (60 if neither this nor share is given)",
-    )
-    share: Annotated[Shares, BeforeValidator(_shares, json_schema_input_type=Share | Shares)] | None = Field(
-        None, description="probability of review: one number, or {flagged: .., unflagged: ..}"
-    )
-    capture: tuple[Literal["inputs", "request"], ...] = Field(
-        (),
-        description="what is kept of the sampled calls: inputs, or of a described service request; nothing if absent",
-    )
-    redact: tuple[Text, ...] = Field(
-        (), description="what is taken out of it first: inputs.<name>, or request.<path>"
-    )
-
-    @model_validator(mode="after")
-    def _redact(self) -> Review:
-        redacted(self.redact, ("inputs.", "request."))
-        if self.redact and not self.capture:
-            raise wrong(
-                "redact without capture",
-                "capture: [inputs] beside it",
-                "nothing is captured, so nothing has to be redacted",
-            )
-        return self
-
-    @property
-    def wanted_per_hour(self) -> float | None:
-        """Tasks per hour to aim at; None where the shares are given."""
-        if self.share is not None and self.per_hour is None:
-            return None
-        return 60.0 if self.per_hour is None else self.per_hour
-
-
 def _on_miss(value: Any) -> Any:
     if value == "rows":
         raise wrong("falling back row by row (rows) is not supported yet", "call", "take it out")
@@ -276,7 +196,6 @@ class Route(Block):
 
     usual: ClassVar[str] = "{chain: [model, static]}"
     later: ClassVar[Mapping[str, str]] = {
-        "explore": "exploration of several backends",
         "objective": "thresholds set by an objective",
         "costs": "thresholds set by costs",
         "gates": "quality gates",
@@ -305,6 +224,7 @@ class Route(Block):
     confidence: Confidence | None = Field(None, description="when a prediction is sure enough")
     rules: tuple[Rule, ...] = Field((), max_length=256, description="in order; the first that holds decides")
     holdout: Holdout | None = Field(None, description="units that never meet the model")
+    explore: Explore | None = Field(None, description="models that take turns at being asked first")
     mirror: tuple[Mirror, ...] = Field((), max_length=8, description="backends that get copies")
     review: Review | None = Field(None, description="sample for people")
     kill_switch: bool = Field(False, description="skip every model; static answers and people go on")

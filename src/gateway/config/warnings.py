@@ -6,6 +6,8 @@ from gateway.config.expressions import names_variable
 from gateway.config.faults import Fault, Path
 from gateway.config.hedging import idle_hedges
 from gateway.config.routes import Route, Then
+from gateway.config.sampling import MODEL_INFER
+from gateway.config.sampling_checks import takes
 from gateway.config.settings import Settings
 from gateway.config.source import Source
 from gateway.config.tls import warnings_of_tls
@@ -29,6 +31,7 @@ def _used(settings: Settings) -> set[str]:
     used = {settings.default_backend or ""}
     for route in settings.routes.values():
         used.update(_asked(route), (mirror.to for mirror in route.mirror))
+        used.update(mirror.noise.to for mirror in route.mirror if mirror.noise)
     return used
 
 
@@ -36,7 +39,8 @@ def _asked(route: Route) -> list[str]:
     """Every backend that may answer a call of the route, once."""
     thens = [then for rule in route.rules for then in (rule.then, rule.otherwise) if isinstance(then, Then)]
     found = [*route.chain, *(name for then in thens for name in (then.to, then.answer) if name)]
-    found += [route.holdout.answer] if route.holdout else []
+    found += route.holdout.answer if route.holdout else ()
+    found += route.explore.arms if route.explore else ()
     found += [route.loop_guard.then] if route.loop_guard else []
     return list(dict.fromkeys(found))
 
@@ -127,6 +131,52 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
                 mend='for example identity: {unit: "metadata:x-user-id"}',
             )
         )
+    return [*made, *_of_sampling(path, route, settings, source)]
+
+
+def _of_sampling(path: Path, route: Route, settings: Settings, source: Source) -> list[Fault]:
+    made: list[Fault] = []
+    explore, review = route.explore, route.review
+    if explore is not None and route.chain[0] not in explore.arms:
+        made.append(
+            source.fault(
+                (*path, "explore", "arms"),
+                f"{route.chain[0]} is first in the chain and no arm: it is asked only when an arm misses",
+            )
+        )
+    if explore is not None and explore.sticky == "unit" and settings.identity.unit is None:
+        made.append(
+            source.fault(
+                (*path, "explore"),
+                "without identity.unit a unit is one call, so nobody keeps an arm",
+                mend='for example identity: {unit: "metadata:x-user-id"}',
+            )
+        )
+    method = route.match.method or MODEL_INFER
+    for index, mirror in enumerate(route.mirror):
+        if not takes(mirror.methods, method):
+            made.append(
+                source.fault(
+                    (*path, "mirror", index),
+                    f"no call is copied: {method} is not among the methods that may be done twice",
+                    mend=f"write methods: [{method}] if they may",
+                )
+            )
+    if review is not None and review.share is not None:
+        if review.share.disagreement is not None and not route.mirror:
+            made.append(
+                source.fault(
+                    (*path, "review", "share", "disagreement"), "nothing is mirrored, so nothing can disagree"
+                )
+            )
+        if "near_margin" in review.model_fields_set and review.share.near is None:
+            made.append(
+                source.fault(
+                    (*path, "review", "near_margin"),
+                    "a margin without a share: what is near the threshold is reviewed like the rest",
+                    mend="for example share: {flagged: 0.3, near: 0.2, low: 0.01}",
+                )
+            )
     return made
 
 

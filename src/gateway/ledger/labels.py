@@ -53,7 +53,11 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was known when the prediction was made; from its receipt, or from the ledger."""
+    """What was known when the prediction was made; from its receipt, or from the ledger.
+
+    `arm`, `propensity`: the backend that was drawn to be asked first, and its probability; None and 1 where nothing was
+    explored.
+    """
 
     time_us: int
     policy: int
@@ -65,6 +69,8 @@ class Facts:
     flagged: bool | None
     review_pi: float
     sampled: bool
+    arm: str | None = None
+    propensity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,4 +197,6 @@ def _columns(row: LabelRow, revision: int) -> dict[str, Any]:
         "flagged": facts.flagged,
         "review_pi": facts.review_pi,
         "sampled": facts.sampled,
+        "arm": facts.arm,
+        "propensity": facts.propensity,
     }

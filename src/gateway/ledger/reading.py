@@ -96,15 +96,18 @@ class Overhead:
 class Shadows:
     """Comparisons with shadows; columns of shape (n,), summed over the window.
 
-    One row per (route, policy, backend, shadow). `compared` rows had both answers, `failed` ones had
-    none from the shadow (an error, a time-out). Of `judged` (both gave a label or a flag) `agreed` agree. Of
-    `differences` (both gave a score) the sums of (shadow's - primary's) score.
+    One row per (route, policy, backend, shadow, segment, noise). `backend` answered the caller. Where `noise` is 1, it
+    is the primary's twin that was compared beside that shadow, else the shadow. `compared` rows had both answers,
+    `failed` ones had none from the other side (an error, a time-out). Of `judged` (both gave a label or a flag)
+    `agreed` agree. Of `differences` (both gave a score) the sums of (shadow's - primary's) score.
     """
 
     route: Text
     policy: Ints
     backend: Text
     shadow: Text
+    segment: Text
+    noise: Ints
     compared: Ints
     failed: Ints
     judged: Ints
@@ -235,7 +238,7 @@ class Reader:
     def shadows(self, window: Window = Window()) -> Shadows:
         """Comparisons with shadows."""
         table = schema.tally_shadow
-        keys = [table.c[name] for name in ("route", "policy", "backend", "shadow")]
+        keys = [table.c[name] for name in ("route", "policy", "backend", "shadow", "segment", "noise")]
         sums = [sa.func.sum(column) for column in table.c if not column.primary_key]
         query = sa.select(*keys, *sums).where(*_within(table, window)).group_by(*keys).order_by(*keys)
         return _columns(Shadows, self._rows(query))
@@ -244,8 +247,10 @@ class Reader:
         """Predictions by flag, score and probability of review."""
         table = schema.tally_scores
         keys = [column for column in table.c if column.primary_key and column.name != "hour"]
-        query = sa.select(*keys, sa.func.sum(table.c.rows)).where(*_within(table, window))
-        return _columns(Population, self._rows(query.group_by(*keys).order_by(*keys)))
+        rows = sa.func.sum(table.c.rows)
+        query = sa.select(*keys, rows).where(*_within(table, window)).group_by(*keys).order_by(*keys)
+        # Rows that were raised left their first cell, perhaps an empty one; and a batch may have been dropped.
+        return _columns(Population, self._rows(query.having(rows > 0)))
 
     def labelled(self, window: Window = Window(), source: str | None = None) -> Labelled:
         """Predictions with their truth, of one source or of all."""

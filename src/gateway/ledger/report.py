@@ -15,7 +15,7 @@ import numpy as np
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.quality import RouteQuality, route_qualities, route_quality
 from gateway.ledger.reading import Calls, Reader, Shadows, Window
-from gateway.quality import Estimate, share
+from gateway.ledger.shadows import ShadowReport, shadow_reports
 from gateway.types import Outcome
 
 __all__ = ["CallCounts", "Report", "RouteReport", "ShadowReport", "make_report"]
@@ -31,32 +31,6 @@ class CallCounts:
 
     def as_dict(self) -> dict[str, Any]:
         return {"total": self.total, "by_outcome": self.by_outcome, "by_reason": self.by_reason}
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowReport:
-    """How a shadow's answers compare with those that callers got.
-
-    `compared`: predictions with both answers. `failed`: without the shadow's. `agreement`: share with the
-    same label. `mean_difference`, `mean_absolute_difference`: of the scores, the shadow's less the answer's;
-    None without scores.
-    """
-
-    shadow: str
-    compared: int
-    failed: int
-    agreement: Estimate
-    mean_difference: float | None
-    mean_absolute_difference: float | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "compared": self.compared,
-            "failed": self.failed,
-            "agreement": self.agreement.as_dict(),
-            "mean_difference": self.mean_difference,
-            "mean_absolute_difference": self.mean_absolute_difference,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +140,7 @@ def _route(
         overhead_p50_us=overhead.quantile_us(0.50),
         overhead_p99_us=overhead.quantile_us(0.99),
         quality=quality,
-        shadows=tuple(_shadows(shadows, name)),
+        shadows=shadow_reports(shadows, name),
     )
 
 
@@ -186,32 +160,6 @@ def _counts(calls: Calls, route: str) -> CallCounts:
 
 def _falling(counts: dict[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _shadows(shadows: Shadows, route: str) -> list[ShadowReport]:
-    reports = []
-    for name in np.unique(shadows.shadow[shadows.route == route]):
-        here = (shadows.route == route) & (shadows.shadow == name)
-        differences = int(shadows.differences[here].sum())
-        reports.append(
-            ShadowReport(
-                shadow=str(name),
-                compared=int(shadows.compared[here].sum()),
-                failed=int(shadows.failed[here].sum()),
-                agreement=share(
-                    int(shadows.agreed[here].sum()),
-                    int(shadows.judged[here].sum()),
-                    "no prediction yet for which both answers have a label",
-                ),
-                mean_difference=float(shadows.sum_difference[here].sum()) / differences
-                if differences
-                else None,
-                mean_absolute_difference=(
-                    float(shadows.sum_absolute[here].sum()) / differences if differences else None
-                ),
-            )
-        )
-    return reports
 
 
 def _iso(time_us: int | None) -> str | None:

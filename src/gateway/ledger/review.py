@@ -213,7 +213,7 @@ def find_facts(
 def facts_of(row: sa.Row[*tuple[object, ...]]) -> Facts:
     """A decision's row, joined with what else, as facts."""
     found = row._mapping
-    names = "time_us policy route backend segment outcome score flagged review_pi sampled"
+    names = "time_us policy route backend segment outcome score flagged review_pi sampled arm propensity"
     return Facts(**{name: found[_decision.c[name]] for name in names.split()})
 
 

@@ -9,12 +9,13 @@
     tally_calls     additive: calls and rows by hour, route, policy, backend, segment, outcome, reason
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
-    tally_shadow    additive: comparisons with shadows
+    tally_shadow    additive: comparisons with shadows, and of the primary with its twin (`noise`)
 
 A label carries the facts of its prediction (route, score, flagged, probability...), as the receipt does: it is counted
-without a look-up, and whether or not the decision was ever kept. Times are microseconds since 1970, UTC; an hour is
-whole hours since 1970. Outcomes are the numbers of `gateway.types.Outcome`. What is not known is NULL in rows that
-stand alone, and -1 or "" in the keys of tallies, as NULLs do not collide in a unique key.
+without a look-up, and whether or not the decision was ever kept. What a shadow contradicts after its record was counted
+is taken out of its cell of tally_scores and counted in that of its new probability. Times are microseconds since 1970,
+UTC; an hour is whole hours since 1970. Outcomes are the numbers of `gateway.types.Outcome`. What is not known is NULL
+in rows that stand alone, and -1 or "" in the keys of tallies, as NULLs do not collide in a unique key.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ __all__ = [
     "tally_shadow",
 ]
 
-KNOWN: Final = ("0001", "0002")
+KNOWN: Final = ("0001", "0002", "0003")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -127,6 +128,8 @@ labels = Table(
     Column("flagged", Boolean),
     Column("review_pi", Double, nullable=False),
     Column("sampled", Boolean, nullable=False),
+    Column("arm", Text),
+    Column("propensity", Double, nullable=False, server_default="1"),
     UniqueConstraint("decision", "row", "source", "kind", "revision"),
     Index(None, "time_us"),
 )
@@ -219,6 +222,10 @@ tally_shadow = Table(
     Column("policy", Integer, primary_key=True, autoincrement=False),
     Column("backend", Text, primary_key=True),
     Column("shadow", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column(
+        "noise", SmallInteger, primary_key=True, autoincrement=False
+    ),  # 1: the primary's twin was compared
     Column("compared", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     Column("judged", BigInteger, nullable=False),

@@ -48,6 +48,8 @@ class Batch(Protocol):
     @property
     def mirrors(self) -> Mapping[str, Array]: ...
     @property
+    def raises(self) -> Mapping[str, Array]: ...
+    @property
     def strings(self) -> Sequence[str]: ...
     @property
     def captures(self) -> Sequence[Mapping[str, Any]]: ...
@@ -81,6 +83,7 @@ class Delta:
     decisions: list[dict[str, Any]] = field(default_factory=list)
     captures: list[dict[str, Any]] = field(default_factory=list)
     tasks: list[dict[str, Any]] = field(default_factory=list)
+    raised: list[dict[str, Any]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     records: int = 0
 
@@ -97,6 +100,7 @@ class Delta:
         self.decisions += other.decisions
         self.captures += other.captures
         self.tasks += other.tasks
+        self.raised += other.raised
         self.dropped += other.dropped
         self.records += other.records
 
@@ -116,18 +120,23 @@ def reduce_batch(batch: Batch, delta: Delta, segments: Segments, limits: Limits)
         delta.dropped["records.unknown_policy"] += missing
         records = {name: column[known] for name, column in records.items()}
     delta.records += len(records["row"])
+    names = _Named(batch, segments)
     if len(records["row"]):
-        names = _Named(batch, segments)
         hour = hours(records["time_us"])
         _calls(records, hour, names, delta)
         _scores(records, hour, names, delta)
         _overhead(records, hour, names, delta)
-        _decisions(records, names, delta)
+        kept = np.flatnonzero((records["sampled"] == 1) & (records["route"] != NO_INDEX))
+        delta.decisions += _decisions({name: column[kept] for name, column in records.items()}, names)
     mirrors = batch.mirrors
     if len(mirrors["route"]):
         known = _known(mirrors["policy"], batch.names)
         delta.dropped["comparisons.unknown_policy"] += len(known) - int(np.count_nonzero(known))
-        _shadow({name: column[known] for name, column in mirrors.items()}, batch.names, delta)
+        _shadow({name: column[known] for name, column in mirrors.items()}, names, delta)
+    if len(batch.raises.get("row", ())):
+        known = _known(batch.raises["policy"], batch.names)
+        delta.dropped["raises.unknown_policy"] += len(known) - int(np.count_nonzero(known))
+        _raises({name: column[known] for name, column in batch.raises.items()}, names, delta)
     _captures(batch.captures, delta, limits)
 
 
@@ -139,6 +148,7 @@ def store(connection: sa.Connection, delta: Delta, limits: Limits) -> Counter[st
             connection, table, [dict(zip(names, (*key, *sums), strict=True)) for key, sums in rows.items()]
         )
     replace_unsampled(connection, delta.decisions)
+    _amend(connection, delta.raised)
     dropped: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
     task = schema.review_tasks
@@ -259,11 +269,11 @@ def _overhead(records: Mapping[str, Array], hour: Array, names: _Named, delta: D
         delta.add(schema.tally_overhead, (at, names.route(policy, route), bucket_index), [calls])
 
 
-def _shadow(mirrors: Mapping[str, Array], policies: Mapping[int, PolicyNames], delta: Delta) -> None:
+def _shadow(mirrors: Mapping[str, Array], names: _Named, delta: Delta) -> None:
     if not len(mirrors["route"]):
         return
-    columns = [hours(mirrors["time_us"]), *(mirrors[name] for name in ("policy", "route", "backend", "to"))]
-    keys, group = _groups(columns)
+    keyed = ("policy", "route", "backend", "to", "segment", "noise")
+    keys, group = _groups([hours(mirrors["time_us"]), *(mirrors[name] for name in keyed)])
     compared, agree, difference = mirrors["result"] == 0, mirrors["agree"], mirrors["difference"]
     judged = compared & (agree != UNKNOWN)
     scored = compared & np.isfinite(difference)
@@ -271,21 +281,65 @@ def _shadow(mirrors: Mapping[str, Array], policies: Mapping[int, PolicyNames], d
     counts = (compared, ~compared, judged, judged & (agree == 1), scored)
     sums = [np.bincount(group, weights=weights).astype(np.int64).tolist() for weights in counts]
     sums += [np.bincount(group, weights=weights).tolist() for weights in (step, step * step, np.abs(step))]
-    for (at, policy, route, backend, shadow), *values in zip(_rows(keys), *sums, strict=True):
-        of = policies[policy]
-        key = (at, of.route(route), policy, of.backend(backend), of.backend(shadow))
-        delta.add(schema.tally_shadow, key, values)
+    for (at, policy, route_index, backend, shadow, segment, noise), *values in zip(
+        _rows(keys), *sums, strict=True
+    ):
+        of = names.policies[policy]
+        route = of.route(route_index)
+        ends = (of.backend(backend), of.backend(shadow), names.segment(route, segment), noise)
+        delta.add(schema.tally_shadow, (at, route, policy, *ends), values)
 
 
-def _decisions(records: Mapping[str, Array], names: _Named, delta: Delta) -> None:
+def _raises(raises: Mapping[str, Array], names: _Named, delta: Delta) -> None:
+    """Predictions whose probability a shadow's contradiction raised, after their records were counted.
+
+    They move from one cell of the tally to another, by the hour of the prediction; those that are now sampled are kept,
+    those that were so before have their probability put right.
+    """
+    hour, bins = hours(raises["time_us"]).tolist(), score_bin(raises["score"]).tolist()
+    pis = [raises[name].astype(np.float64).tolist() for name in ("review_pi_before", "review_pi")]
+    columns = zip(
+        *(raises[name].tolist() for name in ("policy", "route", "backend", "segment", "outcome", "flagged")),
+        strict=True,
+    )
+    for at, (policy, route_index, backend, segment, outcome, flagged) in enumerate(columns):
+        of = names.policies[policy]
+        route = of.route(route_index)
+        cell = (hour[at], route, policy, of.backend(backend), names.segment(route, segment), outcome)
+        flag = -1 if flagged == UNKNOWN else flagged
+        for rows, pi in zip((-1, 1), pis, strict=True):
+            delta.add(schema.tally_scores, (*cell, flag, bins[at], pi[at]), [rows])
+    now, before = raises["sampled"] == 1, raises["sampled_before"] == 1
+    fresh, known = np.flatnonzero(now & ~before), np.flatnonzero(now & before)
+    delta.decisions += _decisions({name: column[fresh] for name, column in raises.items()}, names)
+    delta.raised += [
+        {"of": row["decision"], "at": row["row"], "pi": row["review_pi"], "now": row["stratum"]}
+        for row in _decisions({name: column[known] for name, column in raises.items()}, names)
+    ]
+
+
+def _amend(connection: sa.Connection, raised: Sequence[Mapping[str, Any]]) -> None:
+    """Put the probabilities of rows that were kept before right; a label may be there already."""
+    if not raised:
+        return
+    decision, label = schema.decisions, schema.labels
+    now: dict[str, Any] = {"review_pi": sa.bindparam("pi"), "stratum": sa.bindparam("now")}
+    kept = (decision.c.decision == sa.bindparam("of"), decision.c.row == sa.bindparam("at"))
+    connection.execute(sa.update(decision).where(*kept).values(now), raised)
+    said = (label.c.decision == sa.bindparam("of"), label.c.row == sa.bindparam("at"))
+    pis = [{name: row[name] for name in ("of", "at", "pi")} for row in raised]
+    connection.execute(sa.update(label).where(*said).values({"review_pi": sa.bindparam("pi")}), pis)
+
+
+def _decisions(records: Mapping[str, Array], names: _Named) -> list[dict[str, Any]]:
     """Sampled predictions, one row each; few enough for a loop."""
-    kept = np.flatnonzero((records["sampled"] == 1) & (records["route"] != NO_INDEX))
-    columns = {name: records[name][kept].tolist() for name in records}
-    for at in range(len(kept)):
-        row = {name: column[at] for name, column in columns.items()}
+    decisions = []
+    columns = {name: column.tolist() for name, column in records.items()}
+    for values in zip(*columns.values(), strict=True):
+        row = dict(zip(columns, values, strict=True))
         of = names.policies[row["policy"]]
         route = of.route(row["route"])
-        delta.decisions.append(
+        decisions.append(
             {
                 "decision": struct.pack(">QQ", row["id_hi"], row["id_lo"]),
                 "row": row["row"],
@@ -308,6 +362,7 @@ def _decisions(records: Mapping[str, Array], names: _Named, delta: Delta) -> Non
                 "unit": struct.unpack(">q", struct.pack(">Q", row["unit"]))[0],
             }
         )
+    return decisions
 
 
 def _captures(captures: Sequence[Mapping[str, Any]], delta: Delta, limits: Limits) -> None:

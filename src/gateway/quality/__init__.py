@@ -10,6 +10,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     Estimate                 value, low, high, labels, or the reason    (estimate)
     wilson_interval, clopper_pearson_interval                           (intervals)
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
+    share_excess, mean_excess -> Excess         differences above noise (comparison)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
 precision 95.0-95.5 %, recall 94.3-98.1 %, F1 94.1-97.4 % over the five populations of
@@ -21,6 +22,7 @@ Needs numpy; scipy is imported by the one function that calls it, as the
 serving process has no room for it.
 """
 
+from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
 from gateway.quality.estimate import Estimate, share
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
@@ -30,7 +32,9 @@ from gateway.quality.strata import Labels, Predictions, Strata, stratify
 __all__ = [
     "MINIMUM_LABELS",
     "Bounds",
+    "Differences",
     "Estimate",
+    "Excess",
     "Labels",
     "Predictions",
     "Quality",
@@ -38,9 +42,11 @@ __all__ = [
     "clopper_pearson_interval",
     "cp_monte_carlo",
     "labels_to_show_recall",
+    "mean_excess",
     "measure",
     "normal_quantile",
     "share",
+    "share_excess",
     "shared_jeffreys",
     "stratify",
     "wilson_interval",

@@ -15,7 +15,7 @@ Never: touches a call, or talks to a network other than through the data plane.
 from gateway.runtime.batch import Batch, Columns, PolicyNames
 from gateway.runtime.certificates import CertificateWatch, certificate_files, listen_tls
 from gateway.runtime.check import check, preflight
-from gateway.runtime.document import FIRST_SHARES, document, names
+from gateway.runtime.document import FIRST_SHARES, ReviewShares, document, names
 from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
 from gateway.runtime.receipts import verify_receipt
 from gateway.runtime.secrets import Secrets, kept_secrets
@@ -28,6 +28,7 @@ __all__ = [
     "Plane",
     "PlaneOptions",
     "PolicyNames",
+    "ReviewShares",
     "Secrets",
     "Subscriber",
     "certificate_files",

@@ -7,7 +7,7 @@ into names, by the policy version that each record carries, because a route's in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,8 @@ class Batch:
     """Records with what belongs to them.
 
     `records`, `attempts`, `mirrors`: columns of equal length each. `strings`: the table that `label`, `segment` and
-    `method` point into. `captures`: payloads of the calls sampled for review. `names`: by policy version.
+    `method` point into. `captures`: payloads of the calls sampled for review. `names`: by policy version. `raises`:
+    rows whose probability of review was raised after their record had left, because a shadow contradicted them.
     """
 
     records: Columns
@@ -56,6 +57,7 @@ class Batch:
     strings: Sequence[str]
     captures: Sequence[Mapping[str, Any]]
     names: Mapping[int, PolicyNames]
+    raises: Columns = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records["row"])

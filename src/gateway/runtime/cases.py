@@ -1,7 +1,7 @@
 """Cases tried on a policy: each call walked through by the code that decides real ones, and what came of it compared.
 
-What chance would decide is taken out of chance: a case says whether its unit is in the holdout. Nothing is sent
-anywhere, and no state is read, so a case comes out the same on every machine.
+What chance would decide is taken out of chance: a case says whether its unit is in the holdout, and which arm it
+draws. Nothing is sent anywhere, and no state is read, so a case comes out the same on every machine.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def run_cases(
         if only.lower() not in case.name.lower():
             continue
         result = CaseResult(case, loaded.source.fault(("cases", index), "").where)
-        key = (case.settings, case.given.holdout)
+        key = (case.settings, case.given.holdout, case.given.arm)
         if key not in policies:
             policies[key] = _policy(file, settings, overrides, case)
         policy = policies[key]
@@ -109,7 +109,19 @@ def _policy(file: FilePath, settings: Settings, overrides: Sequence[str], case: 
     for route in policy["routes"]:
         if route["holdout"] is not None:
             route["holdout"]["share"] = 1.0 if case.given.holdout else 0.0
+        if route["explore"] is not None:
+            _draw(route, case.given.arm)
     return Policy(json.dumps(policy))
+
+
+def _draw(route: Mapping[str, Any], given: str | None) -> None:
+    """Gives a route's draw to one arm: the one given, else the first of the chain."""
+    arms = route["explore"]["arms"]
+    names = [arm["backend"] for arm in arms]
+    wanted = given if given in names else route["chain"][0]
+    drawn = wanted if wanted in names else names[0]
+    for arm in arms:
+        arm["share"] = float(arm["backend"] == drawn)
 
 
 def _call(case: Case) -> dict[str, Any]:

@@ -7,20 +7,32 @@ words, the document in the machine's: names of routes become matches, `then` bec
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.config import Backend, Route, Settings
 from gateway.config.fields import Block
 from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard
-from gateway.config.routes import Review, Rule, Then
+from gateway.config.routes import Rule, Then
+from gateway.config.sampling import Explore, Review
 from gateway.config.settings import From
 from gateway.runtime.batch import PolicyNames
 
-__all__ = ["FIRST_SHARES", "document", "names", "settings_path"]
+__all__ = ["FIRST_SHARES", "ReviewShares", "document", "names", "settings_path"]
 
-FIRST_SHARES: Final = (0.05, 0.01)
-"""Review probabilities (flagged, unflagged) of a route with `per_hour`, until its traffic is known."""
+
+class ReviewShares(NamedTuple):
+    """Probabilities of review by stratum, of one route whose settings say how many tasks an hour it may make."""
+
+    flagged: float = 0.05
+    low: float = 0.01
+    near: float = 0.02
+    fallback: float = 0.02
+    disagreement: float = 0.1
+
+
+FIRST_SHARES: Final = ReviewShares()
+"""Until the route's traffic is known."""
 
 Path = tuple[str | int, ...]
 
@@ -31,14 +43,14 @@ def document(
     version: int,
     salt_hex: str,
     receipt_keys: Sequence[bytes],
-    review_shares: Mapping[str, tuple[float, float]] | None = None,
+    review_shares: Mapping[str, ReviewShares] | None = None,
 ) -> dict[str, Any]:
     """The policy document.
 
     Args:
         version: of the policy, at least 1. salt_hex: 64 hex digits. receipt_keys: the first signs, all verify.
-        review_shares: by route, probabilities (flagged, unflagged) that were worked out from its traffic; a route whose
-            settings give `share` keeps that.
+        review_shares: by route, probabilities that were worked out from its traffic; a route whose settings give
+            `share` keeps that.
     """
     shares = review_shares or {}
     tls = settings.listen.tls
@@ -123,7 +135,7 @@ def _backend(name: str, backend: Backend) -> dict[str, Any]:
     }
 
 
-def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[str, Any]:
+def _route(name: str, route: Route, learnt: ReviewShares | None) -> dict[str, Any]:
     prediction, match = route.prediction, route.match
     check = _plain(route.check)
     if prediction is not None and prediction.label and prediction.classes and check["labels"] is None:
@@ -143,6 +155,7 @@ def _route(name: str, route: Route, learnt: tuple[float, float] | None) -> dict[
         "confidence": None if route.confidence is None else _plain(route.confidence),
         "rules": [_rule(rule, route.rule_name(index)) for index, rule in enumerate(route.rules)],
         "holdout": None if route.holdout is None else _plain(route.holdout),
+        "explore": None if route.explore is None else _explore(route.explore),
         "mirror": [_plain(mirror) for mirror in route.mirror],
         "review": None if route.review is None else _review(route.review, learnt),
         "kill_switch": route.kill_switch,
@@ -196,15 +209,32 @@ def _then(then: Then, rule: str) -> dict[str, str]:
     return {"kind": "review" if then.review else "next"}
 
 
-def _review(review: Review, learnt: tuple[float, float] | None) -> dict[str, Any]:
-    if review.share is not None:
-        flagged, unflagged = review.share.flagged, review.share.unflagged
+def _explore(explore: Explore) -> dict[str, Any]:
+    arms = [{"backend": name, "share": share} for name, share in explore.arms.items()]
+    return {"arms": arms, "sticky": explore.sticky}
+
+
+def _review(review: Review, learnt: ReviewShares | None) -> dict[str, Any]:
+    given = review.share
+    if given is None:
+        shares = dict((learnt or FIRST_SHARES)._asdict())
     else:
-        flagged, unflagged = learnt or FIRST_SHARES
+        shares = {
+            "flagged": given.flagged,
+            "low": given.rest,
+            "near": given.near,
+            "fallback": given.fallback,
+            "disagreement": given.disagreement,
+        }
     return {
         "queue": review.queue,
-        "flagged": flagged,
-        "unflagged": unflagged,
+        "flagged": shares["flagged"],
+        "unflagged": shares["low"],
+        "near": shares["near"],
+        "near_margin": review.near_margin,
+        "fallback": shares["fallback"],
+        "disagreement": shares["disagreement"],
+        "segments": dict(review.segments),
         "capture": list(review.capture),
         "redact": list(review.redact),
     }

@@ -144,6 +144,7 @@ class Plane:
             strings=raw["strings"],
             captures=raw["captures"],
             names=dict(self._names),
+            raises=raw["raises"],
         )
         for subscriber in self._subscribers:
             try:

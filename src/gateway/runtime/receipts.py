@@ -15,8 +15,8 @@ __all__ = ["verify_receipt"]
 def verify_receipt(receipt: str, keys: Sequence[bytes]) -> Mapping[str, Any]:
     """The fields of a receipt that one of the keys signed.
 
-    Returns: id (16 bytes), time_ms, policy, route, backend, segment, and rows: score, flagged, sampled, outcome, class,
-        review_pi each.
+    Returns: id (16 bytes), time_ms, policy, route, backend, segment, arm and propensity (None and 1 where nothing was
+        explored), and rows: score, flagged, sampled, outcome, class, review_pi each.
     Raises: ReceiptError, its kind one of malformed, foreign (no such key), forged.
     """
     try:

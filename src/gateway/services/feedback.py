@@ -213,4 +213,6 @@ def _facts(receipt: Mapping[str, Any], row: Mapping[str, Any]) -> Facts:
         flagged=row["flagged"],
         review_pi=float(row["review_pi"]),
         sampled=bool(row["sampled"]),
+        arm=receipt["arm"],
+        propensity=float(receipt["propensity"]),
     )

@@ -221,31 +221,30 @@ _RESULTS: Mapping[tuple[int, int], str] = {(0, 0): "disagreed", (0, 1): "agreed"
 
 def _mirrors(batch: Batch, registry: Registry) -> None:
     mirrors = batch.mirrors
-    policy, route, to = mirrors["policy"], mirrors["route"], mirrors["to"]
-    result, agree = mirrors["result"], mirrors["agree"]
+    keyed = [mirrors[name] for name in ("policy", "route", "to", "noise", "segment")]
+    result, agree, scored = mirrors["result"], mirrors["agree"], np.isfinite(mirrors["difference"])
 
-    first, member = group((policy, route, to, result, agree))
+    def where(at: int) -> dict[str, str]:
+        policy, route, to, noise, segment = (int(column[at]) for column in keyed)
+        names = _names(batch, policy)
+        return {
+            "route": _route(names, route),
+            "to": _backend(names, to),
+            "noise": "true" if noise else "false",
+            "segment": "" if segment == NO_STRING else batch.strings[segment],
+        }
+
+    first, member = group((*keyed, result, agree, scored))
     for at, count in zip(first.tolist(), np.bincount(member).tolist(), strict=True):
-        names = _names(batch, int(policy[at]))
-        compared = "scored" if result[at] == 0 else "failed"
-        registry.add(
-            "gateway.mirror",
-            {
-                "route": _route(names, int(route[at])),
-                "to": _backend(names, int(to[at])),
-                "result": _RESULTS.get((int(result[at]), int(agree[at])), compared),
-            },
-            count,
-        )
+        compared = "failed" if result[at] else "scored" if scored[at] else "answered"
+        found = _RESULTS.get((int(result[at]), int(agree[at])), compared)
+        registry.add("gateway.mirror", {**where(at), "result": found}, count)
 
-    scored = np.flatnonzero(np.isfinite(mirrors["difference"]))
-    if not len(scored):
+    rows = np.flatnonzero(scored)
+    if not len(rows):
         return
-    policy, route, to = policy[scored], route[scored], to[scored]
-    first, member = group((policy, route, to))
+    first, member = group([column[rows] for column in keyed])
     name = "gateway.mirror.difference"
-    found = distributions(mirrors["difference"][scored], member, len(first), CATALOGUE[name].bounds)
-    for at, values in zip(first.tolist(), found, strict=True):
-        names = _names(batch, int(policy[at]))
-        attributes = {"route": _route(names, int(route[at])), "to": _backend(names, int(to[at]))}
-        registry.observe(name, attributes, values)
+    found_values = distributions(mirrors["difference"][rows], member, len(first), CATALOGUE[name].bounds)
+    for at, values in zip(rows[first].tolist(), found_values, strict=True):
+        registry.observe(name, where(at), values)

@@ -147,15 +147,16 @@ CATALOGUE: Final = {
             "gateway.mirror",
             "counter",
             "{prediction}",
-            "Mirrored predictions: agreed, disagreed, scored (no label to compare) or failed.",
-            ("route", "to", "result"),
+            "Mirrored predictions: agreed, disagreed, scored (no label), answered (nothing is read) or failed. "
+            "Noise: the primary's twin was compared.",
+            ("route", "to", "result", "noise", "segment"),
         ),
         Instrument(
             "gateway.mirror.difference",
             "histogram",
             "1",
-            "The shadow's score less the primary's.",
-            ("route", "to"),
+            "The shadow's score less the primary's; with noise its twin's.",
+            ("route", "to", "noise", "segment"),
             _SCORE_DIFFERENCE,
         ),
         Instrument(

@@ -66,7 +66,7 @@ impl Decide<'_, '_, '_> {
             Err(Gone) => Err(Gone),
         };
         let (worker, plan) = (self.call.worker, &self.call.plan);
-        self.journal.write_decision(worker, plan, &decision);
+        let recorded = self.journal.write_decision(worker, plan, &decision);
         let plain = match &walked {
             Ok(Final::Answered { message, .. }) => Some(&message.plain),
             Ok(Final::Static { plain }) => Some(plain),
@@ -77,10 +77,8 @@ impl Decide<'_, '_, '_> {
         {
             self.capture(&decision, plain);
         }
-        if decision.status == OK {
-            for &position in &decision.mirrors {
-                shadow::send(self, &decision, usize::from(position));
-            }
+        if decision.status == OK && !decision.mirrors.is_empty() {
+            shadow::send(self, decision, plain, recorded);
         }
         answered
     }
@@ -181,35 +179,45 @@ impl Decide<'_, '_, '_> {
         Ok(())
     }
 
-    /// The request as the settings let it leave the call, for people to look at.
+    /// Puts the sampled rows before people.
     fn capture(&self, decision: &Decision, answer: &Bytes) {
-        let (worker, route) = (self.call.worker, self.route);
-        let Some(review) = &route.review else { return };
-        let mut request = Vec::new();
-        if !review.capture.is_empty() {
-            let Some(whole) = self.whole_request() else {
-                return worker.count(Counter::CapturesTooLong);
-            };
-            // What cannot be redacted does not leave.
-            if self.asked.redact(&whole, &review.redact, &mut request).is_err() {
-                return worker.count(Counter::CapturesUnreadable);
-            }
+        let worker = self.call.worker;
+        if self.route.review.is_none() {
+            return;
         }
         let sampled = decision.rows.iter().zip(0_u32..).filter(|(row, _)| row.sampled);
-        let capture = Capture {
-            id: self.journal.id,
-            rows: sampled.map(|(_, at)| at).collect(),
-            route: route.name.to_string(),
-            queue: review.queue.to_string(),
-            request,
-            answer: answer.to_vec(),
-            policy: self.call.plan.policy().version(),
-            time_us: self.journal.arrival.unix_us,
+        let capture = match self.captured(sampled.map(|(_, at)| at).collect(), answer) {
+            Ok(capture) => capture,
+            Err(why) => return worker.count(why),
         };
         let limits = worker.sink.limits;
         if !worker.sink.write(&worker.shared.bell, |batch| batch.capture(limits, capture)) {
             worker.count(Counter::CapturesFull);
         }
+    }
+
+    /// The request as the settings let it leave the call, for people to look at these rows of it.
+    ///
+    /// # Errors
+    /// What it is counted as that it cannot leave.
+    pub fn captured(&self, rows: Vec<u32>, answer: &Bytes) -> Result<Capture, Counter> {
+        let review = self.route.review.as_ref().ok_or(Counter::CapturesUnreadable)?;
+        let mut request = Vec::new();
+        if !review.capture.is_empty() {
+            let whole = self.whole_request().ok_or(Counter::CapturesTooLong)?;
+            // What cannot be redacted does not leave.
+            self.asked.redact(&whole, &review.redact, &mut request).map_err(|_| Counter::CapturesUnreadable)?;
+        }
+        Ok(Capture {
+            id: self.journal.id,
+            rows,
+            route: self.route.name.to_string(),
+            queue: review.queue.to_string(),
+            request,
+            answer: answer.to_vec(),
+            policy: self.call.plan.policy().version(),
+            time_us: self.journal.arrival.unix_us,
+        })
     }
 
     /// The request's message, if all of it was kept.

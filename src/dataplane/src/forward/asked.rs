@@ -4,7 +4,7 @@
 //! knows which. An enum, so that the first costs nothing by it.
 
 use super::started::Repeat;
-use crate::policy::{Input, InvalidOutput, Metadata, ModelBackend, Predictions, Request, Route, StaticAnswer};
+use crate::policy::{Input, InvalidOutput, Metadata, Mirror, ModelBackend, Predictions, Request, Route, StaticAnswer};
 use crate::wire::oip::{self, Head, Inputs};
 use crate::wire::{Malformed, descriptor};
 
@@ -116,6 +116,18 @@ impl Asked<'_> {
         match self {
             Self::Oip(_) => oip::redact(whole, redact, out),
             Self::Described(head) => descriptor::redact(&head.described.cuts, whole, out),
+        }
+    }
+
+    /// Appends the request without what a copy is to go without.
+    ///
+    /// # Errors
+    /// What cannot be read cannot be redacted; nothing was appended.
+    pub fn without(&self, whole: &[u8], mirror: &Mirror, out: &mut Vec<u8>) -> Result<(), Malformed> {
+        match self {
+            Self::Oip(_) => oip::without(whole, &mirror.redact_inputs, &mirror.redact_params, out),
+            // Settings that say so are refused; a copy that was to go without something does not go.
+            Self::Described(_) => Err(Malformed("a described request has neither inputs nor parameters")),
         }
     }
 }

@@ -69,27 +69,6 @@ pub struct Hold {
     pub stream_over: Option<usize>,
 }
 
-impl Hold {
-    /// All of it, up to `max_bytes` of message.
-    #[must_use]
-    pub fn whole(max_bytes: usize) -> Self {
-        Self { max_bytes, stream_over: None }
-    }
-}
-
-impl Came {
-    /// An answer that was asked for whole.
-    ///
-    /// # Errors
-    /// [`Fault::TooLong`].
-    pub fn whole(self) -> Result<Answer, Fault> {
-        match self {
-            Self::Whole(answer) => Ok(answer),
-            Self::Begun(_) => Err(Fault::TooLong),
-        }
-    }
-}
-
 /// The answer's bytes, gathered.
 #[derive(Default)]
 struct Gathered {

@@ -63,7 +63,8 @@ impl Plain<'_> {
         let limits = policy.limits();
         let route = policy.route_at(route_index);
         let others = route.chain.iter().filter(|&&backend| policy.backend(backend).is_model()).count() > 1;
-        if !message.whole && !others && route.mirror.is_empty() && route.review.is_none() && !route.asks_people {
+        let others = others || route.explore.is_some() || route.holdout.is_some() || route.asks_people;
+        if !message.whole && !others && route.mirror.is_empty() && route.review.is_none() {
             upload.keep(RETRY_BYTES.min(limits.replay_bytes));
         }
         let seen = Seen(&self.outbound.headers);

@@ -99,8 +99,8 @@ impl Journal {
         });
     }
 
-    /// Writes the rows of a decided call.
-    pub fn write_decision(&self, worker: &Worker, plan: &Plan, decision: &Decision) {
+    /// Writes the rows of a decided call; false where there was no room for them.
+    pub fn write_decision(&self, worker: &Worker, plan: &Plan, decision: &Decision) -> bool {
         let rows = decision.rows.len();
         let base = self.row(plan, decision.status);
         let classes = plan.policy().route_at(decision.route).prediction.as_ref().map(|spec| &spec.classes[..]);
@@ -108,14 +108,7 @@ impl Journal {
             let segment = batch.strings.intern(decision.segment.text());
             let method = batch.strings.intern(self.method.path());
             for (at, row) in decision.rows.iter().enumerate() {
-                let label = match &row.label {
-                    Some(Label::Class(class)) => {
-                        classes.and_then(|all| all.get(usize::from(*class))).map(|text| &**text)
-                    }
-                    Some(Label::Text(text)) => Some(&**text),
-                    None => None,
-                };
-                let label = label.map_or(NO_TEXT, |text| batch.strings.intern(text));
+                let label = text_of(row.label.as_ref(), classes).map_or(NO_TEXT, |text| batch.strings.intern(text));
                 batch.records.push(&records::Record {
                     row: u32::try_from(at).unwrap_or(u32::MAX),
                     rows: u32::try_from(rows).unwrap_or(u32::MAX),
@@ -139,7 +132,7 @@ impl Journal {
                     ..base
                 });
             }
-        });
+        })
     }
 
     fn row(&self, plan: &Plan, status: u8) -> records::Record {
@@ -184,7 +177,7 @@ impl Journal {
         }
     }
 
-    fn write(&self, worker: &Worker, rows: usize, write: impl FnOnce(&mut records::Batch)) {
+    fn write(&self, worker: &Worker, rows: usize, write: impl FnOnce(&mut records::Batch)) -> bool {
         let limits = worker.sink.limits;
         let written = worker.sink.write(&worker.shared.bell, |batch| {
             if !batch.has_room(limits, rows, self.attempts.len()) {
@@ -208,5 +201,14 @@ impl Journal {
         if !written {
             worker.count(Counter::RecordsFull);
         }
+        written
+    }
+}
+
+/// A label's text, among a route's classes.
+pub fn text_of<'a>(label: Option<&'a Label>, classes: Option<&'a [Box<str>]>) -> Option<&'a str> {
+    match label? {
+        Label::Class(class) => classes?.get(usize::from(*class)).map(|text| &**text),
+        Label::Text(text) => Some(text),
     }
 }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::status::{GRPC_STATUS, code_value};
 use super::worker::{Plan, Snapshot};
-use crate::policy::{self, Attempt, BackendIx, Decision, Outcome, Param, Reason, RouteIx, status};
+use crate::policy::{self, Attempt, BackendIx, Decision, NO_INDEX, Outcome, Param, Reason, RouteIx, status};
 use crate::wire::oip;
 use crate::wire::receipt::{Claims, MAX_ROWS, Row};
 
@@ -245,6 +245,7 @@ fn sign(snapshot: &Snapshot, id: &[u8; 16], decision: &Decision, text: &mut Stri
         route: &route.name,
         backend: decision.backend.map_or("", |backend| &snapshot.policy.backend(backend).name),
         segment: decision.segment.text(),
+        arm: (decision.arm != NO_INDEX).then(|| (&*snapshot.policy.backend(decision.arm).name, decision.propensity)),
         rows: &rows,
     };
     let before = text.len();

@@ -20,6 +20,7 @@ use super::marks::Marks;
 use super::metadata::Seen;
 use super::model::renamed;
 use super::plain::Plain;
+use super::shadow;
 use super::started::Started;
 use super::status::{
     CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED,
@@ -166,6 +167,9 @@ impl Routed<'_, '_> {
                 Ok(None) => {}
                 Ok(Some(decision)) => {
                     self.write(&decision);
+                    if decision.status == OK && !decision.mirrors.is_empty() {
+                        shadow::send_unread(self.call, &self.journal, &self.upload, self.named, decision);
+                    }
                     return Ok(());
                 }
                 Err(Gone) => {
@@ -200,7 +204,7 @@ impl Routed<'_, '_> {
     /// Whether another backend could be asked after this one.
     fn has_others(&self, backend: BackendIx) -> bool {
         let policy = self.call.plan.policy();
-        let mut others = policy.route_at(self.state.route_index()).chain.iter();
+        let mut others = self.state.chain().iter();
         others.any(|&other| {
             other != backend
                 && policy.backend(other).is_model()

@@ -4,12 +4,14 @@
 //! In: bytes of an adversary. Out: nothing, or a panic that names what does not hold. Never: a part of the gateway;
 //! this room is built for tests and fuzzers alone.
 
+mod certificate;
 mod described;
 mod policy;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+pub use certificate::certificate;
 pub use described::described;
 pub use policy::{call, policy};
 pub use wire::{answer, frame, inflate, receipt, request};
@@ -21,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("answer", answer),
     ("call", call),
+    ("certificate", certificate),
     ("described", described),
     ("frame", frame),
     ("inflate", inflate),

@@ -111,8 +111,9 @@ pub fn receipt(data: &[u8]) {
     let mac = Hmac::<Sha256>::new_from_slice(KEY).expect("any key will do").chain_update(&body).finalize();
     let tag = &mac.into_bytes()[..16];
     let text = URL_SAFE_NO_PAD.encode([&body, tag].concat());
-    let Ok(Receipt { id, policy, route, backend, segment, rows }) = signer.verify(&text) else { return };
-    let claims = Claims { id, policy, route: &route, backend: &backend, segment: &segment, rows: &rows };
+    let Ok(Receipt { id, policy, route, backend, segment, arm, rows }) = signer.verify(&text) else { return };
+    let arm = arm.as_ref().map(|(arm, propensity)| (&**arm, *propensity));
+    let claims = Claims { id, policy, route: &route, backend: &backend, segment: &segment, arm, rows: &rows };
     let mut again = String::new();
     signer.sign(&claims, &mut again).expect("what was a receipt can be one again");
     assert!(signer.verify(&again).is_ok());

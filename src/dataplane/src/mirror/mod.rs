@@ -31,6 +31,19 @@ pub struct Ticket {
     bytes: u64,
 }
 
+impl Ticket {
+    /// Holds `bytes` more, of the answer.
+    ///
+    /// # Errors
+    /// They would pass the cap.
+    pub fn grow(&mut self, bytes: u64, max_bytes: u64) -> Result<(), Full> {
+        self.bytes += bytes;
+        let held = self.gauge.bytes.fetch_add(bytes, Relaxed) + bytes;
+        // What was added is given back by the drop, be it too much.
+        if held > max_bytes { Err(Full::Bytes) } else { Ok(()) }
+    }
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.gauge.calls.fetch_sub(1, Relaxed);
@@ -58,23 +71,35 @@ impl Gauge {
     }
 }
 
+/// What one answer says of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    pub label: Option<&'a Label>,
+    /// Whether it is over the threshold; `None` where the route has none.
+    pub flagged: Option<bool>,
+    /// NaN if there is none.
+    pub score: f64,
+}
+
 /// One row of two answers, side by side.
 #[derive(Clone, Copy, Debug)]
 pub struct Compared {
-    /// Whether both say the same label: 0, 1, 255 where one of them says none.
+    /// Whether both say the same label, or without labels the same side of the threshold: 0, 1, 255 where one of them says
+    /// neither.
     pub agree: u8,
     /// The shadow's score less the answer's; NaN where one has none.
     pub difference: f64,
 }
 
-/// Compares what the caller got with what the shadow said, by label and score.
+/// Compares what the caller got with what the shadow said.
 #[must_use]
-pub fn compare(got: (Option<&Label>, f64), shadow: (Option<&Label>, f64)) -> Compared {
-    let agree = match (got.0, shadow.0) {
-        (Some(got), Some(shadow)) => u8::from(got == shadow),
+pub fn compare(got: Said<'_>, shadow: Said<'_>) -> Compared {
+    let agree = match (got.label, shadow.label, got.flagged, shadow.flagged) {
+        (Some(got), Some(shadow), ..) => u8::from(got == shadow),
+        (_, _, Some(got), Some(shadow)) => u8::from(got == shadow),
         _ => 255,
     };
-    Compared { agree, difference: shadow.1 - got.1 }
+    Compared { agree, difference: shadow.score - got.score }
 }
 
 #[cfg(test)]
@@ -93,12 +118,24 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_a_label_or_score_is_not_compared_by_it() {
-        let class = Label::Class(1);
-        let compared = compare((Some(&class), 0.25), (Some(&class), 0.75));
+    fn an_answer_that_grows_past_the_cap_is_refused_and_all_of_it_given_back() {
+        let gauge = Arc::new(Gauge::default());
+        let mut ticket = gauge.admit(60, 2, 100).unwrap();
+        assert!(ticket.grow(40, 100).is_ok());
+        assert_eq!(ticket.grow(1, 100).unwrap_err(), Full::Bytes);
+        drop(ticket);
+        assert!(gauge.admit(100, 2, 100).is_ok());
+    }
+
+    #[test]
+    fn a_row_is_compared_by_what_both_say_of_it() {
+        let say = |label, flagged, score| Said { label, flagged, score };
+        let (one, other) = (Label::Class(1), Label::Class(0));
+        let compared = compare(say(Some(&one), Some(true), 0.25), say(Some(&one), Some(false), 0.75));
         assert_eq!((compared.agree, compared.difference), (1, 0.5));
-        assert_eq!(compare((Some(&class), 0.0), (Some(&Label::Class(0)), 0.0)).agree, 0);
-        let compared = compare((None, f64::NAN), (Some(&class), 0.75));
+        assert_eq!(compare(say(Some(&one), None, 0.0), say(Some(&other), None, 0.0)).agree, 0);
+        assert_eq!(compare(say(None, Some(true), 0.9), say(None, Some(false), 0.1)).agree, 0);
+        let compared = compare(say(None, None, f64::NAN), say(Some(&one), Some(true), 0.75));
         assert_eq!(compared.agree, 255);
         assert!(compared.difference.is_nan());
     }

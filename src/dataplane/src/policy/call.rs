@@ -30,7 +30,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::asking::Asking;
-use super::compiled::{BackendIx, Policy, Route, RouteIx};
+use super::compiled::{BackendIx, NO_INDEX, Policy, Route, RouteIx};
 use super::decision::Attempt;
 use super::memory::Past;
 use super::notes::Note;
@@ -154,6 +154,11 @@ pub struct Call {
     pub(super) marked: SmallVec<[bool; 1]>,
     pub(super) mark_all: bool,
     pub(super) mirrors: SmallVec<[u16; 2]>,
+    /// Bit `n`: the copy to the mirror at position `n` goes to its `noise` too.
+    pub(super) noise: u16,
+    /// The first choice by exploration, and the probability it was drawn with.
+    pub(super) arm: BackendIx,
+    pub(super) propensity: f32,
     pub(super) failed_rules: SmallVec<[u16; 2]>,
     /// What was wrong with the last invalid output, for `explain`.
     pub(super) invalid: Option<InvalidOutput>,
@@ -200,6 +205,9 @@ impl Call {
             marked: SmallVec::new(),
             mark_all: false,
             mirrors: SmallVec::new(),
+            noise: 0,
+            arm: NO_INDEX,
+            propensity: 1.0,
             failed_rules: SmallVec::new(),
             invalid: None,
             notes,
@@ -241,6 +249,18 @@ impl Call {
 
     pub fn route(&self) -> &Route {
         self.policy.route_at(self.route)
+    }
+
+    /// Who may answer, in order: the route's chain, or what the holdout has instead.
+    pub fn chain(&self) -> &[BackendIx] {
+        self.chain_of(self.route())
+    }
+
+    pub(super) fn chain_of<'a>(&self, route: &'a Route) -> &'a [BackendIx] {
+        match &route.holdout {
+            Some(holdout) if self.held_out && !self.without_models => &holdout.chain,
+            _ => &route.chain,
+        }
     }
 
     pub fn id(&self) -> &[u8; 16] {

@@ -32,6 +32,11 @@ impl Choice {
     pub fn within(&self, key: &[u8], share: f64) -> bool {
         share >= 1.0 || unit_interval(salted(&self.prefix, key)) < share
     }
+
+    /// The key's own number in (0, 1), neither end included, so that it has a logarithm.
+    pub fn uniform(&self, key: &[u8]) -> f64 {
+        unit_interval(salted(&self.prefix, key)) + 0.5 / (1u64 << 53) as f64
+    }
 }
 
 /// Hash of `prefix || key`, without allocating for keys of usual length.

@@ -2,21 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::choice::Choice;
-use super::compile::{MOST_MS, milliseconds};
-use super::compile_backend::redacted;
+use super::compile::milliseconds;
 use super::compile_prediction as prediction;
 use super::compile_rule::Ruled;
-use super::compiled::{Backend, BackendIx, Holdout, Mirror, Review, Route};
+use super::compiled::{Backend, BackendIx, Route};
 use super::descriptor::{self, Descriptors};
 use super::document::Node;
 use super::hedge::hedge;
 use super::matching::{Match, Method};
 use super::rule::{Lists, Stage};
+use super::sampling::Explore;
 use super::segment::Segments;
 use super::spec::PredictionSpec;
 
@@ -25,8 +23,8 @@ const MOST_CHAIN: usize = 32;
 
 /// What a route is compiled against.
 pub(super) struct RouteCompiler<'a> {
-    salt: &'a [u8],
-    backends: &'a [Backend],
+    pub(super) salt: &'a [u8],
+    pub(super) backends: &'a [Backend],
     by_name: &'a HashMap<&'a str, BackendIx>,
     pub(super) segments: &'a Segments,
     pub(super) lists: &'a Arc<Lists>,
@@ -51,7 +49,7 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 17] = [
+        const FIELDS: [&str; 18] = [
             "name",
             "match",
             "chain",
@@ -62,6 +60,7 @@ impl<'a> RouteCompiler<'a> {
             "confidence",
             "rules",
             "holdout",
+            "explore",
             "mirror",
             "review",
             "hedge",
@@ -86,6 +85,8 @@ impl<'a> RouteCompiler<'a> {
         let rules =
             self.rules(&node.field("rules"), &Ruled { route: name, spec, session: session.as_ref(), stats_within });
         let chain = self.chain(&node.field("chain"), spec);
+        let explore = self.explore(&node.field("explore"), name);
+        let models = chain.iter().take(1).copied().chain(explore.iter().flat_map(Explore::backends));
         let route = Route {
             name: name.into(),
             model: matched.model.clone(),
@@ -97,11 +98,10 @@ impl<'a> RouteCompiler<'a> {
             wants_session: rules.iter().any(|rule| rule.when.wants_session),
             wants_stats: rules.iter().any(|rule| rule.when.wants_stats),
             key: xxh3_64(name.as_bytes()),
-            chain,
             deadline: milliseconds(&node.field("deadline_ms")),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
-            holdout: self.holdout(&node.field("holdout"), name, spec),
+            holdout: self.holdout(&node.field("holdout"), name, spec, models),
             mirror: self.mirrors(&node.field("mirror"), name),
             review: self.review(&node.field("review"), name, spec, described.is_some()),
             hedge: hedge(&node.field("hedge")),
@@ -110,6 +110,8 @@ impl<'a> RouteCompiler<'a> {
             has_prediction_rules: rules.iter().any(|rule| rule.on == Stage::Prediction),
             asks_python: rules.iter().any(|rule| rule.on == Stage::Prediction && rule.function.is_some()),
             wants_entropy: rules.iter().any(|rule| rule.when.wants_entropy || rule.function.is_some()),
+            chain,
+            explore,
             rules,
             prediction: spec.cloned(),
             described,
@@ -193,69 +195,9 @@ impl<'a> RouteCompiler<'a> {
         }
         chain
     }
-
-    fn holdout(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Holdout> {
-        if node.is_null() || !node.object(&["share", "answer"]) {
-            return None;
-        }
-        let share = node.field("share").need_share();
-        let answer = self.static_backend(&node.field("answer"), spec)?;
-        Some(Holdout { choice: Choice::new(self.salt, "holdout", route, share), answer })
-    }
-
-    fn mirrors(&self, node: &Node, route: &str) -> Vec<Mirror> {
-        let mut mirrors: Vec<Mirror> = Vec::new();
-        for item in node.items() {
-            if !item.object(&["to", "share", "max_in_flight", "max_bytes", "timeout_ms"]) {
-                continue;
-            }
-            let field = item.field("to");
-            let Some((to, backend)) = self.backend(&field) else { continue };
-            if !backend.is_model() {
-                field.fault(format!("{:?} is no model; a copy can only go to one", backend.name));
-            }
-            if mirrors.iter().any(|known| known.to == to) {
-                field.fault(format!("there are two mirrors to {:?}", backend.name));
-            }
-            let share = item.field("share").need_share();
-            let most = u64::from(u32::MAX);
-            mirrors.push(Mirror {
-                to,
-                choice: Choice::new(self.salt, &format!("mirror:{}", backend.name), route, share),
-                max_in_flight: u32::try_from(item.field("max_in_flight").need_count(most)).unwrap_or(u32::MAX),
-                max_bytes: item.field("max_bytes").need_count(most),
-                timeout: Duration::from_millis(item.field("timeout_ms").need_count(MOST_MS)),
-            });
-        }
-        mirrors
-    }
-
-    fn review(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>, described: bool) -> Option<Review> {
-        if node.is_null() || !node.object(&["queue", "flagged", "unflagged", "capture", "redact"]) {
-            return None;
-        }
-        if spec.is_none() {
-            node.fault("the route reads no prediction that people could judge; give it a `prediction`");
-        }
-        let capture = node.field("capture");
-        let kept = capture.texts();
-        let whole = if described { "request" } else { "inputs" };
-        if kept.iter().any(|what| &**what != whole) {
-            capture.fault(format!("only {whole:?} can be captured"));
-        }
-        Some(Review {
-            queue: node.field("queue").need_text().into(),
-            choice: Choice::new(self.salt, "review", route, 1.0),
-            flagged: node.field("flagged").need_share(),
-            unflagged: node.field("unflagged").need_share(),
-            capture: kept,
-            // What is cut out of a described request stands in `Described`.
-            redact: if described { Vec::new() } else { redacted(&node.field("redact")) },
-        })
-    }
 }
 
-fn method(text: &str) -> Option<Method> {
+pub(super) fn method(text: &str) -> Option<Method> {
     let (service, method) = text.strip_prefix('/')?.split_once('/')?;
     if service.is_empty() || method.is_empty() || method.contains('/') {
         return None;

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::choice::Choice;
 use super::descriptor::{Described, DescribedMethod};
 use super::hedge::Hedge;
 use super::matching::Table;
 use super::memory::{LoopGuard, SessionSpec};
 use super::peer::Allow;
 use super::rule::{Lists, Rule};
+use super::sampling::{Explore, Holdout, Mirror, Review};
 use super::segment::Segments;
 use super::spec::{PredictionSpec, StaticAnswer};
 
@@ -216,36 +216,6 @@ pub struct Confidence {
     pub per_segment: Vec<(Box<str>, Box<str>, f64)>,
 }
 
-/// Units that never meet the model.
-#[derive(Clone, Debug)]
-pub struct Holdout {
-    pub choice: Choice,
-    pub answer: BackendIx,
-}
-
-/// A backend that gets copies.
-#[derive(Clone, Debug)]
-pub struct Mirror {
-    pub to: BackendIx,
-    pub choice: Choice,
-    pub max_in_flight: u32,
-    pub max_bytes: u64,
-    pub timeout: Duration,
-}
-
-/// Which predictions are put before people, and with what of the request.
-#[derive(Clone, Debug)]
-pub struct Review {
-    pub queue: Box<str>,
-    pub choice: Choice,
-    pub flagged: f64,
-    pub unflagged: f64,
-    /// What is kept: `inputs`.
-    pub capture: Vec<Box<str>>,
-    /// Names of inputs that never leave the call (`inputs.email` in settings is `email` here).
-    pub redact: Vec<Box<str>>,
-}
-
 /// What a call is matched to.
 #[derive(Debug)]
 pub struct Route {
@@ -261,6 +231,7 @@ pub struct Route {
     pub confidence: Option<Confidence>,
     pub rules: Vec<Rule>,
     pub holdout: Option<Holdout>,
+    pub explore: Option<Explore>,
     pub mirror: Vec<Mirror>,
     pub review: Option<Review>,
     pub hedge: Option<Hedge>,

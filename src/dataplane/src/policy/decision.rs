@@ -36,7 +36,7 @@ pub struct Row {
     /// NaN if there is none.
     pub confidence: f64,
     pub flagged: Option<bool>,
-    /// 0 unflagged, 1 flagged, `NO_STRATUM`.
+    /// One of `sampling::stratum`, or `NO_STRATUM`.
     pub stratum: u8,
     /// With what probability the row is put before a person; 0 when the route has no review.
     pub review_pi: f32,
@@ -63,12 +63,17 @@ pub struct Decision {
     pub rows: SmallVec<[Row; 1]>,
     /// Positions in the route's `mirror` that get a copy.
     pub mirrors: SmallVec<[u16; 2]>,
+    /// Which of these copies go to the mirror's `noise` as well: bit `n` for the mirror at position `n`.
+    pub noise: u16,
     pub segment: Segment,
     /// `xxh3_64(salt || unit)`.
     pub unit: u64,
-    /// `NO_INDEX`: nothing is explored.
-    pub arm: u16,
+    /// The backend that was drawn to be the first choice; `NO_INDEX`: nothing is explored.
+    pub arm: BackendIx,
+    /// With what probability it was drawn. Whether it could answer is another matter: see `backend`.
     pub propensity: f32,
+    /// With what probability a row is reviewed that a shadow contradicts; 0 where that changes nothing.
+    pub disagreement: f32,
     /// Rules whose condition could not be evaluated for this call.
     pub failed_rules: SmallVec<[u16; 2]>,
 }

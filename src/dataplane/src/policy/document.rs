@@ -113,6 +113,10 @@ impl<'a> Node<'a> {
         }
     }
 
+    pub fn is_text(&self) -> bool {
+        self.value.is_string()
+    }
+
     pub fn text(&self) -> Option<&'a str> {
         match self.value {
             Value::String(text) => Some(text),

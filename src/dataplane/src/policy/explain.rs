@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::asking::{Question, Verdict};
 use super::call::{Call, Judgement, Step};
-use super::compiled::{BackendIx, Policy};
+use super::compiled::{BackendIx, NO_INDEX, Policy};
 use super::decision::{Decision, Row, reason_text};
 use super::explain_past::ThoughtPast;
 use super::notes::{Note, share};
@@ -16,6 +16,7 @@ use super::peer::{Allow, Peer};
 use super::prediction::{InvalidOutput, Label, Predictions};
 use super::reading::label_text;
 use super::request::Request;
+use super::sampling::stratum;
 use super::spec::{Param, PredictionSpec, StaticAnswer};
 use super::words::{Outcome, Reason, status};
 
@@ -172,11 +173,13 @@ fn ending(policy: &Policy, decision: &Decision) -> Vec<Note> {
     if let Some(review) = &policy.route_at(decision.route).review
         && row.review_pi > 0.0
     {
-        let share = share(f64::from(row.review_pi));
-        notes.push(Note {
-            step: "review",
-            text: format!("a person sees it in {} with probability {share}", review.queue),
-        });
+        let (share, stratum) = (share(f64::from(row.review_pi)), stratum::name(row.stratum));
+        let text = format!("a person sees it in {} with probability {share} ({stratum})", review.queue);
+        notes.push(Note { step: "review", text });
+        if decision.disagreement > row.review_pi {
+            let share = self::share(f64::from(decision.disagreement));
+            notes.push(Note { step: "review", text: format!("with {share} once a shadow says otherwise") });
+        }
     }
     if let Some(message) = decision.message.as_deref() {
         let step = if decision.outcome == Outcome::Rejected { "reject" } else { "error" };
@@ -190,7 +193,7 @@ fn undecided(outcome: Outcome, reason: Reason, backend: Option<&str>, code: u8, 
     json!({
         "route": null, "outcome": outcome.text(), "reason": reason.text(), "backend": backend, "attempts": [],
         "prediction": null, "flagged": null, "review_probability": 0.0, "status": status::name(code),
-        "message": message, "segment": "", "rows": [],
+        "message": message, "segment": "", "rows": [], "arm": null, "propensity": 1.0,
     })
 }
 
@@ -339,7 +342,7 @@ impl Answer {
 }
 
 /// A decision as JSON: `route`, `outcome`, `reason`, `backend`, `attempts` (pairs), `prediction`, `flagged`,
-/// `review_probability`, `status`, `message`, `segment`, and the same by row in `rows`.
+/// `review_probability`, `status`, `message`, `segment`, `arm`, `propensity`, and the same by row in `rows`.
 pub fn decision_json(policy: &Policy, decision: &Decision) -> Value {
     let route = policy.route_at(decision.route);
     let name = |backend: BackendIx| &*policy.backend(backend).name;
@@ -358,17 +361,20 @@ pub fn decision_json(policy: &Policy, decision: &Decision) -> Value {
             json!({
                 "outcome": row.outcome.text(), "reason": why(row.reason, row.rule), "prediction": prediction(row),
                 "flagged": row.flagged, "review_probability": row.review_pi, "sampled": row.sampled,
+                "stratum": stratum::name(row.stratum),
             })
         })
         .collect();
     let attempts: Vec<(&str, String)> =
         decision.attempts.iter().map(|one| (name(one.backend), why(one.reason, one.rule))).collect();
     let mirrors: Vec<&str> = decision.mirrors.iter().map(|one| name(route.mirror[usize::from(*one)].to)).collect();
+    let arm = (decision.arm != NO_INDEX).then(|| name(decision.arm));
     let first = &decision.rows[0];
     json!({
         "route": route.name, "outcome": decision.outcome.text(), "reason": why(decision.reason, decision.rule),
         "backend": decision.backend.map(name), "attempts": attempts, "prediction": prediction(first),
         "flagged": first.flagged, "review_probability": first.review_pi, "status": status::name(decision.status),
         "message": decision.message, "segment": decision.segment.text(), "mirrors": mirrors, "rows": rows,
+        "arm": arm, "propensity": decision.propensity,
     })
 }

@@ -4,8 +4,9 @@ use smallvec::SmallVec;
 
 use super::call::{Call, End, Why};
 use super::compiled::NO_INDEX;
-use super::decision::{Decision, NO_STRATUM, Row, push_reason};
+use super::decision::{Decision, Row, push_reason};
 use super::reading::Reading;
+use super::sampling::Sample;
 use super::words::{Outcome, Reason, status};
 
 impl Call {
@@ -13,6 +14,7 @@ impl Call {
     pub fn finish(&mut self) -> Decision {
         let end = self.end.take().unwrap_or(End::Exhausted);
         let (reason, rule) = self.why(&end);
+        let disagreement = self.disagreement();
         let (outcome, backend, status, message) = self.ending(&end);
         let rows = self.rows(&end, outcome, (reason, rule));
         Decision {
@@ -28,8 +30,10 @@ impl Call {
             mirrors: std::mem::take(&mut self.mirrors),
             segment: self.segment,
             unit: self.unit,
-            arm: NO_INDEX,
-            propensity: 1.0,
+            noise: self.noise,
+            arm: self.arm,
+            propensity: self.propensity,
+            disagreement,
             failed_rules: std::mem::take(&mut self.failed_rules),
         }
     }
@@ -39,6 +43,10 @@ impl Call {
         match end {
             End::Rejected { rule, .. } => (Reason::Rule, *rule),
             End::Aborted { reason, .. } => self.first.unwrap_or((*reason, NO_INDEX)),
+            // Another than the chain's first was the first choice, and it answered.
+            End::Answered(backend) if *backend == self.arm && self.route().chain.first() != Some(backend) => {
+                self.first.unwrap_or((Reason::Explore, NO_INDEX))
+            }
             _ => self.first.unwrap_or((Reason::Ok, NO_INDEX)),
         }
     }
@@ -46,8 +54,14 @@ impl Call {
     fn ending(&self, end: &End) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
         match end {
             End::Answered(backend) => {
-                let primary = self.route().chain.first() == Some(backend);
-                let outcome = if primary { Outcome::Model } else { Outcome::Fallback };
+                let first = if self.arm == NO_INDEX { self.route().chain.first().copied() } else { Some(self.arm) };
+                let outcome = if self.held_out {
+                    Outcome::Holdout
+                } else if first == Some(*backend) {
+                    Outcome::Model
+                } else {
+                    Outcome::Fallback
+                };
                 (outcome, Some(*backend), status::OK, None)
             }
             End::Static(backend) => {
@@ -112,14 +126,14 @@ impl Call {
         let predicted = !readings.is_empty() && !matches!(end, End::People(_));
         let readings = if readings.is_empty() { SmallVec::from_elem(Reading::default(), 1) } else { readings };
         // A rejection is of the whole call; else a row's own first miss goes before the call's.
+        let factor = self.factor();
         let own_counts = !matches!(end, End::Rejected { .. });
         (0u32..)
             .zip(readings)
             .map(|(index, reading)| {
                 let own = self.own.get(index as usize).copied().flatten().filter(|_| own_counts);
                 let (reason, rule) = own.unwrap_or(call);
-                let (stratum, review_pi, sampled) =
-                    if predicted { self.review(index, &reading) } else { (NO_STRATUM, 0.0, false) };
+                let sample = if predicted { self.review(index, &reading, outcome, factor) } else { Sample::NONE };
                 Row {
                     outcome,
                     reason,
@@ -128,9 +142,9 @@ impl Call {
                     score: reading.score,
                     confidence: reading.confidence,
                     flagged: reading.flagged,
-                    stratum,
-                    review_pi,
-                    sampled,
+                    stratum: sample.stratum,
+                    review_pi: sample.pi,
+                    sampled: sample.sampled,
                 }
             })
             .collect()
@@ -139,25 +153,30 @@ impl Call {
     /// Stratum, inclusion probability and choice of one answered row.
     ///
     /// A row that a rule marks is put before a person for certain; a caller who wants no review gets none, whatever a
-    /// rule says. A prediction that is neither flagged nor not stands with the unflagged: there is one stratum then.
-    fn review(&self, row: u32, reading: &Reading) -> (u8, f32, bool) {
-        let Some(review) = &self.route().review else { return (NO_STRATUM, 0.0, false) };
-        let flagged = reading.flagged == Some(true);
-        let stratum = u8::from(flagged);
+    /// rule says.
+    fn review(&self, row: u32, reading: &Reading, outcome: Outcome, factor: f64) -> Sample {
+        let Some(review) = &self.route().review else { return Sample::NONE };
+        let (stratum, share) = review.stratum(reading, outcome);
         if self.no_review {
-            return (stratum, 0.0, false);
+            return Sample { stratum, pi: 0.0, sampled: false };
         }
         let marked = self.mark_all || self.marked.get(row as usize).copied().unwrap_or(false);
-        let share = match (marked, flagged) {
-            (true, _) => 1.0,
-            (false, true) => review.flagged,
-            (false, false) => review.unflagged,
-        };
-        let mut key = [0u8; 20];
-        key[..16].copy_from_slice(&self.id);
-        key[16..].copy_from_slice(&row.to_le_bytes());
+        let share = if marked { 1.0 } else { (share * factor).min(1.0) };
         #[allow(clippy::cast_possible_truncation)] // a probability of 7 digits
-        let review_pi = share as f32;
-        (stratum, review_pi, review.choice.within(&key, share))
+        let pi = share as f32;
+        Sample { stratum, pi, sampled: review.chosen(&self.id, row, share) }
+    }
+
+    /// What the shares of review are multiplied by in the call's segment.
+    fn factor(&self) -> f64 {
+        self.route().review.as_ref().map_or(1.0, |review| review.factor(&self.segment))
+    }
+
+    /// With what probability a row of this call is reviewed that a shadow contradicts.
+    fn disagreement(&self) -> f32 {
+        let review = self.route().review.as_ref().filter(|_| !self.no_review && !self.mirrors.is_empty());
+        let share = review.and_then(|review| Some(review.disagreement? * review.factor(&self.segment)));
+        #[allow(clippy::cast_possible_truncation)] // a probability of 7 digits
+        share.map_or(0.0, |share| share.min(1.0) as f32)
     }
 }

@@ -148,7 +148,8 @@ impl Call {
             }
         }
         let mut own = judging.own;
-        let unsure = self.low_confidence(route, &mut own);
+        // The floor is the model's; who is held out gets what there is instead of it.
+        let unsure = if self.held_out { None } else { self.low_confidence(route, &mut own) };
         match why.or(unsure) {
             Some(why) => self.miss_by(why, own, None),
             None => {
@@ -248,7 +249,9 @@ impl Call {
                     self.failed_rule(index);
                 }
                 // What could not be evaluated counts as if it held, but leads nowhere else than along the chain.
-                if holds == Ok(false) {
+                // Who is held out met no model that a rule could judge; but what is refused, is refused to all.
+                let of_models = !matches!(rule.then, Action::Review | Action::Reject { .. });
+                if holds == Ok(false) || (self.held_out && of_models) {
                     continue;
                 }
                 let rows = if rule.when.per_row { row..row + 1 } else { 0..readings.len() };

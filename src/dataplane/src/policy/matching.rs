@@ -19,7 +19,7 @@ pub enum Method {
 }
 
 impl Method {
-    fn takes(&self, method: &str) -> bool {
+    pub fn takes(&self, method: &str) -> bool {
         match self {
             Method::Any => true,
             Method::Prefix(prefix) => method.starts_with(&**prefix),

@@ -4,8 +4,8 @@
 //! end the decision with its reasons. Never: I/O, a clock, randomness, or an allocation on the usual path.
 //!
 //! Rooms: `document` and `compile*` make a policy of JSON; `matching` finds routes; `cel` judges conditions; `call`,
-//! `assign`, `walk`, `asking`, `judging`, `reading` and `finish` are one call's life; `choice` is every random choice; `notes` and `explain` say it
-//! in words.
+//! `assign`, `walk`, `asking`, `judging`, `reading` and `finish` are one call's life; `choice` is every random choice and
+//! `sampling` what they are made for; `notes` and `explain` say it in words.
 //!
 //! `Policy::compile` takes the whole document or names every fault in it; `Policy::route` finds a call's route; `Call`
 //! walks it: `begin`, then `next` / `miss` / `judge` until somebody has answered or nobody is left, then `finish`.
@@ -21,6 +21,7 @@ mod compile_memory;
 mod compile_prediction;
 mod compile_route;
 mod compile_rule;
+mod compile_sampling;
 mod compiled;
 mod decision;
 pub mod descriptor;
@@ -39,6 +40,7 @@ mod reading;
 mod recall;
 mod request;
 mod rule;
+mod sampling;
 mod segment;
 pub mod spec;
 #[cfg(test)]
@@ -50,8 +52,8 @@ pub use asking::{Question, Verdict};
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
 pub use choice::Choice;
 pub use compiled::{
-    Backend, BackendIx, BackendKind, BackendTls, Check, Circuit, Confidence, Dns, Endpoint, Holdout, Limits, Measure,
-    Mirror, ModelBackend, NO_INDEX, People, Policy, Retry, Review, Route, RouteIx, Source,
+    Backend, BackendIx, BackendKind, BackendTls, Check, Circuit, Confidence, Dns, Endpoint, Limits, Measure,
+    ModelBackend, NO_INDEX, People, Policy, Retry, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
 pub use descriptor::{Described, DescribedMethod};
@@ -67,6 +69,7 @@ pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
 pub use request::{Metadata, Request};
 pub use rule::{Action, Function, Otherwise, Rule, Stage};
+pub use sampling::{Arm, Explore, Holdout, Mirror, Noise, Review, Sample, stratum};
 pub use segment::{SEGMENT_BYTES, Segment, UNIT_METADATA};
 pub use spec::{Input, Param, PredictionSpec, StaticAnswer};
 pub use words::{OUTCOMES, Outcome, REASONS, Reason, status};

@@ -7,7 +7,7 @@ use super::words::{Reason, status};
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// `unit`, `holdout`, `kill_switch`, `rule`, `attempt`, `check`, `confidence`, `answer`, `review`, `mirror`, ...
+    /// `unit`, `holdout`, `explore`, `kill_switch`, `rule`, `attempt`, `check`, `confidence`, `answer`, `review`, `mirror`, ...
     pub step: &'static str,
     pub text: String,
 }

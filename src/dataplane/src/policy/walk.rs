@@ -33,15 +33,18 @@ impl Call {
             return Step::Ask(asking.rule);
         }
         let policy = Arc::clone(&self.policy);
-        let chain = &policy.route_at(self.route).chain;
+        let route = policy.route_at(self.route);
+        let mut chain = self.chain_of(route);
         let wished = match self.wish.take() {
             Some(Wish::Reject { status, message, rule }) => {
+                self.arm_to_ask(true);
                 self.end = Some(End::Rejected { status, message: Arc::clone(&message), rule });
                 return Step::Reject { status, message };
             }
-            // Nobody else is asked instead: neither the holdout nor a rule that answers lets a model have the call.
-            // Where it is people and they do not answer in time, the chain goes on without its models.
+            // Nobody else is asked instead: a rule that answers lets no model have the call. Where it is people and they do
+            // not answer in time, the chain goes on without its models.
             Some(Wish::Answer(backend)) => {
+                self.arm_to_ask(true);
                 self.without_models = true;
                 return self.try_backend(backend).unwrap_or_else(|| self.exhausted());
             }
@@ -54,16 +57,24 @@ impl Call {
             }
             None => None,
         };
-        if let Some(step) = wished.and_then(|backend| self.try_backend(backend)) {
+        let first = self.arm_to_ask(wished.is_some()).or(wished);
+        if let Some(step) = first.and_then(|backend| self.try_backend(backend)) {
             return step;
         }
-        while let Some(&backend) = chain.get(self.position) {
-            self.position += 1;
-            if let Some(step) = self.try_backend(backend) {
-                return step;
+        loop {
+            while let Some(&backend) = chain.get(self.position) {
+                self.position += 1;
+                if let Some(step) = self.try_backend(backend) {
+                    return step;
+                }
             }
+            if !self.held_out || self.without_models {
+                return self.exhausted();
+            }
+            // Nobody of those who were to answer instead of the model has: then whoever of the route is no model.
+            (self.without_models, self.position) = (true, 0);
+            chain = &route.chain;
         }
-        self.exhausted()
     }
 
     fn exhausted(&mut self) -> Step {
@@ -197,7 +208,7 @@ impl Call {
         let alone = self.pair.is_none() && self.slot.is_none() && !self.route().asks_python;
         let slow = self.current.filter(|_| alone)?;
         let asked = |one: BackendIx| one == slow || self.attempts.iter().any(|attempt| attempt.backend == one);
-        let chain = &self.route().chain;
+        let chain = self.chain();
         let position = (self.position..chain.len()).find(|&at| !asked(chain[at]))?;
         self.policy.backend(chain[position]).is_model().then_some(position)
     }
@@ -257,7 +268,7 @@ impl Call {
             BackendKind::Static(_) => None,
         });
         let share = left.map(|left| {
-            let rest = self.route().chain.get(self.position..).unwrap_or(&[]);
+            let rest = self.chain().get(self.position..).unwrap_or(&[]);
             let mut rest = rest.iter().filter(|backend| {
                 Some(**backend) != self.current && !self.attempts.iter().any(|one| one.backend == **backend)
             });

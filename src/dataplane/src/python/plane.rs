@@ -250,6 +250,7 @@ fn batch_dict<'py>(py: Python<'py>, batch: Batch) -> PyResult<Bound<'py, PyDict>
     dict.set_item("records", table(py, batch.records.into_columns())?)?;
     dict.set_item("attempts", table(py, batch.attempts.into_columns())?)?;
     dict.set_item("mirrors", table(py, batch.mirrors.into_columns())?)?;
+    dict.set_item("raises", table(py, batch.raises.into_columns())?)?;
     dict.set_item("strings", batch.strings.into_texts())?;
     let captures = batch.captures.into_iter().map(|capture| capture_dict(py, capture));
     dict.set_item("captures", PyList::new(py, captures.collect::<PyResult<Vec<_>>>()?)?)?;

@@ -274,6 +274,7 @@ impl Bench<'_> {
 }
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("STRATA", PyTuple::new(m.py(), policy::stratum::STRATA)?)?;
     m.add("OUTCOMES", PyTuple::new(m.py(), policy::OUTCOMES)?)?;
     m.add("REASONS", PyTuple::new(m.py(), policy::REASONS)?)?;
     m.add("PolicyError", m.py().get_type::<PolicyError>())?;

@@ -40,6 +40,9 @@ fn verify_receipt<'py>(py: Python<'py>, receipt: &str, keys: Vec<Vec<u8>>) -> Py
     dict.set_item("route", said.route)?;
     dict.set_item("backend", said.backend)?;
     dict.set_item("segment", said.segment)?;
+    let (arm, propensity) = said.arm.map_or((None, 1.0), |(arm, propensity)| (Some(arm), propensity));
+    dict.set_item("arm", arm)?;
+    dict.set_item("propensity", propensity)?;
     dict.set_item("rows", rows)?;
     Ok(dict)
 }
@@ -57,12 +60,15 @@ fn sign_receipt(fields: &Bound<'_, PyDict>, key: &[u8]) -> PyResult<String> {
         let words = format!("{} rows, a receipt covers at most {MAX_ROWS}", rows.len());
         return Err(PyValueError::new_err(words));
     }
+    let arm: Option<String> = fields.get_item("arm")?.map_or(Ok(None), |arm| arm.extract())?;
+    let propensity: f32 = fields.get_item("propensity")?.map_or(Ok(1.0), |value| value.extract())?;
     let claims = Claims {
         id: field(fields, "id")?.extract()?,
         policy: field(fields, "policy")?.extract()?,
         route: &route,
         backend: &backend,
         segment: &segment,
+        arm: arm.as_deref().map(|arm| (arm, propensity)),
         rows: &rows,
     };
     let mut receipt = String::new();

@@ -102,7 +102,7 @@ table! {
         segment: u32,
         /// Hash of the unit.
         unit: u64,
-        /// 0 unflagged, 1 flagged, 255 none.
+        /// `gateway.types.Stratum`, 255 none.
         stratum: u8,
         /// Probability of being chosen for review.
         review_pi: f32,
@@ -168,6 +168,10 @@ table! {
         to: u16,
         /// 0 compared, 1 failed.
         result: u8,
+        /// 1: it is not the shadow's answer that was compared, but that of the primary's twin.
+        noise: u8,
+        /// Index into the strings.
+        segment: u32,
         /// 0, 1, 255 unknown.
         agree: u8,
         /// The shadow's score less the answer's; NaN none.
@@ -178,5 +182,58 @@ table! {
         id_lo: u64,
         /// Row of the batch.
         row: u32,
+    }
+}
+
+table! {
+    /// One row that a shadow contradicted, whose probability of review was raised by it: what was decided on it before is
+    /// told anew, as its record has left already.
+    Raise => Raises {
+        /// Decision id, upper half.
+        id_hi: u64,
+        /// Decision id, lower half.
+        id_lo: u64,
+        /// Row of the batch.
+        row: u32,
+        /// Arrival of the call, microseconds since 1970.
+        time_us: i64,
+        /// Version of the policy.
+        policy: u32,
+        /// Index of the route.
+        route: u16,
+        /// Index of the backend that answered, 65535 none.
+        backend: u16,
+        /// `gateway.types.Outcome`.
+        outcome: u8,
+        /// `gateway.types.Reason`.
+        reason: u8,
+        /// Index of the rule, 65535 none.
+        rule: u16,
+        /// Index into the strings.
+        label: u32,
+        /// 0, 1, 255 unknown.
+        flagged: u8,
+        /// Of `positive`; NaN none.
+        score: f64,
+        /// NaN none.
+        confidence: f64,
+        /// Index into the strings.
+        segment: u32,
+        /// Hash of the unit.
+        unit: u64,
+        /// `gateway.types.Stratum`.
+        stratum: u8,
+        /// Probability of being chosen for review, now.
+        review_pi: f32,
+        /// The same in the record.
+        review_pi_before: f32,
+        /// Chosen for review, now.
+        sampled: u8,
+        /// The same in the record.
+        sampled_before: u8,
+        /// Explored backend, 65535 none.
+        arm: u16,
+        /// Its probability.
+        propensity: f32,
     }
 }

@@ -30,6 +30,12 @@ counters! {
     MirrorReplay = "dropped.mirror.replay",
     /// Copies whose answer did not come in time.
     MirrorTimeout = "dropped.mirror.timeout",
+    /// Copies not sent: what was to be taken out of them could not be found.
+    MirrorUnreadable = "dropped.mirror.unreadable",
+    /// Copies given up: their answers would pass the bytes that may be held.
+    MirrorAnswer = "dropped.mirror.answer",
+    /// Copies whose answer could not be read.
+    MirrorInvalid = "dropped.mirror.invalid",
     /// Copies that failed otherwise.
     MirrorError = "dropped.mirror.error",
     /// Fallbacks not taken: the request was longer than what is kept.

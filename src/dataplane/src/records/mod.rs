@@ -11,7 +11,7 @@ mod sink;
 mod strings;
 
 pub use clock::Arrival;
-pub use columns::{Attempt, Attempts, Column, Mirror, Mirrors, Record, Records};
+pub use columns::{Attempt, Attempts, Column, Mirror, Mirrors, Raise, Raises, Record, Records};
 pub use counters::{Counter, Counters};
 pub use sink::{Batch, Bell, Capture, Limits, Sink, take};
 pub use strings::{NO_TEXT, Strings};

@@ -5,7 +5,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::columns::{Attempts, Mirrors, Records};
+use super::columns::{Attempts, Mirrors, Raises, Records};
 use super::strings::Strings;
 
 /// How long a taker lets rows gather once there are some: batches of useful size, without making a reader wait.
@@ -52,6 +52,8 @@ pub struct Batch {
     pub attempts: Attempts,
     /// Shadows compared.
     pub mirrors: Mirrors,
+    /// Rows that a shadow contradicted.
+    pub raises: Raises,
     /// Texts that the tables point to.
     pub strings: Strings,
     /// Captures.
@@ -61,7 +63,10 @@ pub struct Batch {
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.records.row.is_empty() && self.mirrors.row.is_empty() && self.captures.is_empty()
+        self.records.row.is_empty()
+            && self.mirrors.row.is_empty()
+            && self.raises.row.is_empty()
+            && self.captures.is_empty()
     }
 
     /// Whether `rows` more rows and `attempts` more attempts have room.

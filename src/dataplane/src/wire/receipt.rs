@@ -2,6 +2,7 @@
 //!
 //! Layout (numbers little-endian), then base64url without padding:
 //! form 1 | key id | decision id (16) | policy u32 | len route | len backend | len segment | rows u16 |
+//! form 2, of a call that explores: the same, with len arm | propensity f32 before the rows' number |
 //! per row: score f32, flags, class, review probability f32 | HMAC-SHA256 over all before, its first 16 bytes.
 //! The key id is the first byte of the key's SHA-256; the time is the one in the decision id (UUIDv7).
 
@@ -16,6 +17,7 @@ use smallvec::SmallVec;
 use super::proto::take_array;
 
 const FORM: u8 = 1;
+const FORM_WITH_ARM: u8 = 2;
 const TAG_BYTES: usize = 16;
 /// A receipt covers a call's first rows up to this many.
 pub const MAX_ROWS: usize = 256;
@@ -50,6 +52,8 @@ pub struct Claims<'a> {
     /// Empty if none answered.
     pub backend: &'a str,
     pub segment: &'a str,
+    /// The backend that was drawn to be asked first, and its probability; `None` where nothing is explored.
+    pub arm: Option<(&'a str, f32)>,
     pub rows: &'a [Row],
 }
 
@@ -61,6 +65,7 @@ pub struct Receipt {
     pub route: String,
     pub backend: String,
     pub segment: String,
+    pub arm: Option<(String, f32)>,
     pub rows: Vec<Row>,
 }
 
@@ -151,14 +156,17 @@ impl Signer {
     pub fn sign(&self, claims: &Claims<'_>, out: &mut String) -> Result<(), Unsigned> {
         let key = self.keys.first().ok_or(Unsigned("there is no key to sign with"))?;
         let mut bytes: SmallVec<[u8; 256]> = SmallVec::new();
-        bytes.extend_from_slice(&[FORM, key.id]);
+        bytes.extend_from_slice(&[if claims.arm.is_some() { FORM_WITH_ARM } else { FORM }, key.id]);
         bytes.extend_from_slice(&claims.id);
         bytes.extend_from_slice(&claims.policy.to_le_bytes());
         let segment = if claims.segment.len() > MAX_SEGMENT_BYTES { "" } else { claims.segment };
-        for text in [claims.route, claims.backend, segment] {
+        for text in [claims.route, claims.backend, segment].into_iter().chain(claims.arm.map(|(arm, _)| arm)) {
             let len = u8::try_from(text.len()).map_err(|_| Unsigned("a name of more than 255 bytes"))?;
             bytes.push(len);
             bytes.extend_from_slice(text.as_bytes());
+        }
+        if let Some((_, propensity)) = claims.arm {
+            bytes.extend_from_slice(&propensity.to_le_bytes());
         }
         let rows = &claims.rows[..claims.rows.len().min(MAX_ROWS)];
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_ROWS")]
@@ -231,7 +239,7 @@ impl Row {
 fn parse(mut body: &[u8]) -> Result<(u8, Receipt), ReceiptFault> {
     const SHORT: ReceiptFault = ReceiptFault::Malformed("it ends early");
     let [form, key_id] = take_array(&mut body).ok_or(SHORT)?;
-    if form != FORM {
+    if form != FORM && form != FORM_WITH_ARM {
         return Err(ReceiptFault::Malformed("an unknown form"));
     }
     let id = take_array(&mut body).ok_or(SHORT)?;
@@ -243,13 +251,16 @@ fn parse(mut body: &[u8]) -> Result<(u8, Receipt), ReceiptFault> {
         String::from_utf8(text.to_vec()).map_err(|_| ReceiptFault::Malformed("a name that is not UTF-8"))
     };
     let (route, backend, segment) = (text()?, text()?, text()?);
+    let arm = if form == FORM_WITH_ARM { Some(text()?) } else { None };
+    let propensity = |body: &mut &[u8]| take_array(body).map(f32::from_le_bytes).ok_or(SHORT);
+    let arm = arm.map(|arm| Ok((arm, propensity(&mut body)?))).transpose()?;
     let rows = take_array(&mut body).map(u16::from_le_bytes).ok_or(SHORT)?;
     let (encoded, rest) = body.as_chunks::<{ Row::BYTES }>();
     if encoded.len() != usize::from(rows) || !rest.is_empty() {
         return Err(ReceiptFault::Malformed("its rows do not fill it"));
     }
     let rows = encoded.iter().copied().map(Row::decode).collect();
-    Ok((key_id, Receipt { id, policy, route, backend, segment, rows }))
+    Ok((key_id, Receipt { id, policy, route, backend, segment, arm, rows }))
 }
 
 #[cfg(test)]

@@ -232,7 +232,20 @@ pub fn addressable(node: &Node, route: &Route, backends: &[Backend]) {
         });
         action(&rule.then).into_iter().chain(otherwise)
     });
-    let others = route.mirror.iter().map(|mirror| mirror.to).chain(route.loop_guard.iter().map(|guard| guard.then));
+    let copies = route
+        .mirror
+        .iter()
+        .flat_map(|mirror| [mirror.to].into_iter().chain(mirror.noise.as_ref().map(|noise| noise.to)));
+    let arms = route.explore.iter().flat_map(|explore| explore.backends());
+    let ways = route
+        .loop_guard
+        .iter()
+        .map(|guard| guard.then)
+        .chain(route.holdout.iter().flat_map(|holdout| holdout.chain.iter().copied()));
+    if route.mirror.iter().any(|mirror| mirror.redacts()) {
+        node.fault("a mirror of the route redacts inputs or params, and requests of a described service have none: wanted none");
+    }
+    let others = copies.chain(arms).chain(ways);
     let mut reached: Vec<_> = route.chain.iter().copied().chain(rules).chain(others).collect();
     reached.sort_unstable();
     reached.dedup();

@@ -45,7 +45,7 @@ proptest! {
     }
 }
 
-fn request_of(model: &str) -> Request<'_> {
+pub(super) fn request_of(model: &str) -> Request<'_> {
     static NONE: Pairs = Vec::new();
     Request { model, ..request(&NONE, 1) }
 }

@@ -47,7 +47,7 @@ fn each_fault_says_where_it_is_and_what_was_wanted() {
     one(
         "/routes/0/holdout",
         json!({"share": 0.5, "answer": "spam-v3"}),
-        "routes[0].holdout.answer: \"spam-v3\" is a model",
+        "routes[0].holdout.answer: \"spam-v3\" is the model",
     );
     one("/routes/0/rules", rule("nobody == 1"), "routes[0].rules[0].when: there is no `nobody`");
     one("/routes/0/kill_switch", json!("yes"), "routes[0].kill_switch: found \"yes\", wanted true or false");
@@ -150,11 +150,13 @@ fn pointers(value: &Value, at: &str, out: &mut Vec<String>) {
 
 fn full_document() -> Value {
     document_with(&[
-        ("/routes/0/holdout", json!({"share": 0.1, "answer": "ham"})),
+        ("/routes/0/holdout", json!({"share": 0.1, "answer": ["spam-lite", "ham"]})),
+        ("/routes/0/explore", sampling::arms(&[("spam-v3", 0.5), ("spam-v4", 0.5)], "unit")),
         ("/routes/0/mirror", calls::mirror(0.5)),
         (
             "/routes/0/review",
-            json!({"queue": "q", "flagged": 0.5, "unflagged": 0.5, "capture": ["inputs"], "redact": ["inputs.a"]}),
+            json!({"queue": "q", "flagged": 0.5, "unflagged": 0.5, "near": 0.6, "near_margin": 0.1, "fallback": 0.2,
+                   "disagreement": 0.9, "segments": {"device=phone": 2.0}, "capture": ["inputs"], "redact": ["inputs.a"]}),
         ),
         (
             "/routes/0/rules",

@@ -8,6 +8,7 @@ mod memory;
 mod outside;
 mod rows;
 mod rules;
+mod sampling;
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ pub(super) fn document() -> Value {
             "confidence": {"measure": "max_probability", "floor": 0.8, "per_label": {}, "per_segment": {}},
             "rules": [],
             "holdout": null,
+            "explore": null,
             "mirror": [],
             "review": null,
             "kill_switch": false,

@@ -1,6 +1,6 @@
-//! What of a request may leave the call, for people to look at: its inputs, without those that the operator redacts.
+//! What of a request may leave the call: its inputs, without those that the operator redacts.
 //!
-//! A whitelist: fields that are not known to be asked for (parameters, requested outputs, unknown fields) are left out.
+//! For people a whitelist: fields that are not known to be asked for (parameters, requested outputs, unknown fields) are left out.
 
 use smallvec::SmallVec;
 
@@ -15,14 +15,48 @@ use crate::wire::proto::{Fields, Malformed, Value};
 /// they are. Nothing was appended.
 pub fn redact<N: AsRef<str>>(message: &[u8], drop: &[N], out: &mut Vec<u8>) -> Result<(), Malformed> {
     let start = out.len();
-    let done = copy(message, drop, out);
+    let known = |number: u32, _: &[u8]| Ok(matches!(number, request::NAME | request::VERSION | request::ID));
+    let done = copy(message, drop, known, out);
     if done.is_err() {
         out.truncate(start);
     }
     done
 }
 
-fn copy<N: AsRef<str>>(message: &[u8], drop: &[N], out: &mut Vec<u8>) -> Result<(), Malformed> {
+/// Appends the request as it is, less the inputs named in `inputs` with their contents, and the parameters in `params`: for
+/// another model, which may need all the rest.
+///
+/// # Errors
+/// As [`redact`]; nothing was appended.
+pub fn without<N: AsRef<str>>(message: &[u8], inputs: &[N], params: &[N], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let start = out.len();
+    let kept = |number: u32, bytes: &[u8]| {
+        if number != request::PARAMETERS {
+            return Ok(true);
+        }
+        let mut key: &[u8] = b"";
+        let mut entry = Fields::new(bytes);
+        while let Some(found) = entry.next_field()? {
+            if let (1, Value::Bytes(name)) = (found.number, found.value) {
+                key = name;
+            }
+        }
+        Ok(!params.iter().any(|dropped| dropped.as_ref().as_bytes() == key))
+    };
+    let done = copy(message, inputs, kept, out);
+    if done.is_err() {
+        out.truncate(start);
+    }
+    done
+}
+
+/// Appends all inputs but those named, and what else is wanted, by its number and bytes.
+fn copy<N: AsRef<str>>(
+    message: &[u8],
+    drop: &[N],
+    wanted: impl Fn(u32, &[u8]) -> Result<bool, Malformed>,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
     // For each input that has an entry among the raw contents: whether that is kept.
     let mut kept: SmallVec<[bool; 8]> = SmallVec::new();
     let mut raw = 0;
@@ -45,10 +79,10 @@ fn copy<N: AsRef<str>>(message: &[u8], drop: &[N], out: &mut Vec<u8>) -> Result<
             return Ok(());
         };
         let copied = match (found.number, found.value) {
-            (request::NAME | request::VERSION | request::ID, Value::Bytes(_)) => true,
             (request::INPUTS, Value::Bytes(input)) => keeps(input, drop)?,
             (request::RAW, Value::Bytes(_)) => kept.next().copied().unwrap_or(false),
-            _ => false,
+            (number, Value::Bytes(bytes)) => wanted(number, bytes)?,
+            (number, _) => wanted(number, &[])?,
         };
         if copied {
             out.extend_from_slice(&before[..before.len() - fields.rest().len()]);

@@ -16,7 +16,7 @@ pub(in crate::wire) mod tensor;
 
 pub use answer::{NoAnswer, READY, static_answer, static_metadata};
 pub use append::{address, append_model, append_param};
-pub use capture::redact;
+pub use capture::{redact, without};
 pub use head::{Head, Inputs, ModelName};
 pub use read::read;
 

@@ -19,13 +19,16 @@ fn row() -> impl Strategy<Value = Row> {
 }
 
 fn receipt() -> impl Strategy<Value = Receipt> {
-    (any::<[u8; 16]>(), any::<u32>(), "\\PC{0,60}", "\\PC{0,60}", "[a-z=,]{0,64}", vec(row(), 0..5))
-        .prop_map(|(id, policy, route, backend, segment, rows)| Receipt { id, policy, route, backend, segment, rows })
+    let arm = option::of(("\\PC{0,60}", 0.0_f32..1.0));
+    (any::<[u8; 16]>(), any::<u32>(), "\\PC{0,60}", "\\PC{0,60}", "[a-z=,]{0,64}", arm, vec(row(), 0..5)).prop_map(
+        |(id, policy, route, backend, segment, arm, rows)| Receipt { id, policy, route, backend, segment, arm, rows },
+    )
 }
 
 fn sign(signer: &Signer, receipt: &Receipt) -> String {
-    let Receipt { id, policy, route, backend, segment, rows } = receipt;
-    let claims = Claims { id: *id, policy: *policy, route, backend, segment, rows };
+    let Receipt { id, policy, route, backend, segment, arm, rows } = receipt;
+    let arm = arm.as_ref().map(|(arm, propensity)| (&**arm, *propensity));
+    let claims = Claims { id: *id, policy: *policy, route, backend, segment, arm, rows };
     let mut text = String::new();
     signer.sign(&claims, &mut text).unwrap();
     text
@@ -34,7 +37,7 @@ fn sign(signer: &Signer, receipt: &Receipt) -> String {
 fn plain() -> Receipt {
     let row = Row { score: 0.5, flagged: Some(true), sampled: false, outcome: 0, class: Some(1), review_pi: 0.25 };
     let (route, backend, segment) = ("spam".into(), "spam-v3".into(), String::new());
-    Receipt { id: [1; 16], policy: 7, route, backend, segment, rows: vec![row] }
+    Receipt { id: [1; 16], policy: 7, route, backend, segment, arm: None, rows: vec![row] }
 }
 
 proptest! {
@@ -98,7 +101,7 @@ fn what_does_not_fit_is_left_out_whole_or_refused() {
     assert_eq!(signer.verify(&text).unwrap().segment, "");
     let long = "n".repeat(256);
     let mut out = String::new();
-    let claims = Claims { id: [0; 16], policy: 0, route: &long, backend: "", segment: "", rows: &[] };
+    let claims = Claims { id: [0; 16], policy: 0, route: &long, backend: "", segment: "", arm: None, rows: &[] };
     assert!(signer.sign(&claims, &mut out).is_err());
     assert!(Signer::new::<&[u8]>(&[]).sign(&Claims { route: "", ..claims }, &mut out).is_err());
     assert_eq!(out, "");
