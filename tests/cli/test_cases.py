@@ -94,6 +94,7 @@ def test_failed_case_says_where_what_and_why(files: tuple[str, Path]) -> None:
         ("{label: ham}", "found spam; wanted ham"),
         ("{status: UNAVAILABLE}", "found OK; wanted UNAVAILABLE"),
         ("{message: no}", "found none; wanted no"),
+        ("{outcomes: [fallback]}", "found model; wanted fallback"),
         ("{segment: device=phone}", "wanted device=phone"),
         ("{review_probability: 0.5}", "found 0; wanted 0.5"),
     ],
@@ -162,6 +163,11 @@ cases:
         ("{name: a, expect: {}}", "nothing is expected"),
         ("{name: a, answers: {spam-v3: {}}, expect: {outcome: model}}", "an answer without anything in it"),
         (
+            "{name: a, answers: {spam-v3: {rows: [timeout]}}, expect: {outcome: model}}",
+            "a row that fails by itself",
+        ),
+        ("{name: a, expect: {outcomes: [modal]}}", "did you mean model?"),
+        (
             "{name: a, answers: {spam-v3: {score: 1, timeout: true}}, expect: {outcome: model}}",
             "score and timeout; wanted one of them",
         ),
@@ -175,6 +181,27 @@ def test_what_cases_refer_to_must_be_there(files: tuple[str, Path], case: str, f
     done = gateway("test", settings, str(cases))
     assert done.returncode == 78, done.stdout
     assert fault in done.stderr
+
+
+def test_rows_of_a_batch_are_answered_and_expected_one_by_one(files: tuple[str, Path]) -> None:
+    """Where rows go different ways, a case must be able to say which."""
+    settings, cases = files
+    cases.write_text(
+        """\
+cases:
+  - name: rows
+    call: {model: spam, rows: 3}
+    answers: {spam-v3: {rows: [0.97, 0.6, {score: 0.01}]}}
+    settings: [routes.spam.on_miss=rows]
+    expect: {outcomes: [model, static, model], attempts: ["spam-v3:low_confidence", "ham:ok"]}
+  - name: whole
+    call: {model: spam, rows: 3}
+    answers: {spam-v3: {rows: [0.97, 0.6, 0.01]}}
+    expect: {outcomes: [static, static, static]}
+"""
+    )
+    done = gateway("test", settings, str(cases))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_faulty_settings_of_a_case_fail_that_case(files: tuple[str, Path]) -> None:

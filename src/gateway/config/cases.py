@@ -81,7 +81,7 @@ def _said(value: Any) -> Any:
 
 
 class Said(Block):
-    """What a backend is thought to answer, the same for every row."""
+    """What a backend is thought to answer: the same for every row, but for those that `rows` names one by one."""
 
     usual: ClassVar[str] = "{score: 0.9}, {label: spam, confidence: 0.7}, UNAVAILABLE or timeout"
 
@@ -92,11 +92,22 @@ class Said(Block):
     value: Number | None = None
     error: Text | None = Field(None, description="the gRPC status it fails with")
     timeout: bool = False
+    rows: tuple[Annotated[Said, BeforeValidator(_said)], ...] = Field(
+        (), max_length=1024, description="answers to the rows of a batch, one by one"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Said:
         fails = [name for name in ("error", "timeout") if getattr(self, name)]
         says = [name for name in ("score", "scores", "label", "value") if getattr(self, name) is not None]
+        if self.rows and any(row.error or row.timeout or row.rows for row in self.rows):
+            raise wrong(
+                "a row that fails by itself",
+                "rows that are answered; a backend fails as a whole",
+                at=("rows",),
+            )
+        if self.rows and not fails and not says:
+            return self
         if not fails and not says:
             raise wrong("an answer without anything in it", "score, scores, label, value, error or timeout")
         if len(fails) > 1 or (fails and says) or {"score", "scores"} <= set(says):
@@ -149,6 +160,7 @@ class Expect(Block):
     attempts: tuple[Text, ...] | None = Field(
         None, description="who is asked, in order, as backend:reason; the reason may be left away"
     )
+    outcomes: tuple[Text, ...] | None = Field(None, description="the outcome of each row of a batch")
     label: Text | None = None
     score: Number | None = None
     flagged: bool | None = None
@@ -167,6 +179,12 @@ class Expect(Block):
             if value is not None and value not in known:
                 raise wrong(
                     f"{quoted(value)} is no {name}", listed(known, 20), did_you_mean(value, known), at=(name,)
+                )
+        for index, value in enumerate(self.outcomes or ()):
+            if value not in OUTCOMES:
+                guess = did_you_mean(value, OUTCOMES)
+                raise wrong(
+                    f"{quoted(value)} is no outcome", listed(OUTCOMES, 20), guess, at=("outcomes", index)
                 )
         if self.reason is not None and self.reason not in REASONS and not self.reason.startswith("rule:"):
             raise wrong(

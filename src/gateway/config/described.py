@@ -61,6 +61,12 @@ def is_described(route: Route) -> bool:
 def check_method(path: Path, route: Route, settings: Settings, report: Callable[..., None]) -> None:
     """Report what contradicts the route's method."""
     method = route.match.method
+    if route.hedge is not None and route.on_miss == "rows":
+        found = "rows that go different ways follow one answer after the other"
+        report((*path, "hedge"), found, "on_miss: call beside it", "take one of them out", key=True)
+    if route.on_miss == "rows" and is_described(route):
+        found = "rows are put together in answers of the Open Inference Protocol alone"
+        report((*path, "on_miss"), found, "call", f"{method} falls back as a whole")
     if route.review is not None:
         whole = "request" if is_described(route) else "inputs"
         for index, kept in enumerate(route.review.capture):

@@ -210,6 +210,8 @@ def _needs_prediction(path: Path, route: Route, report: Report) -> None:
                 report(
                     (*path, name), f"{name} without prediction", "prediction: in the route", mend, key=True
                 )
+        if route.on_miss == "rows":
+            report((*path, "on_miss"), "rows, and nothing is read by row", "prediction: in the route", mend)
         for index, rule in enumerate(route.rules):
             if rule.on == "prediction":
                 report(

@@ -185,12 +185,6 @@ class Rule(Block):
         return self
 
 
-def _on_miss(value: Any) -> Any:
-    if value == "rows":
-        raise wrong("falling back row by row (rows) is not supported yet", "call", "take it out")
-    return value
-
-
 class Route(Block):
     """What a call is matched to."""
 
@@ -211,8 +205,8 @@ class Route(Block):
     deadline_ms: Milliseconds | None = Field(
         None, description="for the whole chain; never longer than the caller's"
     )
-    on_miss: Annotated[Literal["call"], BeforeValidator(_on_miss)] = Field(
-        "call", description="a batch falls back whole"
+    on_miss: Literal["call", "rows"] = Field(
+        "call", description="a batch falls back whole, or only the rows that missed go on along the chain"
     )
     request: Request | None = Field(
         None, description="where everything stands in a request of a described service"

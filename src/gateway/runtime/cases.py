@@ -138,6 +138,7 @@ def _differences(
 ) -> Iterator[Difference]:
     prediction = decision["prediction"] or {}
     found = {**decision, "label": prediction.get("label"), "score": prediction.get("score")}
+    found["outcomes"] = tuple(row["outcome"] for row in decision.get("rows") or ())
     for name in sorted(expect.model_fields_set, key=list(type(expect).model_fields).index):
         wanted, got = getattr(expect, name), found[name]
         if name == "attempts":

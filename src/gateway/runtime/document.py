@@ -150,6 +150,7 @@ def _route(name: str, route: Route, learnt: ReviewShares | None) -> dict[str, An
         "chain": list(route.chain),
         "deadline_ms": route.deadline_ms,
         "request": None if route.request is None else _plain(route.request),
+        "on_miss": route.on_miss,
         "prediction": None if prediction is None else _plain(prediction),
         "check": check,
         "confidence": None if route.confidence is None else _plain(route.confidence),

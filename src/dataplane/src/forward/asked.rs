@@ -73,6 +73,14 @@ impl Asked<'_> {
         }
     }
 
+    /// Appends to an answer of several backends the name that was asked for.
+    pub fn name_again(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Oip(head) => oip::append_model(head.model, None, out),
+            Self::Described(_) => {}
+        }
+    }
+
     /// Whether answers carry the marks as response parameters, besides the trailers.
     #[must_use]
     pub fn takes_params(&self) -> bool {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::answer::{AT_ONCE_BYTES, Final};
+use super::apart::Apart;
 use super::asked::{self, Asked};
 use super::attempt::{Answer, AskBody, Came, Hold, ask};
 use super::caller::{Caller, Gone};
@@ -45,6 +46,8 @@ pub struct Decide<'a, 'm, 'w> {
     pub journal: Journal,
     /// How the last attempt failed, in the backend's own words.
     pub failure: Option<Failure>,
+    /// What is kept of a batch whose rows go different ways.
+    pub apart: Option<Box<Apart>>,
     /// An answer that waits for Python's word.
     pub unsettled: Option<Box<Unsettled>>,
     /// Whether a backend has been sent anything.
@@ -110,7 +113,10 @@ impl From<Status> for Failure {
 impl<'a> Decide<'a, '_, '_> {
     /// Decides and answers.
     pub async fn run(&mut self, caller: &mut Caller) -> Result<(), Gone> {
-        let answered = self.walk(caller).await;
+        let mut answered = self.walk(caller).await;
+        if self.apart.is_some() {
+            answered = answered.map(|end| self.put_together(end));
+        }
         let decision = self.state.finish();
         self.call.plan.learn(&self.state, &decision, self.call.arrival.at);
         self.conclude(caller, answered, decision).await
@@ -164,9 +170,11 @@ impl<'a> Decide<'a, '_, '_> {
     async fn attempt(&mut self, caller: &mut Caller, backend: BackendIx) -> Result<Option<Final>, Gone> {
         let Some(ready) = self.prepare(backend) else { return Ok(None) };
         let (mut alarm, hold) = (Alarm::new(self.share()), self.hold());
-        let (frames, inflated) = if self.message.whole { self.message.with(&ready.suffix) } else { Default::default() };
+        let message = self.sent();
+        let whole = message.whole;
+        let (frames, inflated) = if whole { message.with(&ready.suffix) } else { Default::default() };
         let head = ready.head(&self.call.outbound, inflated);
-        let body = if self.message.whole {
+        let body = if whole {
             AskBody::Whole(&frames)
         } else {
             let suffix = (!ready.suffix.is_empty()).then(|| Bytes::copy_from_slice(&ready.suffix));
@@ -192,7 +200,7 @@ impl<'a> Decide<'a, '_, '_> {
             return None;
         }
         let name = &plan.policy().backend(backend).name;
-        if self.has_asked && !self.message.whole && !self.upload.is_replayable() {
+        if self.has_asked && !self.sent().whole && !self.upload.is_replayable() {
             call.worker.count(Counter::FallbackReplay);
             let words = format!("the request was longer than what is kept for {name}");
             self.miss(&started, backend, Reason::Overload, Status::new(RESOURCE_EXHAUSTED, words));
@@ -285,6 +293,12 @@ impl<'a> Decide<'a, '_, '_> {
         let limits = self.call.plan.policy().limits();
         let message = Message::read(answer.framed.clone(), true, &answer.headers, limits.answer_bytes);
         let message = message.map_err(|status| InvalidOutput(status.message.into_owned().into()));
+        let message = message.and_then(|message| {
+            if self.route.splits {
+                self.prepare_rows(&message.plain)?;
+            }
+            Ok(message)
+        });
         let mut scratch = self.call.worker.predictions.borrow_mut();
         let read = message.and_then(|message| {
             asked::read(self.route, &message.plain, limits.max_rows, &mut scratch)?;
@@ -318,8 +332,11 @@ impl<'a> Decide<'a, '_, '_> {
                 None
             }
             (Judgement::Accept, None) => Some(Final::Failed),
-            (Judgement::Miss(reason), _) => {
+            (Judgement::Miss(reason), message) => {
                 self.journal.amend(reason);
+                if let Some(message) = message.filter(|_| self.route.splits) {
+                    self.keep_rows(&message.plain);
+                }
                 let words = match (reason, self.state.invalid()) {
                     (Reason::InvalidOutput, Some(invalid)) => invalid.to_string(),
                     _ => "the prediction was not good enough".into(),
@@ -330,13 +347,13 @@ impl<'a> Decide<'a, '_, '_> {
         }
     }
 
-    fn static_answer(&mut self, backend: BackendIx) -> Final {
+    pub(super) fn static_answer(&mut self, backend: BackendIx) -> Final {
         let policy = self.call.plan.policy();
         let mut plain = Vec::new();
         let written = match policy.backend(backend).as_static() {
-            Some(answer) => {
-                self.asked.static_answer(self.route, std::slice::from_ref(answer), policy.limits().max_rows, &mut plain)
-            }
+            Some(answer) => self.with_asked(|asked| {
+                asked.static_answer(self.route, std::slice::from_ref(answer), policy.limits().max_rows, &mut plain)
+            }),
             None => Err("the backend is no static answer".into()),
         };
         match written {

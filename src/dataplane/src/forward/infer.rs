@@ -89,6 +89,7 @@ impl Plain<'_> {
             upload,
             journal,
             failure: None,
+            apart: None,
             unsettled: None,
             has_asked: false,
         };

@@ -113,7 +113,7 @@ impl Journal {
                     row: u32::try_from(at).unwrap_or(u32::MAX),
                     rows: u32::try_from(rows).unwrap_or(u32::MAX),
                     route: decision.route,
-                    backend: decision.backend.unwrap_or(NONE_U16),
+                    backend: row.backend.unwrap_or(NONE_U16),
                     outcome: row.outcome as u8,
                     reason: row.reason as u8,
                     rule: row.rule,

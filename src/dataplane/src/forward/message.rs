@@ -73,6 +73,17 @@ impl Message {
     }
 }
 
+/// A whole message of one's own.
+#[must_use]
+pub fn framed(plain: Vec<u8>) -> Message {
+    let len = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+    let mut framed = BytesMut::with_capacity(HEAD_BYTES + plain.len());
+    framed.put_slice(&frame::head(false, len));
+    framed.put_slice(&plain);
+    let framed = framed.freeze();
+    Message { plain: framed.slice(HEAD_BYTES..), framed, compressed: false, whole: true }
+}
+
 /// The frames of an uncompressed message made of two parts.
 #[must_use]
 pub fn frames(plain: &Bytes, suffix: &[u8]) -> Frames {

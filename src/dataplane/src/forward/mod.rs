@@ -5,6 +5,7 @@
 
 mod admit;
 mod answer;
+mod apart;
 mod append;
 mod asked;
 mod attempt;

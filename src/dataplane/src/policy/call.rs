@@ -30,6 +30,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::asking::Asking;
+use super::batch::Batch;
 use super::compiled::{BackendIx, NO_INDEX, Policy, Route, RouteIx};
 use super::decision::Attempt;
 use super::memory::Past;
@@ -135,6 +136,8 @@ pub struct Call {
     pub(super) guarded: bool,
     /// What its rules see of the past; `None` where they do not ask.
     pub(super) past: Option<Box<Past>>,
+    /// The rows of a batch that is taken apart; boxed, as hardly any is.
+    pub(super) batch: Option<Box<Batch>>,
     /// Next position in the chain.
     pub(super) position: usize,
     /// Of two that are under way, the one that is spoken of.
@@ -193,6 +196,7 @@ impl Call {
             named: false,
             guarded: false,
             past: None,
+            batch: None,
             position: 0,
             current: None,
             pair: None,

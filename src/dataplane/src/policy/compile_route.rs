@@ -49,12 +49,13 @@ impl<'a> RouteCompiler<'a> {
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
-        const FIELDS: [&str; 18] = [
+        const FIELDS: &[&str] = &[
             "name",
             "match",
             "chain",
             "deadline_ms",
             "request",
+            "on_miss",
             "prediction",
             "check",
             "confidence",
@@ -69,7 +70,7 @@ impl<'a> RouteCompiler<'a> {
             "session",
             "stats",
         ];
-        if !node.object(&FIELDS) {
+        if !node.object(FIELDS) {
             return None;
         }
         let name = node.field("name").need_text();
@@ -99,6 +100,7 @@ impl<'a> RouteCompiler<'a> {
             wants_stats: rules.iter().any(|rule| rule.when.wants_stats),
             key: xxh3_64(name.as_bytes()),
             deadline: milliseconds(&node.field("deadline_ms")),
+            splits: self.splits(&node.field("on_miss"), spec),
             check: prediction::check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
             holdout: self.holdout(&node.field("holdout"), name, spec, models),
@@ -118,6 +120,22 @@ impl<'a> RouteCompiler<'a> {
         };
         descriptor::addressable(&node.field("chain"), &route, self.backends);
         Some((matched, route))
+    }
+
+    /// Whether the rows of a batch may go different ways.
+    fn splits(&self, node: &Node, spec: Option<&PredictionSpec>) -> bool {
+        match node.text() {
+            None | Some("call") => false,
+            Some("rows") if spec.is_some() => true,
+            Some("rows") => {
+                node.fault("rows can only be told apart where the route has a prediction");
+                false
+            }
+            Some(other) => {
+                node.fault(format!("found {other:?}, wanted \"call\" or \"rows\""));
+                false
+            }
+        }
     }
 
     fn matched(&self, node: &Node) -> Match {

@@ -224,6 +224,8 @@ pub struct Route {
     pub model: Option<Box<str>>,
     pub chain: Vec<BackendIx>,
     pub deadline: Option<Duration>,
+    /// `on_miss: rows`: the rows of a batch that were answered well wait while the others go on along the chain.
+    pub splits: bool,
     pub prediction: Option<PredictionSpec>,
     /// How requests and answers are read, where that is by a descriptor.
     pub described: Option<Box<Described>>,

@@ -28,6 +28,8 @@ pub struct Attempt {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub outcome: Outcome,
+    /// Who answered it.
+    pub backend: Option<BackendIx>,
     pub reason: Reason,
     pub rule: u16,
     pub label: Option<Label>,

@@ -1,83 +1,24 @@
 //! A call that is only thought of, walked through by the code that decides real ones.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::asking::{Question, Verdict};
 use super::call::{Call, Judgement, Step};
 use super::compiled::{BackendIx, NO_INDEX, Policy};
 use super::decision::{Decision, Row, reason_text};
-use super::explain_past::ThoughtPast;
 use super::notes::{Note, share};
 use super::peer::{Allow, Peer};
-use super::prediction::{InvalidOutput, Label, Predictions};
 use super::reading::label_text;
 use super::request::Request;
 use super::sampling::stratum;
-use super::spec::{Param, PredictionSpec, StaticAnswer};
+use super::thought::{Came, Thought, param};
 use super::words::{Outcome, Reason, status};
 
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 /// More rows would say nothing new.
 const MOST_ROWS: u32 = 1024;
-
-/// The call as it is thought of.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Thought {
-    model: Option<String>,
-    method: Option<String>,
-    metadata: BTreeMap<String, String>,
-    params: BTreeMap<String, Value>,
-    rows: u32,
-    id: String,
-    answers: BTreeMap<String, Answer>,
-    answer: Option<Answer>,
-    /// Names of the caller's certificate; none for a caller without TLS.
-    caller: Option<Vec<String>>,
-    /// What is remembered of the unit and the route.
-    past: ThoughtPast,
-}
-
-impl Default for Thought {
-    fn default() -> Self {
-        Thought {
-            model: None,
-            method: None,
-            metadata: BTreeMap::new(),
-            params: BTreeMap::new(),
-            rows: 1,
-            id: String::new(),
-            answers: BTreeMap::new(),
-            answer: None,
-            caller: None,
-            past: ThoughtPast::default(),
-        }
-    }
-}
-
-/// What a model backend is thought to answer, the same for every row.
-#[derive(Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Answer {
-    score: Option<f64>,
-    scores: Option<Vec<f64>>,
-    label: Option<String>,
-    confidence: Option<f64>,
-    value: Option<f64>,
-    error: Option<String>,
-    timeout: bool,
-}
-
-/// What comes of asking a backend.
-enum Came {
-    Prediction(Result<Predictions, InvalidOutput>),
-    Status(u8),
-    Timeout,
-}
 
 /// Who judges rules in Python.
 pub type Ask<'a> = &'a mut dyn FnMut(&Question) -> Verdict;
@@ -141,7 +82,18 @@ pub fn explain(policy: &Arc<Policy>, call: &str, ask: Ask) -> Result<Value, Stri
             }
             Step::Static(_) | Step::Reject { .. } | Step::Exhausted => break,
         };
-        match thought.of(policy, backend, spec)? {
+        if policy.route_at(route).splits {
+            call.split();
+        }
+        let every: Vec<u32>;
+        let asked = match call.left() {
+            [] => {
+                every = (0..thought.rows).collect();
+                &every
+            }
+            left => left,
+        };
+        match thought.of(policy, backend, spec, asked)? {
             Came::Prediction(prediction) => {
                 let mut judgement = call.judge(&request, prediction.as_ref());
                 while let Judgement::Ask(_) = judgement {
@@ -216,7 +168,7 @@ fn without_route(policy: &Arc<Policy>, thought: &Thought) -> Result<Value, Strin
     };
     let name = &policy.backend(backend).name;
     let steps = [Note { step: "match", text: format!("no route matches: {name} gets the call untouched") }];
-    let code = match thought.of(policy, backend, None)? {
+    let code = match thought.of(policy, backend, None, &[0])? {
         Came::Prediction(_) => status::OK,
         Came::Status(code) => code,
         Came::Timeout => status::DEADLINE_EXCEEDED,
@@ -226,119 +178,6 @@ fn without_route(policy: &Arc<Policy>, thought: &Thought) -> Result<Value, Strin
         _ => undecided(Outcome::Error, Reason::BackendError, Some(name), code, None),
     };
     Ok(json!({"steps": self::steps(&steps), "decision": decision}))
-}
-
-fn param(value: &Value) -> Result<Param<'_>, String> {
-    match value {
-        Value::Bool(value) => Ok(Param::Bool(*value)),
-        Value::String(value) => Ok(Param::Text(value)),
-        Value::Number(value) => value
-            .as_i64()
-            .map(Param::Int)
-            .or_else(|| value.as_f64().map(Param::Float))
-            .ok_or_else(|| format!("the call: the parameter {value} is out of range")),
-        other => Err(format!("the call: found {other} as a parameter, wanted a text, a number or true or false")),
-    }
-}
-
-impl Thought {
-    /// What `backend` answers. A backend of which nothing is said answers nothing.
-    fn of(&self, policy: &Policy, backend: BackendIx, spec: Option<&PredictionSpec>) -> Result<Came, String> {
-        let name = &*policy.backend(backend).name;
-        let Some(answer) = self.answers.get(name).or(self.answer.as_ref()) else {
-            return Ok(match spec {
-                Some(_) => Came::Status(status::UNAVAILABLE),
-                None => Came::Prediction(Ok(Predictions::default())),
-            });
-        };
-        if answer.timeout {
-            return Ok(Came::Timeout);
-        }
-        if let Some(error) = &answer.error {
-            let code = status::by_name(error).filter(|code| *code != status::OK);
-            return code
-                .map(Came::Status)
-                .ok_or_else(|| format!("the answer of {name}: {error:?} is not a failing gRPC status"));
-        }
-        Ok(Came::Prediction(match spec {
-            Some(spec) => answer.predictions(spec, self.rows as usize),
-            None => Ok(Predictions::default()),
-        }))
-    }
-}
-
-impl Thought {
-    /// What people answer; those of whom nothing is said, or no label, do not answer in time.
-    fn of_people(
-        &self,
-        policy: &Policy,
-        backend: BackendIx,
-        spec: Option<&PredictionSpec>,
-    ) -> Result<Option<StaticAnswer>, String> {
-        let name = &*policy.backend(backend).name;
-        let (Some(answer), Some(spec)) = (self.answers.get(name), spec) else { return Ok(None) };
-        if answer.error.is_some() {
-            return Err(format!("the answer of {name}: people give a label, or none in time"));
-        }
-        let label = answer.label(spec).map(|label| label_text(&label, spec).into());
-        Ok(label.map(|label| StaticAnswer { label: Some(label), ..StaticAnswer::default() }))
-    }
-}
-
-impl Answer {
-    /// The outputs that the route reads, from what was said of the answer.
-    fn predictions(&self, spec: &PredictionSpec, rows: usize) -> Result<Predictions, InvalidOutput> {
-        let missing = |what: &str| InvalidOutput(format!("the answer has no {what}").into());
-        let mut out = Predictions { rows, ..Predictions::default() };
-        if spec.scores.is_some() {
-            let scores = self.scores(spec).ok_or_else(|| missing("scores"))?;
-            out.columns = scores.len();
-            out.scores = scores.repeat(rows);
-        }
-        if spec.label.is_some() {
-            let label = self.label(spec).ok_or_else(|| missing("label"))?;
-            out.labels = vec![label; rows];
-        }
-        if spec.confidence.is_some() {
-            let sure = self.confidence.or(self.score.map(|score| score.max(1.0 - score)));
-            out.confidence = vec![sure.ok_or_else(|| missing("confidence"))?; rows];
-        }
-        if spec.value.is_some() {
-            out.values = vec![self.value.ok_or_else(|| missing("value"))?; rows];
-        }
-        Ok(out)
-    }
-
-    /// Scores of all classes: as given, or from the score of `positive`, or from a label and how sure it is.
-    fn scores(&self, spec: &PredictionSpec) -> Option<Vec<f64>> {
-        if let Some(scores) = &self.scores {
-            return Some(scores.clone());
-        }
-        let classes = spec.classes.len();
-        let (class, score) = match (self.score, &self.label) {
-            (Some(score), _) => (spec.positive.map_or(classes.checked_sub(1)?, usize::from), score),
-            (None, Some(label)) => {
-                (spec.classes.iter().position(|class| **class == **label)?, self.confidence.unwrap_or(1.0))
-            }
-            (None, None) => return None,
-        };
-        #[allow(clippy::cast_precision_loss)] // a number of classes
-        let rest = (1.0 - score) / classes.checked_sub(1).filter(|others| *others > 0)? as f64;
-        let mut scores = vec![rest; classes];
-        *scores.get_mut(class)? = score;
-        Some(scores)
-    }
-
-    fn label(&self, spec: &PredictionSpec) -> Option<Label> {
-        if let Some(label) = &self.label {
-            let class =
-                spec.classes.iter().position(|class| **class == **label).and_then(|class| u16::try_from(class).ok());
-            return Some(class.map_or_else(|| Label::Text(label.as_str().into()), Label::Class));
-        }
-        let positive = spec.positive.filter(|_| spec.classes.len() == 2)?;
-        let flagged = self.score? >= spec.threshold;
-        Some(Label::Class(if flagged { positive } else { 1 - positive.min(1) }))
-    }
 }
 
 /// A decision as JSON: `route`, `outcome`, `reason`, `backend`, `attempts` (pairs), `prediction`, `flagged`,

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::call::{Call, End, Why};
-use super::compiled::NO_INDEX;
+use super::compiled::{BackendIx, NO_INDEX};
 use super::decision::{Decision, Row, push_reason};
 use super::reading::Reading;
 use super::sampling::Sample;
@@ -16,7 +16,7 @@ impl Call {
         let (reason, rule) = self.why(&end);
         let disagreement = self.disagreement();
         let (outcome, backend, status, message) = self.ending(&end);
-        let rows = self.rows(&end, outcome, (reason, rule));
+        let rows = self.rows(&end, (outcome, backend), (reason, rule));
         Decision {
             route: self.route,
             outcome,
@@ -39,7 +39,7 @@ impl Call {
     }
 
     /// The first miss is why the caller did not get the first choice; a rejection goes by its rule.
-    fn why(&self, end: &End) -> Why {
+    pub(super) fn why(&self, end: &End) -> Why {
         match end {
             End::Rejected { rule, .. } => (Reason::Rule, *rule),
             End::Aborted { reason, .. } => self.first.unwrap_or((*reason, NO_INDEX)),
@@ -51,7 +51,7 @@ impl Call {
         }
     }
 
-    fn ending(&self, end: &End) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
+    pub(super) fn ending(&self, end: &End) -> (Outcome, Option<u16>, u8, Option<Box<str>>) {
         match end {
             End::Answered(backend) => {
                 let first = if self.arm == NO_INDEX { self.route().chain.first().copied() } else { Some(self.arm) };
@@ -109,7 +109,7 @@ impl Call {
         words.into()
     }
 
-    fn rows(&mut self, end: &End, outcome: Outcome, call: Why) -> SmallVec<[Row; 1]> {
+    fn rows(&mut self, end: &End, (outcome, backend): (Outcome, Option<BackendIx>), call: Why) -> SmallVec<[Row; 1]> {
         let readings = match end {
             End::Answered(_) | End::People(_) => std::mem::take(&mut self.readings),
             End::Static(backend) => {
@@ -125,51 +125,63 @@ impl Call {
         // A person's word is no prediction: it is a label itself, and belongs to no sample.
         let predicted = !readings.is_empty() && !matches!(end, End::People(_));
         let readings = if readings.is_empty() { SmallVec::from_elem(Reading::default(), 1) } else { readings };
-        // A rejection is of the whole call; else a row's own first miss goes before the call's.
-        let factor = self.factor();
-        let own_counts = !matches!(end, End::Rejected { .. });
-        (0u32..)
-            .zip(readings)
-            .map(|(index, reading)| {
-                let own = self.own.get(index as usize).copied().flatten().filter(|_| own_counts);
-                let (reason, rule) = own.unwrap_or(call);
-                let sample = if predicted { self.review(index, &reading, outcome, factor) } else { Sample::NONE };
-                Row {
-                    outcome,
-                    reason,
-                    rule,
-                    label: reading.label,
-                    score: reading.score,
-                    confidence: reading.confidence,
-                    flagged: reading.flagged,
-                    stratum: sample.stratum,
-                    review_pi: sample.pi,
-                    sampled: sample.sampled,
-                }
-            })
-            .collect()
+        let rows = (0u32..).zip(readings).map(|(position, reading)| {
+            let at = self.request_row(position);
+            let mut row = self.answered_row((at, position), &reading, (outcome, backend), call);
+            if !predicted {
+                let Sample { stratum, pi, sampled } = Sample::NONE;
+                (row.stratum, row.review_pi, row.sampled) = (stratum, pi, sampled);
+            }
+            // A rejection is of the whole call; else a row's own first miss goes before the call's.
+            if matches!(end, End::Rejected { .. }) {
+                (row.reason, row.rule) = call;
+            }
+            row
+        });
+        let rows = rows.collect();
+        self.with_kept_rows(end, rows)
+    }
+
+    /// The row `at` of the request, answered at `position` among those that were asked for.
+    pub(super) fn answered_row(
+        &self,
+        (at, position): (u32, u32),
+        reading: &Reading,
+        (outcome, backend): (Outcome, Option<BackendIx>),
+        call: Why,
+    ) -> Row {
+        let (reason, rule) = self.own.get(position as usize).copied().flatten().unwrap_or(call);
+        let marked = self.mark_all || self.marked.get(position as usize).copied().unwrap_or(false);
+        let sample = self.review((at, marked), reading, outcome);
+        Row {
+            outcome,
+            backend,
+            reason,
+            rule,
+            label: reading.label.clone(),
+            score: reading.score,
+            confidence: reading.confidence,
+            flagged: reading.flagged,
+            stratum: sample.stratum,
+            review_pi: sample.pi,
+            sampled: sample.sampled,
+        }
     }
 
     /// Stratum, inclusion probability and choice of one answered row.
     ///
     /// A row that a rule marks is put before a person for certain; a caller who wants no review gets none, whatever a
     /// rule says.
-    fn review(&self, row: u32, reading: &Reading, outcome: Outcome, factor: f64) -> Sample {
+    fn review(&self, (row, marked): (u32, bool), reading: &Reading, outcome: Outcome) -> Sample {
         let Some(review) = &self.route().review else { return Sample::NONE };
         let (stratum, share) = review.stratum(reading, outcome);
         if self.no_review {
             return Sample { stratum, pi: 0.0, sampled: false };
         }
-        let marked = self.mark_all || self.marked.get(row as usize).copied().unwrap_or(false);
-        let share = if marked { 1.0 } else { (share * factor).min(1.0) };
+        let share = if marked { 1.0 } else { (share * review.factor(&self.segment)).min(1.0) };
         #[allow(clippy::cast_possible_truncation)] // a probability of 7 digits
         let pi = share as f32;
         Sample { stratum, pi, sampled: review.chosen(&self.id, row, share) }
-    }
-
-    /// What the shares of review are multiplied by in the call's segment.
-    fn factor(&self) -> f64 {
-        self.route().review.as_ref().map_or(1.0, |review| review.factor(&self.segment))
     }
 
     /// With what probability a row of this call is reviewed that a shadow contradicts.

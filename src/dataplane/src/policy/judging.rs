@@ -150,7 +150,7 @@ impl Call {
         let mut own = judging.own;
         // The floor is the model's; who is held out gets what there is instead of it.
         let unsure = if self.held_out { None } else { self.low_confidence(route, &mut own) };
-        match why.or(unsure) {
+        match self.invalid_row(&own).or(why).or(unsure) {
             Some(why) => self.miss_by(why, own, None),
             None => {
                 self.accept();
@@ -161,7 +161,12 @@ impl Call {
 
     fn miss_by(&mut self, why: Why, own: Own, invalid: Option<InvalidOutput>) -> Judgement {
         let ahead = self.is_ahead();
-        if self.first.is_none() && !ahead {
+        if self.batch.is_some() {
+            if self.first.is_none() {
+                self.own.clone_from(&own);
+            }
+            self.keep_good_rows(&own);
+        } else if self.first.is_none() && !ahead {
             self.own = own;
         }
         if invalid.is_some() {
@@ -200,8 +205,12 @@ impl Call {
                     invalid.get_or_insert(words);
                 }
             }
+            // Where rows go different ways, the others need not suffer for one.
             if let Some(invalid) = invalid {
-                return Err(invalid);
+                if self.batch.is_none() || own.iter().all(Option::is_some) {
+                    return Err(invalid);
+                }
+                self.invalid = Some(invalid);
             }
             let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
             let read = |row| Reading::of_row(spec, measure, route.wants_entropy, predictions, row);
@@ -234,6 +243,9 @@ impl Call {
         for (index, rule) in rules(route, Stage::Prediction).filter(|(index, _)| *index >= from) {
             let judged = if rule.when.per_row { readings.len() } else { readings.len().min(1) };
             for (row, reading) in readings.iter().enumerate().take(judged) {
+                if matches!(judging.own.get(row), Some(Some((Reason::InvalidOutput, _)))) {
+                    continue;
+                }
                 let predicted = Predicted { reading, spec, backend: &policy.backend(backend).name };
                 let scope = Scope {
                     request,

@@ -12,6 +12,7 @@
 
 mod asking;
 mod assign;
+mod batch;
 mod call;
 mod cel;
 mod choice;
@@ -45,6 +46,7 @@ mod segment;
 pub mod spec;
 #[cfg(test)]
 mod tests;
+mod thought;
 mod walk;
 mod words;
 

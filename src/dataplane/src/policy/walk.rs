@@ -204,8 +204,10 @@ impl Call {
 
     /// The position in the chain of whoever may be asked beside the attempt under way.
     fn company(&self) -> Option<usize> {
-        // A prediction that waits for Python's word has the call to itself.
-        let alone = self.pair.is_none() && self.slot.is_none() && !self.route().asks_python;
+        // A prediction that waits for Python's word has the call to itself; rows that go different ways follow one answer
+        // after the other.
+        let route = self.route();
+        let alone = self.pair.is_none() && self.slot.is_none() && !route.asks_python && !route.splits;
         let slow = self.current.filter(|_| alone)?;
         let asked = |one: BackendIx| one == slow || self.attempts.iter().any(|attempt| attempt.backend == one);
         let chain = self.chain();

@@ -327,6 +327,20 @@ mod tests {
         assert_eq!(&got, b"onetwo");
     }
 
+    /// TLS keeps what the kernel has no room for, as this writer does.
+    #[tokio::test]
+    async fn the_drain_also_flushes_what_the_socket_keeps() {
+        let (near, mut far) = duplex(1 << 20);
+        let (cork, mut corked) = cork(tokio::io::BufWriter::with_capacity(1 << 16, near));
+        for bytes in [&b"small"[..], &vec![7; LARGE_BYTES * 2]] {
+            corked.write_all(bytes).await.unwrap();
+            std::future::poll_fn(|cx| cork.poll_drain(cx)).await.unwrap();
+            let mut got = vec![0; bytes.len()];
+            let read = tokio::time::timeout(std::time::Duration::from_secs(5), far.read_exact(&mut got)).await;
+            assert_eq!((read.is_ok(), &got[..]), (true, bytes));
+        }
+    }
+
     #[tokio::test]
     async fn large_writes_go_past_and_keep_the_order() {
         let (near, mut far) = duplex(1 << 20);

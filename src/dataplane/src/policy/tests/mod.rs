@@ -1,5 +1,6 @@
 //! Facts about policies and decisions.
 
+mod batch;
 mod calls;
 mod choices;
 mod documents;

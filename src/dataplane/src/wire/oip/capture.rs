@@ -96,7 +96,7 @@ fn keeps<N: AsRef<str>>(input: &[u8], drop: &[N]) -> Result<bool, Malformed> {
 }
 
 /// An input in shared memory has no entry among the raw contents.
-fn is_shared(input: &[u8]) -> Result<bool, Malformed> {
+pub(super) fn is_shared(input: &[u8]) -> Result<bool, Malformed> {
     let mut fields = Fields::new(input);
     while let Some(found) = fields.next_field()? {
         let (field::PARAMETERS, Value::Bytes(entry)) = (found.number, found.value) else {

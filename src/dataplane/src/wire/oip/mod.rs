@@ -12,10 +12,12 @@ pub mod append;
 pub mod capture;
 pub mod head;
 pub mod read;
+pub mod rows;
 pub(in crate::wire) mod tensor;
 
 pub use answer::{NoAnswer, READY, static_answer, static_metadata};
 pub use append::{address, append_model, append_param};
+use capture::is_shared;
 pub use capture::{redact, without};
 pub use head::{Head, Inputs, ModelName};
 pub use read::read;

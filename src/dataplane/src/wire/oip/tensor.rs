@@ -266,7 +266,10 @@ impl<'a> Tensor<'a> {
     }
 
     /// Visits the field of its datatype in every `contents`: protobuf adds repeated fields up.
-    fn each_typed(&self, mut visit: impl FnMut(Value<'a>) -> Result<(), InvalidOutput>) -> Result<(), InvalidOutput> {
+    pub fn each_typed(
+        &self,
+        mut visit: impl FnMut(Value<'a>) -> Result<(), InvalidOutput>,
+    ) -> Result<(), InvalidOutput> {
         let Some(number) = self.datatype.contents_field() else {
             return Err(self.invalid("a 16-bit float without raw_output_contents, where alone it can stand"));
         };

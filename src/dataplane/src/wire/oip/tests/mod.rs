@@ -6,3 +6,4 @@ mod cases;
 mod encode;
 mod head;
 mod read;
+mod rows;

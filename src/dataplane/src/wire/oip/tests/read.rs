@@ -9,17 +9,17 @@ const MAX_ROWS: usize = 64;
 
 /// How numbers stand in an answer.
 #[derive(Clone, Copy, Debug)]
-enum Form {
+pub(super) enum Form {
     Raw,
     Packed,
     Unpacked,
 }
 
-fn form() -> impl Strategy<Value = Form> {
+pub(super) fn form() -> impl Strategy<Value = Form> {
     prop_oneof![Just(Form::Raw), Just(Form::Packed), Just(Form::Unpacked)]
 }
 
-fn datatype() -> impl Strategy<Value = &'static str> {
+pub(super) fn datatype() -> impl Strategy<Value = &'static str> {
     prop_oneof![
         Just("BOOL"),
         Just("INT8"),
@@ -67,7 +67,7 @@ fn typed(datatype: &str, number: u8) -> (u32, u8, Vec<u8>) {
     }
 }
 
-fn answer(name: &str, datatype: &str, shape: &[i64], numbers: &[u8], form: Form) -> Vec<u8> {
+pub(super) fn answer(name: &str, datatype: &str, shape: &[i64], numbers: &[u8], form: Form) -> Vec<u8> {
     let form = if matches!(datatype, "FP16" | "BF16") { Form::Raw } else { form };
     let contents: Vec<u8> = match form {
         Form::Raw => Vec::new(),
@@ -96,7 +96,7 @@ fn answer(name: &str, datatype: &str, shape: &[i64], numbers: &[u8], form: Form)
     out
 }
 
-fn spec(classes: usize) -> PredictionSpec {
+pub(super) fn spec(classes: usize) -> PredictionSpec {
     PredictionSpec {
         scores: Some("s".into()),
         classes: (0..classes).map(|class| format!("c{class}").into()).collect(),
@@ -105,7 +105,7 @@ fn spec(classes: usize) -> PredictionSpec {
     }
 }
 
-fn numbers(datatype: &str, len: usize) -> impl Strategy<Value = Vec<u8>> + use<> {
+pub(super) fn numbers(datatype: &str, len: usize) -> impl Strategy<Value = Vec<u8>> + use<> {
     let most: u8 = if datatype == "BOOL" { 1 } else { 100 };
     vec(0..=most, len)
 }
