@@ -14,7 +14,7 @@ from pathlib import Path
 from tritonclient.grpc import service_pb2 as oip
 
 from gateway._dataplane import sign_receipt
-from gateway.config import read_text
+from gateway.config import read, read_text
 from gateway.runtime.document import document
 from tests.wire.certificates import Authority
 
@@ -110,6 +110,35 @@ def policies() -> dict[str, bytes]:
     return found
 
 
+def described_policy() -> bytes:
+    settings = read((ROOT / "examples/settings/any-service.yaml"), env={}).settings
+    assert settings is not None
+    made = document(settings, version=1, salt_hex=SALT, receipt_keys=[b"0123456789abcdef"])
+    return json.dumps(made, indent=1).encode() + b"\n"
+
+
+def described() -> dict[str, bytes]:
+    from tests.wire.described import message, tensor
+
+    asked = message("scoring.ScoreRequest", request_id="7")
+    asked.sender.country = "nl"
+    asked.sender.address = "a@example.org"
+    asked.items.add(text="one", subject="s")
+    asked.items.add()
+    scored = message("scoring.ScoreResponse")
+    scored.predictions.add(score=0.25, verdict=1, why="w")
+    scored.predictions.add()
+    predict = message("tensorflow.serving.PredictRequest")
+    predict.model_spec.name = "spam"
+    predict.inputs["text"].CopyFrom(tensor([[1.0], [2.0]]))
+    predicted = message("tensorflow.serving.PredictResponse")
+    predicted.outputs["probabilities"].CopyFrom(tensor([[0.25, 0.75]]))
+    content = message("tensorflow.serving.PredictResponse")
+    content.outputs["probabilities"].CopyFrom(tensor([[0.25, 0.75]], content=True))
+    made = {"asked": asked, "scored": scored, "predict": predict, "predicted": predicted, "content": content}
+    return {name: one.SerializeToString(deterministic=True) for name, one in made.items()}
+
+
 PARAMS = {"n": 1, "t": "x", "b": True, "f": 0.5}
 CALLS = (
     {"model": "spam", "metadata": {"x-tenant": "acme"}, "answer": {"score": 0.97}},
@@ -145,6 +174,7 @@ def main() -> None:
         "certificate": certificates(),
         "receipt": receipts(),
         "policy": policies(),
+        "described": described(),
     }
     every["call"] = {f"{at}.json": json.dumps(call).encode() for at, call in enumerate(CALLS)}
     every["cel"] = {str(at): text.encode() for at, text in enumerate(CONDITIONS)}
@@ -155,6 +185,7 @@ def main() -> None:
         "deflate": zlib.compress(plain),
         "plain": plain,
     }
+    (ROOT / "src/dataplane/src/fuzz/described.json").write_bytes(described_policy())
     for target, seeds in every.items():
         for name, data in seeds.items():
             write(target, name, data)

@@ -210,6 +210,9 @@ class Settings(Block):
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
     telemetry: Telemetry = Field(default_factory=Telemetry)
+    descriptors: Annotated[
+        tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
+    ] = Field((), max_length=64, description="files with descriptor sets of services that routes read")
     dns: Dns = Field(default_factory=Dns)
     backends: Mapping[Name, Backend] = Field(
         default_factory=dict, max_length=4096, description="what can answer, by name"

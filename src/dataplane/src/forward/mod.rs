@@ -15,6 +15,7 @@ mod circuit;
 mod compression;
 mod deadline;
 mod decide;
+mod described;
 mod exchange;
 mod guard;
 mod handover;
@@ -127,6 +128,9 @@ async fn others(call: &plain::Plain<'_>, caller: &mut Caller, body: RecvStream) 
         if model::asks_server(method) {
             return Box::pin(call.about_server(caller, body, method)).await;
         }
+    }
+    if call.plan.policy().described(path).is_some() {
+        return Box::into_pin(Box::write(Box::new_uninit(), call.described(caller, body))).await;
     }
     let route = call.plan.policy().route(path, None, &metadata::Seen(&call.outbound.headers));
     match route {

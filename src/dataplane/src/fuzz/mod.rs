@@ -5,12 +5,14 @@
 //! this room is built for tests and fuzzers alone.
 
 mod certificate;
+mod described;
 mod policy;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use certificate::certificate;
+pub use described::described;
 pub use policy::{call, cel, policy};
 pub use wire::{answer, frame, inflate, receipt, request, rows};
 
@@ -23,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("call", call),
     ("cel", cel),
     ("certificate", certificate),
+    ("described", described),
     ("frame", frame),
     ("inflate", inflate),
     ("policy", policy),
