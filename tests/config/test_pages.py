@@ -26,7 +26,16 @@ def test_examples_are_good(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", BLOCKS, ids=["ten lines", "routes and backends", "what an answer must be", "when a backend fails", "what is remembered", "chance"]
+    "text",
+    BLOCKS,
+    ids=[
+        "ten lines",
+        "routes and backends",
+        "what an answer must be",
+        "when a backend fails",
+        "what is remembered",
+        "chance",
+    ],
 )
 def test_settings_of_the_page_are_good(text: str) -> None:
     """The page's settings are settings."""
