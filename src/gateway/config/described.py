@@ -67,6 +67,11 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
     if route.on_miss == "rows" and is_described(route):
         found = "rows are put together in answers of the Open Inference Protocol alone"
         report((*path, "on_miss"), found, "call", f"{method} falls back as a whole")
+    if is_described(route) and (route.check.outputs or route.check.unknown_outputs == "miss"):
+        found = "outputs are what answers of the Open Inference Protocol have"
+        report(
+            (*path, "check"), found, "range, sum and labels", "take outputs and unknown_outputs out", key=True
+        )
     if route.review is not None:
         whole = "request" if is_described(route) else "inputs"
         for index, kept in enumerate(route.review.capture):

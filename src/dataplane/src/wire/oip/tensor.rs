@@ -74,11 +74,6 @@ impl Datatype {
         })
     }
 
-    /// As the protocol writes it.
-    pub fn word(self) -> String {
-        format!("{self:?}").to_uppercase()
-    }
-
     /// Appends all of the little-endian numbers in `raw`; what is less than a number at its end is left out.
     #[expect(clippy::cast_precision_loss, reason = "64-bit integers are compared as the scores they stand for")]
     pub fn read_raw(self, raw: &[u8], out: &mut Vec<f64>) {
@@ -104,6 +99,11 @@ impl Datatype {
             Self::Fp64 => extend!(f64, f64::from),
             Self::Bytes => {}
         }
+    }
+
+    /// As the protocol writes it.
+    pub fn word(self) -> String {
+        format!("{self:?}").to_uppercase()
     }
 
     pub fn is_integer(self) -> bool {
