@@ -31,8 +31,8 @@ def test_examples_are_good(file: Path) -> None:
     ids=[
         "ten lines",
         "routes and backends",
-        "what an answer must be",
         "when a backend fails",
+        "what an answer must be",
         "what is remembered",
         "chance",
     ],
