@@ -148,6 +148,23 @@ CALLS = (
 )
 
 
+CONDITIONS = (
+    'metadata["x-sender"] in lists.trusted && request.rows > 2',
+    'prediction.label == "spam" && prediction.margin < 0.5 || segment.device == "phone"',
+    'request.params.tier == "gold" && !(request.params.count < 2)',
+    'has(metadata.absent) || request.id.matches("^req-[0-9]+$")',
+    "session.calls > 3 && session.last_score < 0.9 && stats.flagged_share >= 0.5",
+    'caller.id.startsWith("spiffe://acme/") && size(request.inputs) == 1',
+    'lists.trusted.exists(one, metadata["x-sender"].endsWith(one))',
+)
+
+
+def batches() -> dict[str, bytes]:
+    """Rows of the batch and two to keep, then a request, or an answer."""
+    found = {f"request-{name}": bytes([2, 0, 1]) + data for name, data in requests().items()}
+    return found | {f"answer-{name}": bytes([2, 1, 1]) + data[1:] for name, data in answers().items()}
+
+
 def main() -> None:
     """Write all of them."""
     every = {
@@ -160,6 +177,8 @@ def main() -> None:
         "described": described(),
     }
     every["call"] = {f"{at}.json": json.dumps(call).encode() for at, call in enumerate(CALLS)}
+    every["cel"] = {str(at): text.encode() for at, text in enumerate(CONDITIONS)}
+    every["rows"] = batches()
     plain = requests()["typed"]
     every["inflate"] = {
         "gzip": gzip.compress(plain, mtime=0),

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway._dataplane import Dataplane, Policy
 from gateway.runtime.batch import Batch, PolicyNames
+from gateway.runtime.desk import Desk
 from gateway.runtime.document import names
 
 __all__ = ["Plane", "PlaneOptions", "Subscriber"]
@@ -72,6 +73,12 @@ class Plane:
             ),
             self._compile(document),
         )
+        self._desk = Desk(self._dataplane)
+
+    @property
+    def desk(self) -> Desk:
+        """Where calls ask for people and rules in Python."""
+        return self._desk
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Adds a receiver of batches; call before `start`."""
@@ -86,6 +93,7 @@ class Plane:
         bound = self._dataplane.start()
         self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
         self._thread.start()
+        self._desk.start()
         return bound
 
     def publish(self, document: Mapping[str, Any]) -> None:
@@ -120,6 +128,7 @@ class Plane:
     def shutdown(self, grace_ms: int) -> None:
         """Lets calls under way finish within the grace, stops, and delivers the last records. Idempotent."""
         self._dataplane.shutdown(grace_ms)
+        self._desk.stop(MAX_PAUSE_S)
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(MAX_PAUSE_S)

@@ -17,6 +17,7 @@ from gateway.ledger import Ledger
 from gateway.services.errors import ErrorInterceptor
 from gateway.services.feedback import Classes, FeedbackService, Verify
 from gateway.services.health import Health
+from gateway.services.people import People
 from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
 from gateway.v1 import feedback_pb2, feedback_pb2_grpc, review_pb2, review_pb2_grpc
@@ -44,6 +45,7 @@ class Control:
         models: by name of a route or model, whether a call to it could be answered now.
         messages: what captured messages are read by.
         clock_us: the time, microseconds since 1970.
+        people: told of reviewers' answers that callers may wait for.
     """
 
     def __init__(
@@ -56,11 +58,12 @@ class Control:
         receipt_max_age_h: float,
         models: Callable[[], Mapping[str, bool]] = dict,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        people: People | None = None,
         messages: Callable[[], Messages | None] = lambda: None,
     ) -> None:
         self._socket = socket
         self._feedback = FeedbackService(ledger, verify, classes, receipt_max_age_h, clock_us)
-        self._review = ReviewService(ledger, classes, clock_us, messages)
+        self._review = ReviewService(ledger, classes, clock_us, people, messages)
         self._health = Health(SERVICES, models)
         self._server: grpc.aio.Server | None = None
 

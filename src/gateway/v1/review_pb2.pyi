@@ -138,6 +138,7 @@ class ReviewTask(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
     PREDICTION_FIELD_NUMBER: _builtins.int
+    ANSWER_BY_MS_FIELD_NUMBER: _builtins.int
     REQUEST_TYPE_FIELD_NUMBER: _builtins.int
     REQUEST_JSON_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
@@ -156,6 +157,10 @@ class ReviewTask(_message.Message):
     """The request as it was sent, less what is redacted: inference.ModelInferRequest, or request_type."""
     time_ms: _builtins.int
     """When the call was made, Unix time in milliseconds."""
+    answer_by_ms: _builtins.int
+    """A caller waits for this answer until then, Unix time in milliseconds; 0: nobody does. An answer that comes later is kept
+    as a label.
+    """
     request_type: _builtins.str
     """Full name of the request's message, where the route reads it by a descriptor."""
     request_json: _builtins.str
@@ -183,12 +188,13 @@ class ReviewTask(_message.Message):
         request: _builtins.bytes = ...,
         time_ms: _builtins.int = ...,
         prediction: Global___ShownPrediction | None = ...,
+        answer_by_ms: _builtins.int = ...,
         request_type: _builtins.str = ...,
         request_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "decision_id", b"decision_id", "lease_until_ms", b"lease_until_ms", "positive", b"positive", "prediction", b"prediction", "queue", b"queue", "request", b"request", "request_json", b"request_json", "request_type", b"request_type", "route", b"route", "row", b"row", "task_id", b"task_id", "time_ms", b"time_ms", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_by_ms", b"answer_by_ms", "classes", b"classes", "decision_id", b"decision_id", "lease_until_ms", b"lease_until_ms", "positive", b"positive", "prediction", b"prediction", "queue", b"queue", "request", b"request", "request_json", b"request_json", "request_type", b"request_type", "route", b"route", "row", b"row", "task_id", b"task_id", "time_ms", b"time_ms", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

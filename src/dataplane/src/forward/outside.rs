@@ -180,6 +180,12 @@ impl Decide<'_, '_, '_> {
         }))
     }
 
+    /// Whether each is a label that the route knows.
+    fn are_labels(&self, answers: &[StaticAnswer]) -> bool {
+        let classes = self.route.prediction.as_ref().map_or(&[][..], |spec| &spec.classes);
+        classes.is_empty() || answers.iter().flat_map(|answer| &answer.label).all(|label| classes.contains(label))
+    }
+
     fn people_answered(
         &mut self,
         started: &super::started::Started,
@@ -190,7 +196,12 @@ impl Decide<'_, '_, '_> {
             labels.into_iter().map(|label| StaticAnswer { label: Some(label), ..StaticAnswer::default() }).collect();
         let mut plain = Vec::new();
         let max_rows = self.call.plan.policy().limits().max_rows;
-        match self.asked.static_answer(self.route, &answers, max_rows, &mut plain) {
+        let written = if answers.len() == self.request.rows.max(1) as usize && self.are_labels(&answers) {
+            self.asked.static_answer(self.route, &answers, max_rows, &mut plain)
+        } else {
+            Err("people's answer has other rows than were asked for, or a label that the route does not have".into())
+        };
+        match written {
             Ok(()) => {
                 self.journal.end(started, backend, Reason::Ok, OK);
                 self.state.answer_by_people(&answers);

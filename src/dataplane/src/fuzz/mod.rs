@@ -13,8 +13,8 @@ mod wire;
 
 pub use certificate::certificate;
 pub use described::described;
-pub use policy::{call, policy};
-pub use wire::{answer, frame, inflate, receipt, request};
+pub use policy::{call, cel, policy};
+pub use wire::{answer, frame, inflate, receipt, request, rows};
 
 /// A parser and what must hold for it.
 pub type Target = (&'static str, fn(&[u8]));
@@ -23,6 +23,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("answer", answer),
     ("call", call),
+    ("cel", cel),
     ("certificate", certificate),
     ("described", described),
     ("frame", frame),
@@ -30,4 +31,5 @@ pub const TARGETS: &[Target] = &[
     ("policy", policy),
     ("receipt", receipt),
     ("request", request),
+    ("rows", rows),
 ];

@@ -53,6 +53,8 @@ mod words;
 
 pub use asking::{Question, Verdict};
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
+#[cfg(any(test, fuzzing))]
+pub use cel::sample::agree;
 pub use choice::Choice;
 pub use compiled::{
     Backend, BackendIx, BackendKind, BackendTls, Check, Circuit, Confidence, Dns, Endpoint, Limits, Measure,
