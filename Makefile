@@ -16,7 +16,7 @@ CRATE := src/dataplane
 RUST := $(shell find $(CRATE)/src -name '*.rs') $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help install demo test lint conformance bench bench-peers fuzz fuzz-seeds examples proto constraints clean
+.PHONY: help install demo test lint conformance bench bench-peers faults fuzz fuzz-seeds examples proto constraints clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ fuzz: .make/venv  ## Every parser under a fuzzer, FUZZ_S seconds each (600), two
 
 fuzz-seeds: .make/built  ## Write the fuzzers' seeds anew
 	PYTHONPATH=. $(BIN)/python scripts/fuzz_seeds.py
+
+faults: .make/built  ## Rollouts, reloads, deadlines and killed model servers under load, at length
+	FAULTS=long $(BIN)/python -m pytest tests/faults -q -s -o timeout=0
 
 examples: .make/built  ## Check every settings file under examples/
 	@for file in examples/settings/*.yaml; do $(BIN)/gateway check --offline $$file || exit 1; done

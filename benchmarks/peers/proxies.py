@@ -177,8 +177,8 @@ OTHERS: dict[str, Callable[[int, int, Path], list[str] | None]] = {
 
 
 @contextlib.contextmanager
-def gateway(backend: int, shadow: int | None = None) -> Iterator[Peer]:
-    """The gateway with its policy on; with the port of a `shadow`, every call is mirrored there."""
+def gateway(backend: int, shadow: int | None = None, kind: str = "black-holed") -> Iterator[Peer]:
+    """The gateway with its policy on; with the port of a `shadow` of that kind, every call is mirrored there."""
     command = [sys.executable, str(Path(__file__).with_name("gateway_peer.py")), str(backend)]
     command += [] if shadow is None else [str(shadow)]
     # The tree that this file stands in, whatever is installed.
@@ -186,10 +186,23 @@ def gateway(backend: int, shadow: int | None = None) -> Iterator[Peer]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
     try:
         assert process.stdout is not None
-        name = "gateway, policy on" if shadow is None else "gateway, shadow black-holed"
+        name = "gateway, policy on" if shadow is None else f"gateway, shadow {kind}"
         yield Peer(name, int(process.stdout.readline()), process)
     finally:
         process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+@contextlib.contextmanager
+def bad_shadow(kind: str) -> Iterator[int]:
+    """A shadow that is `slow` or answers `garbage`; its port."""
+    command = [sys.executable, str(Path(__file__).with_name("bad_shadow.py")), kind]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.terminate()
         process.wait(10)
 
 

@@ -1,13 +1,16 @@
-"""What a black-holed shadow costs: every call is mirrored to a socket that takes connections and never reads.
+"""What bad shadows cost: every call is mirrored to a socket that takes connections and never reads (black-holed), to a
+server that answers after half a second (slow), or with 64 KB of noise (garbage).
 
 Method: as run.py, but with few calls at once, so that a call's time is its own and not that of a queue. Rounds are
 interleaved; the table shows medians over rounds of each round's p50 and p99, and the process's resident memory after
-the last round.
+the last round. First of all one call each must come back with the same bytes as without a shadow, but for its own id
+and receipt.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import socket
 import statistics
@@ -17,12 +20,13 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import psutil
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "src")]
 
 from benchmarks.peers.calls import write_request  # noqa: E402 - run as a file, from anywhere
-from benchmarks.peers.proxies import Peer, backend, gateway  # noqa: E402
+from benchmarks.peers.proxies import Peer, backend, bad_shadow, gateway  # noqa: E402
 from benchmarks.peers.run import load, machine  # noqa: E402
 
 WARM_UP_CALLS = 2000
@@ -59,6 +63,17 @@ def times_us(url: str, body: Path, calls: int, log: Path) -> list[float]:
     return [float(line.split("\t")[2]) for line in log.read_text().splitlines()]
 
 
+def answer(peer: Peer, body: Path) -> bytes:
+    """What a call is answered, without what no two calls share."""
+    with grpc.insecure_channel(f"127.0.0.1:{peer.port}") as channel:
+        framed: bytes = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(
+            body.read_bytes()[5:], timeout=10
+        )
+    return re.sub(
+        rb"(gateway_(decision_id|receipt)\x12.{2,3}\x1a?.)[0-9A-Za-z_-]+", rb"\1", framed, flags=re.DOTALL
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -75,10 +90,19 @@ def main() -> int:
         write_request(body, 0)
         with (
             backend(folder) as direct,
+            bad_shadow("slow") as slow_port,
+            bad_shadow("garbage") as garbage_port,
             gateway(direct.port) as plain,
-            gateway(direct.port, hole.getsockname()[1]) as mirrored,
+            gateway(direct.port, hole.getsockname()[1]) as holed,
+            gateway(direct.port, slow_port, "slow") as slow,
+            gateway(direct.port, garbage_port, "garbage") as garbage,
         ):
-            running: list[Peer] = [direct, plain, mirrored]
+            running: list[Peer] = [direct, plain, holed, slow, garbage]
+            wanted = answer(plain, body)
+            for peer in running[2:]:
+                if answer(peer, body) != wanted:
+                    print(f"{peer.name}: the answer is not the one without a shadow", file=sys.stderr)
+                    return 1
             for peer in running:
                 load(peer.url, body, WARM_UP_CALLS, 4, 1)
             measured = {peer.name: Times() for peer in running}

@@ -25,7 +25,11 @@ def test_examples_are_good(file: Path) -> None:
     assert [str(fault) for fault in loaded.faults + loaded.warnings] == []
 
 
-@pytest.mark.parametrize("text", BLOCKS, ids=["ten lines", "routes and backends", "what is remembered"])
+@pytest.mark.parametrize(
+    "text",
+    BLOCKS,
+    ids=["ten lines", "routes and backends", "what an answer must be", "what is remembered", "chance"],
+)
 def test_settings_of_the_page_are_good(text: str) -> None:
     """The page's settings are settings."""
     loaded = read_text(text, env={})

@@ -19,6 +19,8 @@ from gateway.quality import Labels, Predictions
 N = 20_000
 BINS = 200
 THRESHOLD = 0.5
+DISAGREEMENT = 0.1
+"""Probability of review of what a shadow contradicts."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -136,3 +138,37 @@ def review(
         np.concatenate([yes, no]),
     )
     return Predictions.of(flagged, score, pi, count), labels
+
+
+def review_by_strata(rng: np.random.Generator, traffic: Traffic) -> tuple[Predictions, Labels]:
+    """As the data plane samples: shares of their own for flagged, near and low, and a shadow that contradicts 30 % of
+    the wrong predictions and 2 % of the right ones, whose probability is then raised to that of disagreement.
+
+    Each row has one uniform number; so who was chosen stays chosen. Drawn by bin, that is the same as one draw with the
+    larger probability.
+    """
+    flagged, count, positive = traffic.flagged, traffic.count, traffic.positive
+    near = ~flagged & (traffic.score >= THRESHOLD - 0.1)
+    low = ~flagged & ~near
+    pi = np.zeros(len(count))
+    for rows, labels in ((flagged, 100), (near, 50), (low, 100)):
+        pi[rows] = min(1.0, labels / max(count[rows].sum(), 1))
+    wrong = np.where(flagged, count - positive, positive)
+    hit, odd = rng.binomial(wrong, 0.3), rng.binomial(count - wrong, 0.02)
+    contradicted = np.where(flagged, odd, hit), np.where(flagged, hit, odd)  # positive, negative
+    parts = [
+        (np.maximum(pi, DISAGREEMENT), contradicted[0], contradicted[1]),
+        (pi, positive - contradicted[0], count - positive - contradicted[1]),
+    ]
+    chances = np.concatenate([chance for chance, _, _ in parts])
+    yes = np.concatenate([rng.binomial(rows, chance) for chance, rows, _ in parts])
+    no = np.concatenate([rng.binomial(rows, chance) for chance, _, rows in parts])
+    known = Labels.of(
+        np.tile(flagged, 4),
+        np.tile(traffic.score, 4),
+        np.tile(chances, 2),
+        np.repeat([True, False], len(chances)),
+        np.concatenate([yes, no]),
+    )
+    all_rows = np.concatenate([one + other for _, one, other in parts])
+    return Predictions.of(np.tile(flagged, 2), np.tile(traffic.score, 2), chances, all_rows), known

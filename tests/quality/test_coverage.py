@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from gateway.quality import Estimate, Strata, cp_monte_carlo, measure, stratify
-from tests.quality.populations import POPULATIONS, Traffic, review, shares
+from tests.quality.populations import POPULATIONS, Traffic, review, review_by_strata, shares
 
 WINDOWS = 400
 FEWER = 200
@@ -118,6 +118,39 @@ def test_values_are_right_on_average_whatever_the_probabilities(
     standard_error = float(np.std(errors)) / sqrt(FEWER)
     assert abs(float(np.mean(errors))) < 4 * standard_error
     assert abs(float(np.mean(unweighted))) > 6 * standard_error
+
+
+@pytest.mark.parametrize("name", POPULATIONS)
+def test_intervals_hold_when_strata_have_shares_of_their_own(name: str) -> None:
+    """100, 50 and 100 labels of what is flagged, near the threshold and low; one in ten of what is contradicted."""
+    rng = np.random.default_rng(20_266)
+    held = dict.fromkeys(METRICS, 0)
+    for _ in range(FEWER):
+        traffic = POPULATIONS[name](rng)
+        numbers = measure(*review_by_strata(rng, traffic), rng, draws=DRAWS)
+        for metric in METRICS:
+            held[metric] += holds(getattr(numbers, metric), getattr(traffic, metric))
+    assert not any(too_low(count, FEWER) for count in held.values()), held
+
+
+def test_positives_are_right_on_average_when_a_shadow_raises_probabilities() -> None:
+    """A contradicted prediction weighs by the probability that it came to have; by the one it had before, far off."""
+    rng = np.random.default_rng(20_267)
+    errors, before = [], []
+    for _ in range(FEWER):
+        traffic = POPULATIONS["common"](rng)
+        _, labels = review_by_strata(rng, traffic)
+        weight = labels.count[labels.positive] / labels.pi[labels.positive]
+        truth = float(traffic.positive.sum())
+        errors.append(float(weight.sum()) / truth - 1)
+        flat = np.where(labels.flagged, 100 / traffic.count[traffic.flagged].sum(), 0.01)[labels.positive]
+        before.append(
+            float((labels.count[labels.positive] / np.minimum(flat, labels.pi[labels.positive])).sum())
+            / truth
+            - 1
+        )
+    assert abs(float(np.mean(errors))) < 4 * float(np.std(errors)) / sqrt(FEWER)
+    assert abs(float(np.mean(before))) > 6 * float(np.std(before)) / sqrt(FEWER)
 
 
 def test_cp_monte_carlo_undercuts_its_level_nowhere() -> None:

@@ -64,7 +64,7 @@ def test_every_field_is_there_even_where_nothing_is_set() -> None:
             "explore",
             "mirror",
         ),
-        *("review", "kill_switch", "loop_guard", "session", "stats", "hedge"),
+        *("review", "kill_switch", "loop_guard", "session", "stats", "hedge", "on_miss"),
     }
     assert route["check"] == {"range": None, "sum": None, "sum_tolerance": 0.001, "labels": None}
     assert policy["limits"]["max_rows"] == 65_536

@@ -12,7 +12,7 @@ from gateway.config.routes import Route, Then
 from gateway.config.sampling_checks import answer_path
 from gateway.config.settings import Settings
 
-__all__ = ["check_answers"]
+__all__ = ["check_answers", "check_outputs"]
 
 
 def check_answers(path: Path, route: Route, settings: Settings, report: Callable[..., None]) -> None:
@@ -95,3 +95,28 @@ def _misfit(answer: Answer, prediction: Prediction) -> tuple[str, str, str] | No
                 "",
             )
     return None
+
+
+def check_outputs(path: Path, route: Route, report: Callable[..., None]) -> None:
+    """Report demands on outputs that the prediction contradicts."""
+    prediction = route.prediction
+    if prediction is None:
+        return
+    classes = len(prediction.classes)
+    for name, wanted in route.check.outputs.items():
+        at = (*path, "check", "outputs", name)
+        numbers = name in (prediction.scores, prediction.confidence, prediction.value)
+        if wanted.optional and (numbers or name == prediction.label):
+            report((*at, "optional"), f"{name} is read, and may be missing", "optional: false", "take it out")
+        if numbers and (wanted.datatype == "BYTES" or wanted.labels is not None):
+            key = "datatype" if wanted.datatype == "BYTES" else "labels"
+            report((*at, key), f"{name} is read as numbers, and wanted as texts", "a datatype of numbers")
+        if name == prediction.scores and wanted.shape is not None:
+            columns = wanted.shape[1] if len(wanted.shape) == 2 else None
+            fits = columns in (-1, classes) or (classes == 2 and (len(wanted.shape) == 1 or columns == 1))
+            if not fits:
+                report(
+                    (*at, "shape"),
+                    f"{name} holds the scores of {classes} classes, and is wanted as {list(wanted.shape)}",
+                    f"[-1, {classes}]",
+                )

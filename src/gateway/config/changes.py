@@ -172,6 +172,8 @@ def _of_route(change: Change) -> str:
         if up is None:
             return "what counts as sure changes" if change.kind == "changed" else ""
         return "more calls go on along the chain" if up else "fewer calls go on along the chain"
+    if block == "loop_guard":
+        return _of_loop_guard(change)
     if block == "prediction" and last == "threshold" and up is not None:
         return "fewer predictions are flagged" if up else "more predictions are flagged"
     if block == "rules" and len(path) == 3:
@@ -190,6 +192,18 @@ def _of_route(change: Change) -> str:
         return "more of them are reviewed" if up else "fewer of them are reviewed"
     if last == "deadline_ms" and up is not None:
         return "backends have more time" if up else "backends have less time"
+    return ""
+
+
+def _of_loop_guard(change: Change) -> str:
+    last, up = change.path[-1], _rises(change)
+    if last == "loop_guard":
+        return {
+            "added": "units that keep meeting fallbacks are led out of the loop",
+            "removed": "no unit is led out of a loop any more",
+        }.get(change.kind, "")
+    if last in ("limit", "within_s") and up is not None:
+        return "units are led out earlier" if up == (last == "within_s") else "units are led out later"
     return ""
 
 

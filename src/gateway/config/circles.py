@@ -7,20 +7,15 @@ does nothing, which nobody means who writes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from gateway.config.expressions import names_variable, without_texts
 from gateway.config.faults import Path, did_you_mean, listed, quoted
 from gateway.config.memory import LoopGuard
+from gateway.config.names import Names, Report
 from gateway.config.routes import Route, Rule
 
-if TYPE_CHECKING:
-    from gateway.config.names import Names
-
 __all__ = ["check_circles", "check_loop_guard"]
-
-Report = Callable[..., None]
 
 _EQUALS = re.compile(r"(?<![\w.])backend\s*==\s*(\"[^\"]*\"|'[^']*')|(\"[^\"]*\"|'[^']*')\s*==\s*backend\b")
 _AMONG = re.compile(r"(?<![\w.])backend\s+in\s*\[([^\]]*)\]")

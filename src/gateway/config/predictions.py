@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from gateway.config.faults import did_you_mean, listed, quoted
 from gateway.config.fields import Block, Number, Share, Text, wrong
 
-__all__ = ["MEASURES", "Check", "Confidence", "Prediction"]
+__all__ = ["MEASURES", "Confidence", "Prediction"]
 
 
 class Prediction(Block):
@@ -68,36 +68,6 @@ class Prediction(Block):
                     at=("positive",),
                 )
         return self
-
-
-def _pair(value: Any) -> Any:
-    if (
-        isinstance(value, (list, tuple))
-        and len(value) == 2
-        and all(type(v) in (int, float) for v in value)
-        and value[0] > value[1]
-    ):
-        raise wrong(
-            f"the range starts at {value[0]} and ends at {value[1]}",
-            "the lower end first",
-            f"write [{value[1]}, {value[0]}]",
-        )
-    return value
-
-
-class Check(Block):
-    """What a prediction must be besides present, finite and of the right shape."""
-
-    usual: ClassVar[str] = "{range: [0, 1], sum: 1.0}"
-
-    range: Annotated[tuple[Number, Number], AfterValidator(_pair)] | None = Field(
-        None, description="every score or value lies in it, ends included"
-    )
-    sum: Number | None = Field(None, description="what the scores of a row add up to")
-    sum_tolerance: Annotated[Number, Field(ge=0)] = Field(0.001, description="how far the sum may be off")
-    labels: tuple[Text, ...] | None = Field(
-        None, min_length=1, description="labels that may be answered; the classes if absent"
-    )
 
 
 MEASURES = ("max_probability", "margin", "entropy")

@@ -6,7 +6,7 @@ are those of the file, faulty ones included, so that one fault is not reported a
 
 from __future__ import annotations
 
-from gateway.config.answers import check_answers
+from gateway.config.answers import check_answers, check_outputs
 from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.names import Names, Report, check_segments
@@ -51,6 +51,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
         _route(("routes", name), route, settings, names, report)
         if route.prediction is not None or not _written(source, ("routes", name, "prediction")):
             check_answers(("routes", name), route, settings, report)
+            check_outputs(("routes", name), route, report)
             _needs_prediction(("routes", name), route, report)
     return faults
 

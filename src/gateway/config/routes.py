@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gateway.config.checks import Check
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Milliseconds, Name, Text, as_list, wrong
 from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
-from gateway.config.predictions import Check, Confidence, Prediction
+from gateway.config.predictions import Confidence, Prediction
 from gateway.config.sampling import Explore, Holdout, Mirror, Review
 from gateway.types import STATUS_NAMES
 

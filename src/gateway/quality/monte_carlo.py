@@ -25,6 +25,10 @@ DRAWS = 4000
 Floats = NDArray[np.float64]
 
 
+LEAST_PART = 0.01
+"""Of the prior: a stratum that was nearly all looked at still has one."""
+
+
 class Rates(Protocol):
     """Draws of a side's rates, shape (draws, h); `upper`: for a bound that large rates move."""
 
@@ -54,14 +58,16 @@ def shared_jeffreys(
 ) -> Bounds:
     """Bounds of about the level, for showing.
 
-    Per stratum, of n labels x positive: rate ~ Beta(x + .5/k, n - x + .5/k), with k strata on its side
-    sharing one Jeffreys prior (one each would add half a false negative per stratum, times its weight); then
-    the positives among its unlabelled predictions ~ Binomial(unseen, rate). With unequal weights, effective
-    counts stand for x and n.
+    Per stratum, of n labels x positive: rate ~ Beta(x + s/2, n - x + s/2), with s the stratum's part of what is unseen
+    on its side: the strata share one Jeffreys prior (one each would add half a false negative per stratum, times its
+    weight). Then the positives among its unlabelled predictions ~ Binomial(unseen, rate). With unequal weights,
+    effective counts stand for x and n.
 
-    Beyond labels that all agree the limit is drawn from Beta(1/k, n), or Beta(n, 1/k): with the plain prior an
+    Beyond labels of a stratum that all agree the limit is drawn from Beta(s, n), or Beta(n, s): with the plain prior an
     interval holds the truth in only 88 % of windows where 2.5 missed positives are to be expected in the sample
-    (computed for n = 100), and often none comes.
+    (computed for n = 100), and often none comes. Both by stratum, not by side: where what is near the threshold, or
+    what a shadow contradicts, is reviewed more than the rest, its positives say nothing of the rest, which holds most
+    of those missed (recall then held in 90-93 % of windows of the hardest population, now in 97 %).
     """
     return _both(_jeffreys, strata, rng, level, draws)
 
@@ -96,17 +102,24 @@ def _draw(strata: Strata, rng: np.random.Generator, draws: int, rates: Callable[
 
 
 def _jeffreys(side: Strata, rng: np.random.Generator, draws: int, *, upper: bool) -> Floats:
-    strata = len(side.rate)
     events = side.effective * side.rate
     others = side.effective - events
-    yes = no = 0.5 / strata
+    # One prior for the side, divided by what is unseen: where probabilities of review differ, a stratum that is seldom
+    # looked at has most of it, and a share by number would leave it hardly any.
+    unseen = side.unseen.astype(np.float64)
+    part = unseen / unseen.sum() if unseen.sum() > 0 else np.full(len(unseen), 1.0 / len(unseen))
+    part = np.maximum(part, LEAST_PART)
+    yes = no = 0.5 * part
     # Brown, Cai and DasGupta 2001, 4.1.1: the limit beyond labels that all agree is Clopper and Pearson's,
     # 3.7 events per n labels instead of 2.5.
-    if upper and side.positive.sum() == 0:
-        yes, no = 1.0 / strata, 0.0
-    elif not upper and side.positive.sum() == side.labelled.sum():
-        yes, no = 0.0, 1.0 / strata
-    return rng.beta(events + yes, others + no, (draws, strata))
+    if upper:
+        none = side.positive == 0
+        yes, no = np.where(none, part, yes), np.where(none, 0.0, no)
+    else:
+        every = side.positive == side.labelled
+        yes, no = np.where(every, 0.0, yes), np.where(every, part, no)
+    tiny = 1e-9  # numpy refuses Beta(0, .)
+    return rng.beta(np.maximum(events + yes, tiny), np.maximum(others + no, tiny), (draws, len(part)))
 
 
 def _clopper(side: Strata, rng: np.random.Generator, draws: int, *, upper: bool) -> Floats:

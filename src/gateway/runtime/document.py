@@ -100,6 +100,9 @@ def settings_path(policy: Mapping[str, Any], path: Sequence[str | int]) -> Path:
         parts = ["telemetry", *parts]
     elif parts[:1] == ["salt"] or parts[:1] == ["receipt_keys"]:
         parts = ["secrets", *parts]
+    if parts[2:4] == ["check", "outputs"] and len(parts) > 4 and isinstance(parts[4], int):
+        index = parts[4]
+        parts[4] = policy["routes"][path[1]]["check"]["outputs"][index]["name"]
     if parts[:1] == ["backends"] and "endpoints" in parts:
         parts[parts.index("endpoints")] = "grpc"
     return tuple(parts)
@@ -139,6 +142,7 @@ def _route(name: str, route: Route, learnt: ReviewShares | None) -> dict[str, An
     check = _plain(route.check)
     if prediction is not None and prediction.label and prediction.classes and check["labels"] is None:
         check["labels"] = list(prediction.classes)
+    check["outputs"] = [{"name": output, **wanted} for output, wanted in check["outputs"].items()]
     return {
         "name": name,
         "match": {

@@ -137,7 +137,11 @@ impl Asked<'_> {
 /// It holds no such prediction.
 pub fn read(route: &Route, answer: &[u8], max_rows: usize, out: &mut Predictions) -> Result<(), InvalidOutput> {
     match &route.prediction {
-        Some(spec) => oip::read(spec, answer, max_rows, out),
+        Some(spec) => {
+            oip::read(spec, answer, max_rows, out)?;
+            let outputs = route.check.outputs.as_deref();
+            outputs.map_or(Ok(()), |outputs| oip::check(outputs, spec, answer, out.rows))
+        }
         None => Ok(()),
     }
 }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderMap, Request};
 
+use super::append::Append;
 use super::caller::Caller;
 use super::exchange::{Alarm, Body, Fault, Opened, Target, open, watched};
 use super::metadata;
@@ -124,7 +125,7 @@ pub enum AskBody<'a> {
     /// A message that is wholly here.
     Whole(&'a [Bytes]),
     /// A message that is still coming in, with what is appended to it.
-    Stream(&'a mut Upload, Option<Bytes>),
+    Stream(&'a mut Upload, Option<Append>),
 }
 
 /// Gathers an answer that has been opened, while the upload goes on.

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
+use super::append::{Append, Unpack};
 use super::message::GRPC_ENCODING;
 use super::status::{INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, Status, UNIMPLEMENTED};
 use crate::wire::inflate::{InflateError, inflate};
@@ -46,6 +47,53 @@ fn code_of(fault: InflateError, headers: &HeaderMap) -> u8 {
         InflateError::UnknownEncoding if matches!(encoding(headers), "" | IDENTITY) => INTERNAL,
         InflateError::UnknownEncoding => UNIMPLEMENTED,
         InflateError::Broken => INVALID_ARGUMENT,
+    }
+}
+
+/// What a caller's messages are unpacked by where something is appended to each.
+#[must_use]
+pub fn unpack(headers: &HeaderMap, max_bytes: usize) -> Unpack {
+    Unpack { encoding: encoding(headers).into(), max_bytes }
+}
+
+/// A caller's message that could not be unpacked on its way.
+#[must_use]
+pub fn refused(fault: InflateError) -> Status {
+    let code = match fault {
+        InflateError::TooLong { .. } => RESOURCE_EXHAUSTED,
+        InflateError::UnknownEncoding => UNIMPLEMENTED,
+        InflateError::Broken => INVALID_ARGUMENT,
+    };
+    Status::new(code, fault.to_string())
+}
+
+/// What becomes of an answer's messages on their way to the caller.
+pub struct Down<'a> {
+    /// What is appended to each; nothing if empty.
+    pub suffix: Bytes,
+    /// Whether compressed ones are unpacked for it, or go without.
+    pub always: bool,
+    /// The caller's headers: what it accepts.
+    pub caller: &'a HeaderMap,
+    /// Bytes of one message that may be unpacked.
+    pub max_bytes: usize,
+}
+
+impl Down<'_> {
+    /// By the answer's headers, which say from now on what the caller will get.
+    #[must_use]
+    pub fn append(self, headers: &mut HeaderMap) -> Option<Append> {
+        let Self { suffix, always, caller, max_bytes } = self;
+        let encoding = encoding(headers);
+        // What is not known here goes on as it came: it may be known to the caller.
+        let known = matches!(encoding, "gzip" | "deflate");
+        let accepted = !known || accepts(caller, encoding);
+        let unpack = (known && (!accepted || (always && !suffix.is_empty())))
+            .then(|| Unpack { encoding: encoding.into(), max_bytes });
+        if !accepted {
+            headers.remove(GRPC_ENCODING);
+        }
+        (unpack.is_some() || !suffix.is_empty()).then(|| Append::new(suffix, unpack))
     }
 }
 

@@ -7,6 +7,7 @@ use http::HeaderMap;
 
 use super::answer::{AT_ONCE_BYTES, Final};
 use super::apart::Apart;
+use super::append::Append;
 use super::asked::{self, Asked};
 use super::attempt::{Answer, AskBody, Came, Hold, ask};
 use super::caller::{Caller, Gone};
@@ -177,7 +178,7 @@ impl<'a> Decide<'a, '_, '_> {
         let body = if whole {
             AskBody::Whole(&frames)
         } else {
-            let suffix = (!ready.suffix.is_empty()).then(|| Bytes::copy_from_slice(&ready.suffix));
+            let suffix = (!ready.suffix.is_empty()).then(|| Append::new(Bytes::copy_from_slice(&ready.suffix), None));
             AskBody::Stream(&mut self.upload, suffix)
         };
         let target = Target { worker: self.call.worker, upstream: ready.upstream, started: Some(&ready.started) };

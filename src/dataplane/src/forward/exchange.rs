@@ -10,10 +10,12 @@ use h2::RecvStream;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use tokio::time::Sleep;
 
+use super::append::Append;
 use super::caller::{Caller, Gone};
 use super::deadline;
 use super::retry::{self, Pushback};
 use super::started::{Again, Started};
+use super::status::Status;
 use super::through::status_of;
 use super::trace::{TRACEPARENT, Trace};
 use super::upload::{Sender, Upload};
@@ -37,6 +39,8 @@ pub enum Fault {
     Broken(h2::Error),
     /// The answer is longer than what the route reads.
     TooLong,
+    /// A compressed message could not be unpacked on its way.
+    Refused(Status),
 }
 
 impl From<Gone> for Fault {
@@ -59,6 +63,7 @@ impl Fault {
                 }
                 None => "the connection to the backend was lost".into(),
             },
+            Self::Refused(status) => status.message.clone().into_owned(),
             Self::TooLong => "the answer is longer than what is read".into(),
         }
     }
@@ -144,7 +149,7 @@ impl Outbound {
 /// What goes up on a stream.
 pub enum Body<'a> {
     /// The caller's messages as they come, each with these bytes appended.
-    Stream(&'a mut Upload, Option<Bytes>),
+    Stream(&'a mut Upload, Option<Append>),
     /// Whole frames, bounded by who made them.
     Whole(&'a [Bytes]),
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::attempt::Begun;
 use super::caller::{Caller, Gone};
+use super::compression::Down;
 use super::decide::Decide;
 use super::exchange::Alarm;
 use super::marks::Marks;
@@ -51,7 +52,10 @@ impl Decide<'_, '_, '_> {
             decision.break_off(status);
             Marks::of(plan, &id, decision).trailers()
         };
-        let ended = go_on(caller, &mut alarm, &mut self.upload, *begun, Some(suffix), extra).await;
+        let max_bytes = plan.policy().limits().answer_bytes;
+        // A long compressed answer goes without the marks, as a short one does.
+        let down = Down { suffix, always: false, caller: &self.call.outbound.headers, max_bytes };
+        let ended = go_on(caller, &mut alarm, &mut self.upload, *begun, down, extra).await;
         drop(place);
         let status = ended.map_or(CANCELLED, |Ended { status, .. }| status);
         if ended.is_err() {

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::HeaderMap;
 
+use super::append::Append;
 use super::caller::{Caller, Gone};
+use super::compression::{Down, unpack};
 use super::exchange::{Alarm, Body, Fault, Outbound, Target, open};
 use super::journal::Journal;
 use super::model::is_health;
@@ -72,6 +74,20 @@ impl Plain<'_> {
         Journal::new(self.arrival, self.outbound.trace, self.outbound.uri.clone(), self.waited.get())
     }
 
+    /// What is appended to each of the caller's messages; none goes on without it.
+    #[must_use]
+    pub fn up(&self, suffix: Option<Bytes>) -> Option<Append> {
+        let max_bytes = self.plan.policy().limits().replay_bytes;
+        suffix.map(|suffix| Append::new(suffix, Some(unpack(&self.outbound.headers, max_bytes))))
+    }
+
+    /// What becomes of each of the answer's messages.
+    #[must_use]
+    pub fn down(&self, suffix: Option<Bytes>) -> Down<'_> {
+        let max_bytes = self.plan.policy().limits().answer_bytes;
+        Down { suffix: suffix.unwrap_or_default(), always: true, caller: &self.outbound.headers, max_bytes }
+    }
+
     /// Passes the call to one backend and records it. `up` and `down` are appended to each message.
     pub async fn to(
         &self,
@@ -125,9 +141,9 @@ impl Plain<'_> {
     ) -> Result<Ended, Gone> {
         let mut alarm = Alarm::new(self.until);
         let head = |left| self.outbound.head(left, span);
-        let opened = open(target, caller, &mut alarm, head, Body::Stream(upload, up)).await;
+        let opened = open(target, caller, &mut alarm, head, Body::Stream(upload, self.up(up))).await;
         match opened {
-            Ok(opened) => relay(caller, &mut alarm, upload, opened, down, |_| HeaderMap::new()).await,
+            Ok(opened) => relay(caller, &mut alarm, upload, opened, self.down(down), |_| HeaderMap::new()).await,
             Err(Fault::Gone) => Err(Gone),
             Err(fault) => {
                 let status = status_of(&fault);

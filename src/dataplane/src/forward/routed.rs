@@ -23,7 +23,7 @@ use super::plain::Plain;
 use super::shadow;
 use super::started::Started;
 use super::status::{
-    CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED,
+    self, CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED,
 };
 use super::through::{Ended, go_on, only_end, relay, status_of};
 use super::upload::Upload;
@@ -257,6 +257,7 @@ impl Routed<'_, '_> {
                 self.journal.end(&started, backend, Reason::Deadline, CANCELLED);
                 return Err(Gone);
             }
+            Err(Fault::Refused(status)) => Answering::Ended(Answer::only(status)),
             Err(fault) if !others || self.can_be_sent_again() => {
                 let reason = if matches!(fault, Fault::Deadline) { Reason::Deadline } else { Reason::BackendError };
                 self.miss(&started, backend, reason, status_of(&fault));
@@ -299,10 +300,17 @@ impl Routed<'_, '_> {
         let budget = if others && !self.patient { self.state.budget(left) } else { left };
         let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
         let head = |left| call.outbound.head(left, started.span());
-        let body = Body::Stream(&mut self.upload, up);
+        let body = Body::Stream(&mut self.upload, call.up(up));
         let target = Target { worker: call.worker, upstream, started: Some(started) };
         let opened = open(target, caller, &mut alarm, head, body).await?;
-        if !others || !self.upload.is_replayable() {
+        if !others {
+            return Ok(Answering::Opened(opened));
+        }
+        if !self.upload.is_replayable() {
+            let ended = opened.answer.body().is_end_stream();
+            if ended && status::read_code(opened.answer.headers()).is_some_and(policy::status::is_miss) {
+                call.worker.count(Counter::FallbackReplay);
+            }
             return Ok(Answering::Opened(opened));
         }
         let hold = Hold { max_bytes: 0, stream_over: Some(0) };
@@ -322,6 +330,7 @@ impl Routed<'_, '_> {
         down: Option<Bytes>,
     ) -> Result<Option<Decision>, Gone> {
         let mut alarm = Alarm::new(self.until);
+        let down = self.call.down(down);
         let (state, journal, plan) = (&mut self.state, &mut self.journal, &self.call.plan);
         let mut decision = None;
         let extra = |code: u8| {

@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::append::Append;
 use super::attempt::Begun;
 use super::caller::{Caller, Gone, grpc_head};
+use super::compression::Down;
 use super::exchange::{Alarm, Fault, Opened, watched};
 use super::inflow::Inflow;
 use super::metadata;
@@ -35,6 +36,7 @@ pub struct Ended {
 #[must_use]
 pub fn status_of(fault: &Fault) -> Status {
     let code = match fault {
+        Fault::Refused(status) => status.code,
         Fault::Gone => CANCELLED,
         Fault::Deadline => DEADLINE_EXCEEDED,
         Fault::Unreachable(_) => UNAVAILABLE,
@@ -80,13 +82,16 @@ struct Download {
 }
 
 impl Download {
-    fn take(&mut self, chunk: Bytes) {
+    fn take(&mut self, chunk: Bytes) -> Result<(), Fault> {
         self.bytes += chunk.len() as u64;
         match &mut self.append {
-            Some(append) => append.feed(chunk, &mut self.out),
+            Some(append) => append.feed(chunk, &mut self.out).map_err(|fault| {
+                Fault::Refused(Status::new(RESOURCE_EXHAUSTED, format!("the backend's answer: {fault}")))
+            })?,
             None if chunk.is_empty() => {}
             None => self.out.push_back(chunk),
         }
+        Ok(())
     }
 
     /// Ready with the trailers when all was handed to the caller.
@@ -108,7 +113,7 @@ impl Download {
                 match ready!(self.from.poll_data(cx)) {
                     Some(Ok(chunk)) => {
                         self.unreleased = chunk.len();
-                        self.take(chunk);
+                        self.take(chunk)?;
                     }
                     Some(Err(error)) => return Poll::Ready(Err(Fault::Broken(error))),
                     None => return self.from.poll_trailers(cx).map_err(Fault::Broken),
@@ -128,7 +133,7 @@ pub async fn relay(
     alarm: &mut Alarm,
     upload: &mut Upload,
     opened: Opened,
-    append: Option<Bytes>,
+    turn: Down<'_>,
     extra: impl FnOnce(u8) -> HeaderMap,
 ) -> Result<Ended, Gone> {
     let Opened { lease, sender, answer } = opened;
@@ -142,7 +147,7 @@ pub async fn relay(
         return only_end(caller, head.headers, extra);
     }
     let begun = Begun { lease, sender, headers: head.headers, here: Bytes::new(), from };
-    go_on(caller, alarm, upload, begun, append, extra).await
+    go_on(caller, alarm, upload, begun, turn, extra).await
 }
 
 /// Passes on an answer that is but its end: one block of headers, as it came.
@@ -177,20 +182,18 @@ pub async fn go_on(
     alarm: &mut Alarm,
     upload: &mut Upload,
     begun: Begun,
-    append: Option<Bytes>,
+    turn: Down<'_>,
     extra: impl FnOnce(u8) -> HeaderMap,
 ) -> Result<Ended, Gone> {
-    let Begun { lease, mut sender, headers, here, from } = begun;
+    let Begun { lease, mut sender, mut headers, here, from } = begun;
+    let append = turn.append(&mut headers);
     caller.open(grpc_head(headers), false)?;
-    let mut down = Download {
-        from: Inflow::new(from),
-        append: append.map(Append::new),
-        out: VecDeque::new(),
-        unreleased: 0,
-        bytes: 0,
-    };
-    down.take(here);
+    let mut down = Download { from: Inflow::new(from), append, out: VecDeque::new(), unreleased: 0, bytes: 0 };
+    let mut begins = Some(here);
     let ended = watched(caller, alarm, |caller, cx| {
+        if let Some(here) = begins.take() {
+            down.take(here)?;
+        }
         upload.poll_on(cx, &mut sender)?;
         down.poll(caller, cx)
     })

@@ -12,9 +12,11 @@ use h2::{RecvStream, SendStream};
 
 use super::append::Append;
 use super::caller::{Gone, poll_room};
+use super::compression::refused;
 use super::exchange::Fault;
 use super::inflow::Inflow;
 use crate::wire::frame::{self, HEAD_BYTES};
+use crate::wire::inflate::InflateError;
 
 /// The caller's half of a call.
 pub struct Upload {
@@ -44,6 +46,8 @@ pub struct Sender {
 pub enum Stopped {
     /// By the caller.
     Gone,
+    /// By a compressed message to which nothing can be appended.
+    Unreadable(InflateError),
     /// By the backend, which takes no more of it; what it answers counts.
     Closed,
 }
@@ -51,8 +55,8 @@ pub enum Stopped {
 impl Sender {
     /// Begins at the first chunk.
     #[must_use]
-    pub fn new(stream: SendStream<Bytes>, append: Option<Bytes>) -> Self {
-        Self { stream, append: append.map(Append::new), next: 0, out: VecDeque::new(), done: false }
+    pub fn new(stream: SendStream<Bytes>, append: Option<Append>) -> Self {
+        Self { stream, append, next: 0, out: VecDeque::new(), done: false }
     }
 
     /// For an upload that was sent in one piece.
@@ -214,7 +218,7 @@ impl Upload {
                 let chunk = self.kept[to.next - self.first].clone();
                 to.next += 1;
                 match &mut to.append {
-                    Some(append) => append.feed(chunk, &mut to.out),
+                    Some(append) => append.feed(chunk, &mut to.out).map_err(Stopped::Unreadable)?,
                     None if chunk.is_empty() => {}
                     None => to.out.push_back(chunk),
                 }
@@ -240,6 +244,7 @@ impl Upload {
         }
         match self.poll_send(cx, to) {
             Poll::Ready(Err(Stopped::Gone)) => Err(Fault::Gone),
+            Poll::Ready(Err(Stopped::Unreadable(fault))) => Err(Fault::Refused(refused(fault))),
             _ => Ok(()),
         }
     }

@@ -25,6 +25,10 @@ use crate::records::{Counter, Sink};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Tasks polled before the sockets are looked at again: with tokio's 61, a full load of calls was cut into two batches.
 const EVENT_INTERVAL: u32 = 128;
+/// The part of the grace, one in so many, in which a process that is going still takes whatever comes.
+const WELCOME_PART: u32 = 4;
+/// How often it looks whether anybody is still there.
+const WELCOME_LOOK: Duration = Duration::from_millis(10);
 /// How long a worker's thread may take to end once its calls are over or given up.
 const THREAD_GRACE: Duration = Duration::from_secs(2);
 
@@ -63,6 +67,7 @@ struct Post {
 pub struct Server {
     /// The address really bound.
     pub address: String,
+    gauges: Vec<Arc<Gauges>>,
     drain: CancellationToken,
     stop: CancellationToken,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -113,13 +118,24 @@ impl Server {
                 }
             }
         }
-        Ok(Self { address, drain, stop, threads: Mutex::new(threads), ended: Mutex::new(ended) })
+        let gauges = gauges.to_vec();
+        Ok(Self { address, gauges, drain, stop, threads: Mutex::new(threads), ended: Mutex::new(ended) })
     }
 
-    /// Takes no new calls, lets those under way finish for `grace`, then ends. May be called again, to no effect.
+    /// Lets calls under way finish for `grace`, then ends. May be called again, to no effect.
+    ///
+    /// Callers learn from others that this process is going (its readiness, its endpoint), and they learn it late: as long
+    /// as anybody is connected, new calls and connections are welcome for the first part of the grace. Only then does each
+    /// connection get its GOAWAY, which refuses nothing that was on its way, and the listener is closed.
     pub fn shutdown(&self, grace: Duration) {
+        let until = Instant::now() + grace;
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let welcome = until.checked_sub(grace - grace / WELCOME_PART).unwrap_or(until);
+        let connected = || self.gauges.iter().any(|gauges| gauges.connections.load(Relaxed) > 0);
+        while !threads.is_empty() && connected() && Instant::now() < welcome {
+            std::thread::park_timeout(WELCOME_LOOK);
+        }
         self.drain.cancel();
         let wait = |count: usize, until: Instant| {
             (0..count)
@@ -129,7 +145,7 @@ impl Server {
                 })
                 .count()
         };
-        let done = wait(threads.len(), Instant::now() + grace);
+        let done = wait(threads.len(), until);
         self.stop.cancel();
         let done = done + wait(threads.len() - done, Instant::now() + THREAD_GRACE);
         if done == threads.len() {
@@ -245,6 +261,8 @@ async fn accept(bound: Bound, posts: Vec<Post>, most: usize, drain: Cancellation
     let Ok(listener) = bound.listen() else { return };
     loop {
         let accepted = tokio::select! {
+            // Who has connected already is taken in, also after the last moment.
+            biased;
             accepted = listener.accept() => accepted,
             () = drain.cancelled() => return,
         };

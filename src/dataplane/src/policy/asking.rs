@@ -188,8 +188,6 @@ impl Call {
             self.pass_over((backend, Reason::Overload, NO_INDEX), words);
             return None;
         }
-        // A person looks at a batch as the caller sent it.
-        self.whole_again();
         self.current = Some(backend);
         self.note_backend("attempt", backend, "are asked, and the caller waits");
         Some(Step::People(backend))

@@ -1,6 +1,6 @@
 //! What a route reads out of an answer, and what it demands of it.
 
-use super::compiled::{Backend, Check, Confidence, Measure};
+use super::compiled::{Backend, Confidence, Measure};
 use super::document::Node;
 use super::segment::Segments;
 use super::spec::PredictionSpec;
@@ -67,31 +67,6 @@ fn measured_output(spec: &mut PredictionSpec, measure: &Node) {
         Some(known) => {
             measure.fault(format!("found the output {output:?}, but the prediction's confidence is {known:?}"));
         }
-    }
-}
-
-pub(super) fn check(node: &Node, spec: Option<&PredictionSpec>) -> Check {
-    if node.is_null() || !node.object(&["range", "sum", "sum_tolerance", "labels"]) {
-        return Check::default();
-    }
-    let (range, sum, labels) = (node.field("range"), node.field("sum"), node.field("labels"));
-    if spec.is_none() && !(range.is_null() && sum.is_null() && labels.is_null()) {
-        node.fault("the route reads no prediction that could be checked; give it a `prediction`");
-    }
-    let ends: Vec<f64> = range.items().iter().map(Node::need_number).collect();
-    let ends = match *ends {
-        [low, high] if low <= high => Some((low, high)),
-        [] if range.is_null() => None,
-        _ => {
-            range.fault("wanted two numbers, the lower one first");
-            None
-        }
-    };
-    Check {
-        range: ends,
-        sum: sum.number(),
-        sum_tolerance: node.field("sum_tolerance").number().unwrap_or(0.0),
-        labels: (!labels.is_null()).then(|| labels.texts()),
     }
 }
 

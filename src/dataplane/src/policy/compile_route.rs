@@ -6,6 +6,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::compile::milliseconds;
+use super::compile_check::check;
 use super::compile_prediction as prediction;
 use super::compile_rule::Ruled;
 use super::compiled::{Backend, BackendIx, Route};
@@ -94,7 +95,7 @@ impl<'a> RouteCompiler<'a> {
             key: xxh3_64(name.as_bytes()),
             deadline: milliseconds(&node.field("deadline_ms")),
             splits: self.splits(&node.field("on_miss"), spec),
-            check: prediction::check(&node.field("check"), spec),
+            check: check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
             holdout: self.holdout(&node.field("holdout"), name, spec, models),
             mirror: self.mirrors(&node.field("mirror"), name),

@@ -10,7 +10,7 @@ use super::peer::Allow;
 use super::rule::{Lists, Rule};
 use super::sampling::{Explore, Holdout, Mirror, Review};
 use super::segment::Segments;
-use super::spec::{PredictionSpec, StaticAnswer};
+use super::spec::{OutputsCheck, PredictionSpec, StaticAnswer};
 
 /// Position of a route in the policy document.
 pub type RouteIx = u16;
@@ -187,6 +187,10 @@ pub struct Check {
     pub sum: Option<f64>,
     pub sum_tolerance: f64,
     pub labels: Option<Vec<Box<str>>>,
+    /// Whether a single row cannot stand for all that were asked for.
+    pub same_rows: bool,
+    /// Of outputs by name; `None` leaves alone what is not read.
+    pub outputs: Option<Box<OutputsCheck>>,
 }
 
 /// How sure a prediction must be; higher is surer for every measure.

@@ -196,7 +196,7 @@ impl Call {
         own: &mut Own,
     ) -> Result<(), InvalidOutput> {
         let result = predictions.map_err(Clone::clone).and_then(|predictions| {
-            reading::shape(spec, predictions, self.asked_rows)?;
+            reading::shape(spec, &route.check, predictions, self.asked_rows)?;
             let mut invalid = None;
             for row in 0..predictions.rows {
                 let checked = reading::check_row(spec, &route.check, predictions, row);

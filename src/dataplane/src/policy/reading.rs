@@ -201,10 +201,15 @@ fn entropy(scores: &[f64]) -> f64 {
 }
 
 /// Whether the answer holds what the route reads, in the right shape.
-pub(super) fn shape(spec: &PredictionSpec, predictions: &Predictions, asked: u32) -> Result<(), InvalidOutput> {
+pub(super) fn shape(
+    spec: &PredictionSpec,
+    check: &Check,
+    predictions: &Predictions,
+    asked: u32,
+) -> Result<(), InvalidOutput> {
     let rows = predictions.rows;
     // An answer of one row is one prediction of the whole request: not every model has a batch dimension.
-    if rows != 1 && u32::try_from(rows) != Ok(asked) {
+    if (rows != 1 || check.same_rows) && u32::try_from(rows) != Ok(asked) {
         return Err(InvalidOutput(format!("found {rows} rows, wanted {asked}").into()));
     }
     let classes = spec.classes.len();

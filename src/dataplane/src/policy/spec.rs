@@ -44,3 +44,27 @@ pub struct PredictionSpec {
     /// Of the score, confidence and value tensors of a static answer: `FP32`, `FP64`, ...
     pub datatype: Box<str>,
 }
+
+/// What an output of an answer must be; what is `None` may be anything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutputCheck {
+    pub name: Box<str>,
+    pub datatype: Option<Box<str>>,
+    /// -1 for a dimension of any size.
+    pub shape: Option<Vec<i64>>,
+    pub range: Option<(f64, f64)>,
+    /// Texts that it may hold; for BYTES.
+    pub labels: Option<Vec<Box<str>>>,
+    /// Whether it may be missing.
+    pub optional: bool,
+}
+
+/// What the outputs of an answer must be, beyond those that the prediction is read from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutputsCheck {
+    pub outputs: Vec<OutputCheck>,
+    /// Whether an output that is neither named here nor read makes the answer invalid.
+    pub only_known: bool,
+    /// Whether each has as many rows as the prediction.
+    pub same_rows: bool,
+}

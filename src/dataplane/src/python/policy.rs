@@ -195,8 +195,12 @@ fn decide<'a>(
                 call.miss(Reason::BackendError, status::UNAVAILABLE);
                 continue;
             };
-            let read = match &policy.route_at(route).prediction {
-                Some(spec) => oip::read(spec, answer, policy.limits().max_rows, predictions),
+            let route = policy.route_at(route);
+            let read = match &route.prediction {
+                Some(spec) => oip::read(spec, answer, policy.limits().max_rows, predictions).and_then(|()| {
+                    let outputs = route.check.outputs.as_deref();
+                    outputs.map_or(Ok(()), |outputs| oip::check(outputs, spec, answer, predictions.rows))
+                }),
                 None => Ok(()),
             };
             let mut judgement = call.judge(request, read.as_ref().map(|()| &*predictions));

@@ -94,8 +94,11 @@ fn appended(chunks: Vec<Bytes>, suffix: Vec<u8>) -> Frames {
     if suffix.is_empty() {
         return chunks.into();
     }
-    let (mut append, mut out) = (Append::new(suffix.into()), VecDeque::new());
-    chunks.into_iter().for_each(|chunk| append.feed(chunk, &mut out));
+    let (mut append, mut out) = (Append::new(suffix.into(), None), VecDeque::new());
+    for chunk in chunks {
+        // Nothing is unpacked, so nothing fails.
+        let _ = append.feed(chunk, &mut out);
+    }
     out.into_iter().collect()
 }
 

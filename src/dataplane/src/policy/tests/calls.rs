@@ -157,7 +157,7 @@ fn the_holdout_never_meets_a_model_even_where_its_answer_cannot_be_given() {
     let policy = policy_with(&[("/routes/0/holdout", json!({"share": 1.0, "answer": "ham"}))]);
     let decision = walk(&policy, &request(&NOBODY, 2_000_000), [1; 16], &[]);
     assert_eq!((decision.outcome, decision.reason), (Outcome::Error, Reason::Holdout));
-    assert_eq!(attempts(&policy, &decision), "ham:overload");
+    assert_eq!(attempts(&policy, &decision), "ham:overload,spam-v3:holdout,spam-lite:holdout");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Facts about policies and decisions.
 
 mod batch;
+mod bounded;
 mod calls;
 mod choices;
 mod documents;

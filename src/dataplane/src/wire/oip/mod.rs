@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod append;
 pub mod capture;
+mod check;
 pub mod head;
 pub mod read;
 pub mod rows;
@@ -19,6 +20,7 @@ pub use answer::{NoAnswer, READY, static_answer, static_metadata};
 pub use append::{address, append_model, append_param};
 use capture::is_shared;
 pub use capture::{redact, without};
+pub use check::check;
 pub use head::{Head, Inputs, ModelName};
 pub use read::read;
 

@@ -80,22 +80,22 @@ fn find<'a, const N: usize>(
 }
 
 #[derive(Clone, Copy)]
-struct Output<'a> {
-    name: &'a str,
-    message: &'a [u8],
-    index: usize,
+pub(super) struct Output<'a> {
+    pub name: &'a str,
+    pub message: &'a [u8],
+    pub index: usize,
 }
 
 /// The `raw_output_contents`: where the first stands, and how many there are.
 #[derive(Default)]
-struct Raw<'a> {
-    first: Option<Fields<'a>>,
-    count: usize,
+pub(super) struct Raw<'a> {
+    pub first: Option<Fields<'a>>,
+    pub count: usize,
 }
 
 impl<'a> Raw<'a> {
     /// The entry of an output: both lists have one order. None if the answer is typed.
-    fn entry(&self, output: Output<'a>) -> Result<Option<&'a [u8]>, InvalidOutput> {
+    pub fn entry(&self, output: Output<'a>) -> Result<Option<&'a [u8]>, InvalidOutput> {
         let Some(first) = &self.first else {
             return Ok(None);
         };
@@ -211,13 +211,13 @@ fn index_label(spec: &PredictionSpec, index: f64) -> Result<Label, String> {
     Err(format!("class index {index}, wanted 0 to {}", spec.classes.len() - 1))
 }
 
-fn malformed(fault: impl Into<Malformed>) -> InvalidOutput {
+pub(super) fn malformed(fault: impl Into<Malformed>) -> InvalidOutput {
     let words = format!("the answer is no ModelInferResponse: {}", fault.into());
     InvalidOutput(words.into())
 }
 
 /// Which output is missing, and which are there (the first few).
-fn missing(wanted: &str, answer: &[u8]) -> InvalidOutput {
+pub(super) fn missing(wanted: &str, answer: &[u8]) -> InvalidOutput {
     let mut there = String::new();
     let mut fields = Fields::new(answer);
     let mut shown = 0;

@@ -74,6 +74,11 @@ impl Datatype {
         })
     }
 
+    /// As the protocol writes it.
+    pub fn word(self) -> String {
+        format!("{self:?}").to_uppercase()
+    }
+
     pub fn is_integer(self) -> bool {
         !matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64 | Self::Bytes)
     }
@@ -169,40 +174,65 @@ impl<'a> Tensor<'a> {
     }
 
     fn typed_numbers(&self, count: usize, out: &mut Vec<f64>) -> Result<(), InvalidOutput> {
-        let end = out.len() + count;
-        self.each_typed(|value| {
-            let complete = match value {
-                Value::Bytes(mut packed) => loop {
-                    if packed.is_empty() {
-                        break true;
-                    }
+        self.each_typed_number(count, |number| {
+            out.push(number);
+            Ok(())
+        })
+    }
+
+    fn each_typed_number(
+        &self,
+        count: usize,
+        mut visit: impl FnMut(f64) -> Result<(), InvalidOutput>,
+    ) -> Result<(), InvalidOutput> {
+        let mut held = 0;
+        let mut one = |number: Option<f64>| {
+            let number = number.ok_or_else(|| self.invalid("typed contents that cannot be read"))?;
+            if held == count {
+                return Err(self.too_many(count));
+            }
+            held += 1;
+            visit(number)
+        };
+        self.each_typed(|value| match value {
+            Value::Bytes(mut packed) => {
+                while !packed.is_empty() {
                     let number = match self.datatype {
                         Datatype::Fp32 => take_array(&mut packed).map(Value::Fixed32),
                         Datatype::Fp64 => take_array(&mut packed).map(Value::Fixed64),
                         _ => take_varint(&mut packed).ok().map(Value::Varint),
                     };
-                    let Some(number) = number.and_then(|number| self.number(number)) else {
-                        break false;
-                    };
-                    if out.len() == end {
-                        return Err(self.too_many(count));
-                    }
-                    out.push(number);
-                },
-                single => {
-                    if out.len() == end {
-                        return Err(self.too_many(count));
-                    }
-                    self.number(single).is_some_and(|number| {
-                        out.push(number);
-                        true
-                    })
+                    one(number.and_then(|number| self.number(number)))?;
                 }
-            };
-            if complete { Ok(()) } else { Err(self.invalid("typed contents that cannot be read")) }
+                Ok(())
+            }
+            single => one(self.number(single)),
         })?;
-        let held = count + out.len() - end;
         if held == count { Ok(()) } else { Err(self.too_few(held, count)) }
+    }
+
+    /// Visits its `count` elements as numbers, without gathering them.
+    pub fn each_number(
+        &self,
+        count: usize,
+        mut visit: impl FnMut(f64) -> Result<(), InvalidOutput>,
+    ) -> Result<(), InvalidOutput> {
+        // Some at a time: the contents may be megabytes, and what is gathered of them is not.
+        const AT_ONCE: usize = 512;
+        let Some(raw) = self.raw else { return self.each_typed_number(count, visit) };
+        let width = self.datatype.width();
+        let wanted = count.saturating_mul(width);
+        if width == 0 || raw.len() != wanted {
+            // Says what is wrong.
+            return self.raw_numbers(raw, count, &mut Vec::new());
+        }
+        let mut numbers = Vec::with_capacity(AT_ONCE.min(count));
+        for part in raw.chunks(AT_ONCE * width) {
+            numbers.clear();
+            self.raw_numbers(part, part.len() / width, &mut numbers)?;
+            numbers.iter().try_for_each(|number| visit(*number))?;
+        }
+        Ok(())
     }
 
     /// One typed element; none for a wire type that its datatype cannot have.

@@ -3,6 +3,7 @@
 
 mod answer;
 mod cases;
+mod check;
 mod encode;
 mod head;
 mod read;
