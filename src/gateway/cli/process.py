@@ -42,7 +42,7 @@ from gateway.runtime import (
     listen_tls,
     verify_receipt,
 )
-from gateway.services import Control, People, RouteClasses
+from gateway.services import Control, Messages, People, RouteClasses
 from gateway.services.admin import AdminServer
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
@@ -111,6 +111,7 @@ class Process:
                 control_socket=control_socket,
                 workers=settings.worker_count,
                 tls=listen_tls(settings),
+                listening=settings.listen.limits.document(),
             ),
             policy,
         )
@@ -134,7 +135,9 @@ class Process:
             ledger=self._ledger,
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
+            messages=lambda: self._messages,
             receipt_max_age_h=settings.receipts.max_age_h,
+            models=self._plane.health,
             people=people,
         )
         self._plane.subscribe(self._ledger.write_batch)
@@ -236,6 +239,7 @@ class Process:
     def _takes_over(self, made: Mapping[str, Any]) -> None:
         """From now on this is the policy that is told of."""
         self._version = made["version"]
+        self._messages = Messages(made)
         self._routes = {route["name"]: route["prediction"] or {} for route in made["routes"]}
 
     async def _publish(self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str) -> None:

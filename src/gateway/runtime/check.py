@@ -83,7 +83,7 @@ def compile_faults(loaded: Loaded) -> list[Fault]:
         for fault in error.args[0]:
             path = loaded.rest.original(settings_path(policy, fault["path"]))
             inside = fault["line"] is not None and path[-1:] == ("when",)
-            if inside:
+            if inside or (fault["line"] is not None and _is_path(loaded, path)):
                 text = _text_at(policy, fault["path"])
                 made.append(
                     loaded.fault_inside(path, text, fault["line"], fault["column"] or 1, fault["message"])
@@ -92,6 +92,11 @@ def compile_faults(loaded: Loaded) -> list[Fault]:
                 made.append(loaded.fault(path, fault["message"]))
         return made
     return []
+
+
+def _is_path(loaded: Loaded, path: Path) -> bool:
+    """Whether a text of the file stands there, within which a place can be shown."""
+    return loaded.settings is not None and path in loaded.source.places
 
 
 def _text_at(policy: object, path: Sequence[str | int]) -> str:

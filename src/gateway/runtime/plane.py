@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway._dataplane import Dataplane, Policy
@@ -46,6 +46,8 @@ class PlaneOptions:
     capture_bytes: int = 64 * 1024 * 1024
     tls: Mapping[str, str | None] | None = None
     """Paths cert, key and client_ca of the inference port; None for plain text."""
+    listening: Mapping[str, int] = field(default_factory=dict)
+    """Limits of the inference port; those absent are as by default."""
 
 
 class Plane:
@@ -66,6 +68,7 @@ class Plane:
                     "ring_rows": options.ring_rows,
                     "capture_bytes": options.capture_bytes,
                     "tls": None if options.tls is None else dict(options.tls),
+                    "listening": dict(options.listening),
                 }
             ),
             self._compile(document),
@@ -113,6 +116,10 @@ class Plane:
         counters = dict(self._dataplane.counters())
         counters["dropped.batch.subscriber"] = self._subscriber_faults
         return counters
+
+    def health(self) -> dict[str, bool]:
+        """By the names of routes and of the models they match: whether a call could be answered now."""
+        return self._dataplane.health()
 
     def set_serving(self, serving: bool) -> None:
         """Tells peers that ask for readiness; calls are accepted all the same."""

@@ -8,6 +8,7 @@ from gateway.ledger import RouteClasses
 from gateway.services.control import Control
 from gateway.services.feedback import FeedbackService
 from gateway.services.people import People
+from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
 
-__all__ = ["Control", "FeedbackService", "People", "ReviewService", "RouteClasses"]
+__all__ = ["Control", "FeedbackService", "Messages", "People", "ReviewService", "RouteClasses"]

@@ -14,6 +14,7 @@ from gateway.errors import LabelError
 from gateway.ledger import Kept, Ledger, NothingForYou, RouteClasses, Truth, truth_of
 from gateway.ledger import Lease as Leased
 from gateway.services.people import People
+from gateway.services.readable import Messages
 from gateway.v1 import review_pb2 as pb
 from gateway.v1 import review_pb2_grpc
 
@@ -31,6 +32,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
 
     Args:
         classes: a route -> its classes, None for one that is not served.
+        messages: what captured messages are read by; None where all are of the Open Inference Protocol.
         clock_us: the time, microseconds since 1970; the ledger's own decides about leases.
         people: told of answers that callers may wait for.
     """
@@ -41,9 +43,11 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         classes: Callable[[str], RouteClasses | None],
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         people: People | None = None,
+        messages: Callable[[], Messages | None] = lambda: None,
     ) -> None:
         self._people = people
         self._ledger = ledger
+        self._messages = messages
         self._classes = classes
         self._clock_us = clock_us
 
@@ -148,6 +152,10 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
             time_ms=lease.facts.time_us // 1000,
             answer_by_ms=(lease.answer_by_us or 0) // 1000,
         )
+        messages = self._messages()
+        if messages is not None and lease.request:
+            read = messages.request(lease.facts.route, lease.request)
+            task.request_type, task.request_json = read.type, read.json
         if show:
             task.prediction.CopyFrom(
                 pb.ShownPrediction(
@@ -158,6 +166,9 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
                     answer=lease.answer,
                 )
             )
+            if messages is not None:
+                read = messages.answer(lease.facts.route, lease.answer)
+                task.prediction.answer_type, task.prediction.answer_json = read.type, read.json
         return task
 
 
