@@ -14,7 +14,7 @@ from pathlib import Path
 from tritonclient.grpc import service_pb2 as oip
 
 from gateway._dataplane import sign_receipt
-from gateway.config import read_text
+from gateway.config import read, read_text
 from gateway.runtime.document import document
 from tests.wire.certificates import Authority
 
@@ -110,6 +110,35 @@ def policies() -> dict[str, bytes]:
     return found
 
 
+def described_policy() -> bytes:
+    settings = read((ROOT / "examples/settings/any-service.yaml"), env={}).settings
+    assert settings is not None
+    made = document(settings, version=1, salt_hex=SALT, receipt_keys=[b"0123456789abcdef"])
+    return json.dumps(made, indent=1).encode() + b"\n"
+
+
+def described() -> dict[str, bytes]:
+    from tests.wire.described import message, tensor
+
+    asked = message("scoring.ScoreRequest", request_id="7")
+    asked.sender.country = "nl"
+    asked.sender.address = "a@example.org"
+    asked.items.add(text="one", subject="s")
+    asked.items.add()
+    scored = message("scoring.ScoreResponse")
+    scored.predictions.add(score=0.25, verdict=1, why="w")
+    scored.predictions.add()
+    predict = message("tensorflow.serving.PredictRequest")
+    predict.model_spec.name = "spam"
+    predict.inputs["text"].CopyFrom(tensor([[1.0], [2.0]]))
+    predicted = message("tensorflow.serving.PredictResponse")
+    predicted.outputs["probabilities"].CopyFrom(tensor([[0.25, 0.75]]))
+    content = message("tensorflow.serving.PredictResponse")
+    content.outputs["probabilities"].CopyFrom(tensor([[0.25, 0.75]], content=True))
+    made = {"asked": asked, "scored": scored, "predict": predict, "predicted": predicted, "content": content}
+    return {name: one.SerializeToString(deterministic=True) for name, one in made.items()}
+
+
 PARAMS = {"n": 1, "t": "x", "b": True, "f": 0.5}
 CALLS = (
     {"model": "spam", "metadata": {"x-tenant": "acme"}, "answer": {"score": 0.97}},
@@ -117,6 +146,23 @@ CALLS = (
     {"method": "/a.B/C", "id": "7", "answer": {"error": "UNAVAILABLE"}},
     {"model": "spam", "answer": {"label": "spam", "confidence": 0.2}},
 )
+
+
+CONDITIONS = (
+    'metadata["x-sender"] in lists.trusted && request.rows > 2',
+    'prediction.label == "spam" && prediction.margin < 0.5 || segment.device == "phone"',
+    'request.params.tier == "gold" && !(request.params.count < 2)',
+    'has(metadata.absent) || request.id.matches("^req-[0-9]+$")',
+    "session.calls > 3 && session.last_score < 0.9 && stats.flagged_share >= 0.5",
+    'caller.id.startsWith("spiffe://acme/") && size(request.inputs) == 1',
+    'lists.trusted.exists(one, metadata["x-sender"].endsWith(one))',
+)
+
+
+def batches() -> dict[str, bytes]:
+    """Rows of the batch and two to keep, then a request, or an answer."""
+    found = {f"request-{name}": bytes([2, 0, 1]) + data for name, data in requests().items()}
+    return found | {f"answer-{name}": bytes([2, 1, 1]) + data[1:] for name, data in answers().items()}
 
 
 def main() -> None:
@@ -128,14 +174,18 @@ def main() -> None:
         "certificate": certificates(),
         "receipt": receipts(),
         "policy": policies(),
+        "described": described(),
     }
     every["call"] = {f"{at}.json": json.dumps(call).encode() for at, call in enumerate(CALLS)}
+    every["cel"] = {str(at): text.encode() for at, text in enumerate(CONDITIONS)}
+    every["rows"] = batches()
     plain = requests()["typed"]
     every["inflate"] = {
         "gzip": gzip.compress(plain, mtime=0),
         "deflate": zlib.compress(plain),
         "plain": plain,
     }
+    (ROOT / "src/dataplane/src/fuzz/described.json").write_bytes(described_policy())
     for target, seeds in every.items():
         for name, data in seeds.items():
             write(target, name, data)

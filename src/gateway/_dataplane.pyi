@@ -54,7 +54,7 @@ class _Question(TypedDict, total=False):
     queue: str
     route: str
     id: bytes
-    rows: int
+    rows: list[int]
     segment: str
     unit: int
     policy: int
@@ -158,6 +158,13 @@ class Dataplane:
 
     def counters(self) -> dict[str, int]:
         """What was counted since the start (`dropped.<what>.<reason>`), and what is under way (`in_flight`)."""
+
+    def health(self) -> dict[str, bool]:
+        """By the names of routes, and of the models that they match: whether a call could be answered now.
+
+        A static answer always could; a model server where its circuit would let a call through and some worker
+        reaches it, or none has tried.
+        """
 
     def set_serving(self, serving: bool) -> None:
         """Whether `ServerReady` says yes where no backend answers it."""

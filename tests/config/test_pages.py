@@ -28,7 +28,14 @@ def test_examples_are_good(file: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     BLOCKS,
-    ids=["ten lines", "routes and backends", "what an answer must be", "what is remembered", "chance"],
+    ids=[
+        "ten lines",
+        "routes and backends",
+        "when a backend fails",
+        "what an answer must be",
+        "what is remembered",
+        "chance",
+    ],
 )
 def test_settings_of_the_page_are_good(text: str) -> None:
     """The page's settings are settings."""

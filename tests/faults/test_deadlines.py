@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 
 from tests.faults.load import LONG, scaled
 from tests.wire.clients import INFER, request, rows
-from tests.wire.gateway_process import until
 from tests.wire.http2 import Http2Caller, Http2Server, Stream
 from tests.wire.plane import document, model, route, running
 
@@ -25,7 +24,7 @@ def milliseconds(text: str) -> float:
 @pytest.mark.parametrize("where", ["caller", "route"])
 def test_a_chain_of_three_slow_backends_does_not_outlast_the_deadline(where: str) -> None:
     """The caller does not measure its own deadline here: what it gets and when is the gateway's doing."""
-    told: dict[int, float] = {}
+    told: dict[tuple[int, int], float] = {}
     body = request("spam", rows()).SerializeToString()
     framed = b"\0" + len(body).to_bytes(4, "big") + body
     extra = {"grpc-timeout": f"{DEADLINE_MS}m"} if where == "caller" else {}
@@ -33,7 +32,7 @@ def test_a_chain_of_three_slow_backends_does_not_outlast_the_deadline(where: str
     over = []
 
     def hang(number: int, stream: Stream) -> None:
-        told[number] = milliseconds(stream.headers["grpc-timeout"])
+        told[int(stream.headers["x-call"]), number] = milliseconds(stream.headers["grpc-timeout"])
 
     with ExitStack() as stack:
         servers = [
@@ -44,29 +43,27 @@ def test_a_chain_of_three_slow_backends_does_not_outlast_the_deadline(where: str
         chain = [str(backend["name"]) for backend in backends]
         policy = document(backends, [route(chain, deadline_ms=deadline_ms)])
         plane, _ = stack.enter_context(running(policy))
-        caller = Http2Caller(plane.address)
-        for _ in range(scaled(20, 500)):
-            told.clear()
+        caller = stack.enter_context(closing(Http2Caller(plane.address)))
+        for at in range(scaled(20, 500)):
             began = time.monotonic()
-            answer = caller.call(INFER, framed, extra)
-            took_ms = (time.monotonic() - began) * 1000
-            over.append(took_ms - DEADLINE_MS)
+            answer = caller.call(INFER, framed, extra | {"x-call": str(at)})
+            over.append((time.monotonic() - began) * 1000 - DEADLINE_MS)
             assert answer.trailers["grpc-status"] == "4"
             assert answer.trailers["gateway-attempts"] == "slow-0:deadline,slow-1:deadline,slow-2:deadline"
-            # The servers' threads may come to it a little later than the gateway has given up.
-            until(lambda: len(told) == 3 or None, "three attempts")
-            # Half of what is left, then half of that, then the rest: together no more than the whole.
-            given = [told[number] for number in range(3)]
-            assert given == pytest.approx([DEADLINE_MS / 2, DEADLINE_MS / 4, DEADLINE_MS / 4], abs=15)
-            assert sum(given) <= DEADLINE_MS
-        caller.close()
         records = plane.records(len(over))
     assert min(over) > -10
+    # Half of what is left, then half of that, then the rest: together no more than the whole. A backend that has been
+    # silent for long is connected to anew, so not every attempt reaches it.
+    given = [[told.get((at, number)) for number in range(3)] for at in range(len(over))]
+    whole = [[left for left in one if left is not None] for one in given if None not in one]
+    assert len(whole) > len(over) / 2
+    assert max(sum(one) for one in whole) <= DEADLINE_MS
+    usual = [statistics.median(column) for column in zip(*whole, strict=True)]
+    assert usual == pytest.approx([DEADLINE_MS / 2, DEADLINE_MS / 4, DEADLINE_MS / 4], abs=8)
     late = [record["duration_us"] / 1000 - DEADLINE_MS for record in records]
     print(
         f"over by {statistics.median(over):.2f} ms at the median, {max(over):.2f} at most; {max(late):.2f} by record"
     )
-    # A machine that runs other tests beside may hold any single call up, so everyday's run looks at most of them.
-    ordered = sorted(over)
-    bound = ordered[-1] if LONG else ordered[len(ordered) // 2]
-    assert bound <= OVER_MS
+    # The machine may hold any single call up: at length 99 of 100 count, in everyday's run, beside other tests, half.
+    share = 0.99 if LONG else 0.5
+    assert sorted(over)[int(len(over) * share)] <= OVER_MS

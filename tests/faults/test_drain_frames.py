@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import closing
 from typing import Any
 
 import h2.config
@@ -98,8 +99,7 @@ def test_a_connection_is_drained_without_losing_what_is_on_its_way() -> None:
     silent = Silent(scores(0.9))
     with ScriptedServer(silent) as server:
         policy = document([model("a", server.address)], [route(["a"])])
-        with running(policy) as (plane, _):
-            caller = Caller(plane.address)
+        with running(policy) as (plane, _), closing(Caller(plane.address)) as caller:
             held = caller.call()
             silent.wait_for(1)
             stopping = threading.Thread(target=plane.dataplane.shutdown, args=(8000,))
@@ -121,7 +121,6 @@ def test_a_connection_is_drained_without_losing_what_is_on_its_way() -> None:
             caller.until(lambda caller: len(caller.ended) == 3)
             assert {caller.ended[stream]["grpc-status"] for stream in (held, welcome, late)} == {"0"}
             caller.until(lambda caller: caller.closed)
-            caller.close()
             stopping.join(10)
             assert not stopping.is_alive()
             assert len(plane.records(3)) == 3

@@ -48,7 +48,7 @@ def test_every_field_is_there_even_where_nothing_is_set() -> None:
     route = policy["routes"][0]
     assert set(policy) == {
         *("version", "salt", "receipt_keys", "default_backend", "identity", "lists", "limits", "trace_share"),
-        *("dns", "backends", "routes", "allow"),
+        *("dns", "descriptors", "backends", "routes", "allow"),
     }
     assert set(route) == {
         *(
@@ -64,9 +64,10 @@ def test_every_field_is_there_even_where_nothing_is_set() -> None:
             "explore",
             "mirror",
         ),
-        *("review", "kill_switch", "loop_guard", "session", "stats", "hedge", "on_miss"),
+        *("review", "kill_switch", "loop_guard", "session", "stats", "hedge", "request", "on_miss"),
     }
-    assert route["check"] == {"range": None, "sum": None, "sum_tolerance": 0.001, "labels": None}
+    unset = {"range": None, "sum": None, "labels": None, "rows": None, "outputs": []}
+    assert route["check"] == unset | {"sum_tolerance": 0.001, "unknown_outputs": "allow"}
     assert policy["limits"]["max_rows"] == 65_536
     assert policy["receipt_keys"] == [b"0123456789abcdef".hex()]
     assert policy["backends"][1] == {

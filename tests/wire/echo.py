@@ -32,6 +32,7 @@ class EchoServer:
             "Flood": grpc.unary_stream_rpc_method_handler(self._flood),
             "Drip": grpc.unary_stream_rpc_method_handler(self._drip),
             "Deaf": grpc.stream_unary_rpc_method_handler(self._deaf),
+            "Squeeze": grpc.unary_unary_rpc_method_handler(self._squeeze),
             "Many": grpc.unary_stream_rpc_method_handler(self._many),
             "Join": grpc.stream_unary_rpc_method_handler(self._join),
             "PingPong": grpc.stream_stream_rpc_method_handler(self._ping_pong),
@@ -72,6 +73,11 @@ class EchoServer:
     def _many(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         for at in range(int(request)):
             yield str(at).encode()
+
+    def _squeeze(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self._see(context)
+        context.set_compression(grpc.Compression.Gzip)
+        return request
 
     def _flood(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         for _ in range(int(request)):

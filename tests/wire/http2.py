@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -30,6 +31,8 @@ class Stream:
     body: bytes = b""
     raw: bytearray = field(default_factory=bytearray)
     """Frames to send after what the connection has to send, which it would not write itself."""
+    on: int = 1
+    """Which of the server's connections it came on, from 1."""
 
 
 Behaviour = Callable[[Stream], None]
@@ -47,14 +50,20 @@ def answer_fully(stream: Stream, body: bytes | None = None, trailers: dict[str, 
 class Http2Server:
     """Accepts connections and lets `behaviour` answer each request. `number` counts streams over all connections."""
 
-    def __init__(self, behaviour: Behaviour, *, early: bool = False) -> None:
+    def __init__(
+        self, behaviour: Behaviour, *, early: bool = False, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.behaviour = behaviour
         self.early = early
         self.connections = 0
+        self.closed = 0
         self.streams = 0
+        self.pings = 0
         self.resets: list[int] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family)
+        self.port = int(self._listener.getsockname()[1])
+        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -64,9 +73,22 @@ class Http2Server:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Refuse connections, and end those there are."""
+        with contextlib.suppress(OSError):
+            # Closing alone leaves it open for the thread that waits on it.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for accepted in self._sockets:
-            accepted.close()
+        self.drop()
+
+    def drop(self) -> None:
+        """End all connections."""
+        sockets, self._sockets = self._sockets, []
+        for accepted in sockets:
+            with contextlib.suppress(OSError):
+                accepted.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:
@@ -76,9 +98,9 @@ class Http2Server:
                 return
             self.connections += 1
             self._sockets.append(accepted)
-            threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(accepted, self.connections), daemon=True).start()
 
-    def _serve(self, accepted: socket.socket) -> None:
+    def _serve(self, accepted: socket.socket, number: int) -> None:
         config = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         connection = h2.connection.H2Connection(config)
         connection.initiate_connection()
@@ -88,13 +110,14 @@ class Http2Server:
             while data := accepted.recv(65536):
                 raw = bytearray()
                 for event in connection.receive_data(data):
-                    self._handle(connection, open_streams, event, raw)
+                    self._handle(connection, open_streams, event, raw, number)
                 accepted.sendall(connection.data_to_send() + bytes(raw))
         except (OSError, h2.exceptions.ProtocolError):
             # Closed, or frames that came after this side said GOAWAY.
             pass
         finally:
             accepted.close()
+            self.closed += 1
 
     def _handle(
         self,
@@ -102,11 +125,14 @@ class Http2Server:
         open_streams: dict[int, Stream],
         event: h2.events.Event,
         raw: bytearray,
+        number: int,
     ) -> None:
-        if isinstance(event, h2.events.RequestReceived):
+        if isinstance(event, h2.events.PingReceived):
+            self.pings += 1
+        elif isinstance(event, h2.events.RequestReceived):
             self.streams += 1
             headers = {str(name): str(value) for name, value in event.headers}
-            stream = Stream(connection, event.stream_id, self.streams, headers, raw=raw)
+            stream = Stream(connection, event.stream_id, self.streams, headers, raw=raw, on=number)
             if self.early:
                 self.behaviour(stream)
             else:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
 import hpack
 import psutil
 
-__all__ = ["CALM", "GOAWAY", "Frame", "Raw", "frame", "grown_bytes", "request_block", "rss_bytes"]
+__all__ = [
+    "CALM",
+    "GOAWAY",
+    "Frame",
+    "Raw",
+    "RawServer",
+    "call",
+    "frame",
+    "grown_bytes",
+    "header_block",
+    "initial_window",
+    "message",
+    "request_block",
+    "rss_bytes",
+    "window",
+]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -25,8 +42,34 @@ def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> b
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
+def window(stream: int, size: int) -> bytes:
+    """So many bytes more may be sent."""
+    return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
+
+
+def initial_window(size: int) -> bytes:
+    """As the payload of SETTINGS."""
+    return struct.pack(">HI", 4, size)
+
+
+def message(body: bytes) -> bytes:
+    return b"\0" + struct.pack(">I", len(body)) + body
+
+
+def call(stream: int, path: str, body: bytes | None = None) -> bytes:
+    """A call's frames; without a body its stream stays open."""
+    opened = frame(HEADERS, END_HEADERS, stream, request_block(path))
+    return opened if body is None else opened + frame(DATA, END_STREAM, stream, message(body))
+
+
+def header_block(fields: list[tuple[str, str]]) -> bytes:
+    """Without the dynamic table, so that any stream may use it."""
+    encoder = hpack.Encoder()
+    return bytes(encoder.encode([hpack.NeverIndexedHeaderTuple(*field) for field in fields], huffman=False))
+
+
 def request_block(path: str = "/test.Echo/Unary", *extra: tuple[str, str]) -> bytes:
-    """Headers of a gRPC call, without the dynamic table, so that any stream may use them."""
+    """Headers of a gRPC call."""
     fields = [
         (":method", "POST"),
         (":scheme", "http"),
@@ -36,9 +79,7 @@ def request_block(path: str = "/test.Echo/Unary", *extra: tuple[str, str]) -> by
         ("te", "trailers"),
         *extra,
     ]
-    return bytes(
-        hpack.Encoder().encode([hpack.NeverIndexedHeaderTuple(*field) for field in fields], huffman=False)
-    )
+    return header_block(fields)
 
 
 @dataclass(frozen=True)
@@ -130,6 +171,45 @@ class Raw:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class RawServer:
+    """Greets, and once a request has begun does to the socket what `behave` does with it and the stream's number."""
+
+    def __init__(self, behave: Callable[[socket.socket, int], None]) -> None:
+        self._behave = behave
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = self._listener.accept()
+                self.connections += 1
+                threading.Thread(target=self._serve, args=(accepted,), daemon=True).start()
+
+    def _serve(self, accepted: socket.socket) -> None:
+        with accepted, contextlib.suppress(OSError):
+            accepted.sendall(frame(SETTINGS) + frame(SETTINGS, ACK))
+            buffer = b""
+            while data := accepted.recv(65536):
+                buffer += data
+                buffer = buffer.removeprefix(PREFACE)
+                while len(buffer) >= 9 and len(buffer) >= (end := 9 + int.from_bytes(buffer[:3], "big")):
+                    kind, stream = buffer[3], int.from_bytes(buffer[5:9], "big")
+                    buffer = buffer[end:]
+                    if kind == HEADERS:
+                        self._behave(accepted, stream)
+
+    def __enter__(self) -> RawServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
 
 
 def rss_bytes(pid: int | None = None) -> int:

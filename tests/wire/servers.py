@@ -120,6 +120,7 @@ class ScriptedServer:
     threads: int = 16
     ready: bool = True
     seen: list[Seen] = field(default_factory=list)
+    port: int = 0
 
     def __post_init__(self) -> None:
         self._server = grpc.server(
@@ -137,8 +138,8 @@ class ScriptedServer:
             "ModelStreamInfer": stream(self._stream, pb.ModelInferRequest.FromString, _encode),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        port = self._server.add_insecure_port("127.0.0.1:0")
-        self.address = f"127.0.0.1:{port}"
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.address = f"127.0.0.1:{self.port}"
         self._server.start()
 
     def reset(self, behaviour: Behaviour) -> None:

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import hpack
 import pytest
 
 from tests.wire import raw
-from tests.wire.echo import SERVICE, EchoServer
+from tests.wire.attacked import Attacked, unharmed
+from tests.wire.echo import EchoServer
 from tests.wire.gateway_process import GatewayProcess, until
-from tests.wire.raw import CALM, Raw, frame, grown_bytes, request_block, rss_bytes
+from tests.wire.raw import CALM, Raw, frame, request_block
 
-MEGABYTE = 1 << 20
-BOUND = 24 * MEGABYTE
-"""What one attacker may cost; ordinary calls alone make the process grow by some megabytes."""
 MANY = 200_000
 
 
-@dataclass
-class Gateway:
-    """A gateway as a process of its own, whose memory is measured, before an echo."""
-
-    process: GatewayProcess
-    channel: grpc.Channel
-
-    def ask(self, message: bytes = b"still") -> bytes:
-        return bytes(self.channel.unary_unary(f"{SERVICE}/Unary")(message, timeout=20))
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric whose lines contain `name`."""
-        lines = [line for line in self.process.get("/metrics")[1].splitlines() if name in line]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#"))
-
-
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attacked]:
     with EchoServer(workers=64) as server:
         settings = {
             "backends": {"echo": {"grpc": server.address, "max_in_flight": 100_000}},
@@ -47,21 +29,17 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             GatewayProcess(tmp_path_factory.mktemp("attack"), settings) as process,
             grpc.insecure_channel(process.address) as channel,
         ):
-            made = Gateway(process, channel)
+            made = Attacked(process, channel)
             for _ in range(200):
                 made.ask()
             yield made
 
 
-@pytest.fixture
-def unharmed(gateway: Gateway) -> Iterator[Gateway]:
+@pytest.fixture(name="unharmed")
+def not_harmed(gateway: Attacked) -> Iterator[Attacked]:
     """Memory before and after, and a call beside and after the attack."""
-    before = rss_bytes(gateway.process.pid)
-    assert gateway.ask() == b"still"
-    yield gateway
-    assert gateway.ask(bytes(100_000)) == bytes(100_000)
-    grown = grown_bytes(before, gateway.process.pid, BOUND)
-    assert grown <= BOUND, f"memory has grown by {grown / MEGABYTE:.0f} MB"
+    with unharmed(gateway):
+        yield gateway
 
 
 HEADER_BLOCK = request_block()
@@ -95,7 +73,7 @@ FLOODS = {
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_is_answered_by_one_word(unharmed: Gateway, name: str) -> None:
+def test_a_flood_is_answered_by_one_word(unharmed: Attacked, name: str) -> None:
     """ENHANCE_YOUR_CALM, and no more than some thousand frames are looked at."""
     before, piece = FLOODS[name]
     with Raw(unharmed.process.address) as peer:
@@ -104,7 +82,7 @@ def test_a_flood_is_answered_by_one_word(unharmed: Gateway, name: str) -> None:
         assert peer.goaway().code == CALM
 
 
-def test_pings_past_grpcs_rule_are_too_many(unharmed: Gateway) -> None:
+def test_pings_past_grpcs_rule_are_too_many(unharmed: Attacked) -> None:
     """gRPC's clients know the words, and ping half as often from then on."""
     with Raw(unharmed.process.address) as peer:
         for _ in range(4):
@@ -115,7 +93,7 @@ def test_pings_past_grpcs_rule_are_too_many(unharmed: Gateway) -> None:
         assert peer.closed, "the connection ends, and not by a reset"
 
 
-def test_rapid_reset_is_stopped_soon(unharmed: Gateway) -> None:
+def test_rapid_reset_is_stopped_soon(unharmed: Attacked) -> None:
     """CVE-2023-44487: streams that are opened and reset at once, for which each backend would be asked."""
     with Raw(unharmed.process.address) as peer:
         for first in range(1, 100_000, 1000):
@@ -130,7 +108,7 @@ def test_rapid_reset_is_stopped_soon(unharmed: Gateway) -> None:
         assert peer.goaway().code == CALM
 
 
-def test_rapid_reset_of_calls_that_were_taken_up_is_stopped_as_well(unharmed: Gateway) -> None:
+def test_rapid_reset_of_calls_that_were_taken_up_is_stopped_as_well(unharmed: Attacked) -> None:
     """Each call has reached the backend and is answered when it is reset, so that `h2` counts none of them."""
     ping_pong = request_block("/test.Echo/PingPong")
     message = b"\0\0\0\0\1x"
@@ -158,7 +136,7 @@ def test_rapid_reset_of_calls_that_were_taken_up_is_stopped_as_well(unharmed: Ga
         assert (goaway.code, goaway.words) == (CALM, b"too_many_resets")
 
 
-def test_an_hpack_bomb_is_not_unpacked(unharmed: Gateway) -> None:
+def test_an_hpack_bomb_is_not_unpacked(unharmed: Attacked) -> None:
     """A header of 4 KB in the table, named by one byte 16,000 times: 64 MB for 16 KB."""
     encoder = hpack.Encoder()
     first = encoder.encode([("x-bomb", "b" * 4000)])
@@ -169,7 +147,7 @@ def test_an_hpack_bomb_is_not_unpacked(unharmed: Gateway) -> None:
         assert goaway.code == CALM
 
 
-def test_metadata_up_to_the_limit_passes_and_above_it_is_refused(unharmed: Gateway) -> None:
+def test_metadata_up_to_the_limit_passes_and_above_it_is_refused(unharmed: Attacked) -> None:
     """64 KB as HTTP/2 counts them; the call beyond gets HTTP's own status for it, and the connection lives."""
     with Raw(unharmed.process.address) as peer:
         for stream, size in ((1, 63_000), (3, 66_000)):
@@ -188,7 +166,7 @@ def test_metadata_up_to_the_limit_passes_and_above_it_is_refused(unharmed: Gatew
     assert statuses == {1: "200", 3: "431"}
 
 
-def test_streams_past_the_limit_are_refused_and_the_rest_go_on(unharmed: Gateway) -> None:
+def test_streams_past_the_limit_are_refused_and_the_rest_go_on(unharmed: Attacked) -> None:
     """10,000 streams on one connection: 1,024 are taken, each of the others may be tried again elsewhere."""
     hang = request_block("/test.Echo/PingPong")
     refused: set[int] = set()
@@ -210,7 +188,20 @@ def test_streams_past_the_limit_are_refused_and_the_rest_go_on(unharmed: Gateway
     assert min(refused) > 2 * 1024
 
 
-def test_what_was_closed_is_counted(gateway: Gateway) -> None:
+def test_limits_of_the_settings_are_the_listeners(tmp_path: Path) -> None:
+    """As `gateway serve` hands them on."""
+    settings = {"backends": {"none": {"grpc": "127.0.0.1:1"}}, "default_backend": "none"}
+    process = GatewayProcess(tmp_path, settings)
+    listen = {"inference": process.address, "admin": process.admin}
+    process.write(settings | {"listen": listen | {"limits": {"streams": 7, "keepalive_s": 0.3}}})
+    with process, Raw(process.address) as peer:
+        came = peer.until(raw.SETTINGS)
+        assert came is not None
+        assert b"\0\3\0\0\0\7" in came.payload
+        assert peer.until(raw.PING) is not None
+
+
+def test_what_was_closed_is_counted(gateway: Attacked) -> None:
     """By reason, as everything that is dropped."""
     for reason in ("control_frames", "pings", "resets", "protocol"):
         until(lambda reason=reason: gateway.metric(reason) > 0, f"{reason} in the metrics")

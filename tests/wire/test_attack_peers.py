@@ -13,32 +13,10 @@ import pytest
 from tests.wire import raw
 from tests.wire.echo import SERVICE, EchoServer
 from tests.wire.plane import RunningPlane, document, model, running
-from tests.wire.raw import CALM, Raw, frame, grown_bytes, request_block, rss_bytes
+from tests.wire.raw import CALM, Raw, call, frame, initial_window, message, request_block, window
 
-MEGABYTE = 1 << 20
 SOON_S = 10.0
 QUICK = {"keepalive_ms": 300, "keepalive_timeout_ms": 700, "handshake_ms": 500}
-LARGEST = 0x7FFFFFFF
-
-
-def window(stream: int, size: int) -> bytes:
-    return frame(raw.WINDOW_UPDATE, 0, stream, struct.pack(">I", size))
-
-
-def initial_window(size: int) -> bytes:
-    return struct.pack(">HI", 4, size)
-
-
-def message(body: bytes) -> bytes:
-    return b"\0" + struct.pack(">I", len(body)) + body
-
-
-def call(stream: int, method: str, body: bytes | None = None, end: bool = True) -> bytes:
-    """A call's frames; without a body its stream stays open."""
-    opened = frame(raw.HEADERS, raw.END_HEADERS, stream, request_block(f"{SERVICE}/{method}"))
-    if body is None:
-        return opened
-    return opened + frame(raw.DATA, raw.END_STREAM if end else 0, stream, message(body))
 
 
 def soon(look: Callable[[], bool], wanted: str) -> None:
@@ -108,7 +86,7 @@ def test_a_caller_that_has_vanished_is_found_by_a_ping_and_its_call_given_up(
     plane, _ = started
     server.cancelled.clear()
     with Raw(plane.address) as peer:
-        peer.send(call(1, "Hang", b""))
+        peer.send(call(1, f"{SERVICE}/Hang", b""))
         ping = peer.until(raw.PING)
         assert ping is not None
         assert not ping.flags & raw.ACK
@@ -154,53 +132,6 @@ def test_headers_that_never_end_are_not_waited_for(started: tuple[RunningPlane, 
     assert plane.counted("dropped.connection.stalled") == 1
 
 
-def test_a_caller_that_never_reads_costs_no_more_than_its_buffers(server: EchoServer) -> None:
-    """All windows open, 60 answers of 64 MB each, and not one byte read: the socket is full, then calls wait."""
-    policy = document([model("echo", server.address)], default_backend="echo")
-    with running(policy, listening={"keepalive_ms": 2000}) as (plane, channel):
-        assert ask(channel) == b"x"
-        before = rss_bytes()
-        with Raw(plane.address, initial_window(LARGEST)) as peer:
-            peer.send(window(0, LARGEST - 65535))
-            peer.send(b"".join(call(stream, "Flood", b"1000") for stream in range(1, 121, 2)))
-            assert plane.counted("in_flight", 60) >= 60
-            assert ask(channel, bytes(1_000_000)) == bytes(1_000_000)
-            assert grown_bytes(before, at_most=64 * MEGABYTE) < 64 * MEGABYTE
-            assert plane.counted("dropped.connection.stalled") == 1
-        plane.quiet()
-
-
-def test_callers_without_windows_stop_no_other_stream_of_the_backends_connection(
-    started: tuple[RunningPlane, grpc.Channel],
-) -> None:
-    """Each holds a stream's window; together they must not hold the connection's, which all calls share."""
-    plane, channel = started
-    before = rss_bytes()
-    with Raw(plane.address, initial_window(0)) as peer:
-        peer.send(b"".join(call(stream, "Flood", b"1000") for stream in range(1, 81, 2)))
-        headers = (came for came in peer.frames() if came.kind == raw.HEADERS)
-        assert len([next(headers) for _ in range(40)]) == 40
-        for _ in range(3):
-            assert ask(channel, bytes(1_000_000)) == bytes(1_000_000)
-    plane.quiet()
-    assert grown_bytes(before, at_most=64 * MEGABYTE) < 64 * MEGABYTE
-
-
-def test_a_backend_that_never_reads_holds_up_its_own_calls_alone(
-    started: tuple[RunningPlane, grpc.Channel],
-) -> None:
-    """And their deadline ends them: that the write upstream is blocked must not stop the clock."""
-    plane, channel = started
-    deaf = channel.stream_unary(f"{SERVICE}/Deaf")
-    before = rss_bytes()
-    calls = [deaf.future((bytes(65536) for _ in range(200)), timeout=1.5) for _ in range(20)]
-    assert ask(channel, bytes(1_000_000)) == bytes(1_000_000)
-    codes = {call.exception().code() for call in calls}
-    assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
-    plane.quiet()
-    assert grown_bytes(before, at_most=96 * MEGABYTE) < 96 * MEGABYTE
-
-
 def test_what_a_cancelled_upload_held_of_the_window_comes_back(
     patient: tuple[RunningPlane, grpc.Channel],
 ) -> None:
@@ -222,7 +153,7 @@ def test_what_a_cancelled_upload_held_of_the_window_comes_back(
         stream = 1
         while stream * 8 * 16_000 < window_bytes * 1.2:
             pieces = piece[:5] + struct.pack(">I", stream) + piece[9:]
-            assert peer.send(call(stream, "Deaf") + pieces * 16)
+            assert peer.send(call(stream, f"{SERVICE}/Deaf") + pieces * 16)
             assert peer.send(frame(raw.RST_STREAM, 0, stream, struct.pack(">I", 8))), peer.goaway()
             stream += 2
             left -= 16 * 16_000
@@ -238,7 +169,7 @@ def test_many_short_tokens_are_no_attack(patient: tuple[RunningPlane, grpc.Chann
     drip = channel.unary_stream(f"{SERVICE}/Drip")(b"10000", timeout=60)
     assert next(drip) == b"\0"
     with Raw(plane.address, initial_window(0)) as peer:
-        peer.send(b"".join(call(stream, "Drip", b"10000") for stream in range(1, 9, 2)))
+        peer.send(b"".join(call(stream, f"{SERVICE}/Drip", b"10000") for stream in range(1, 9, 2)))
         assert peer.until(raw.HEADERS) is not None
         assert sum(1 for _ in drip) == 9_999
         assert ask(channel) == b"x"
@@ -261,8 +192,8 @@ def test_short_messages_of_a_caller_wait_for_a_backend_that_never_reads(
     plane, channel = patient
     tiny = frame(raw.DATA, 0, 1, message(b"x"))
     with Raw(plane.address) as peer:
-        peer.send(call(1, "Deaf") + tiny * 10_000)
-        peer.send(call(3, "Unary", b"x"))
+        peer.send(call(1, f"{SERVICE}/Deaf") + tiny * 10_000)
+        peer.send(call(3, f"{SERVICE}/Unary", b"x"))
         came = peer.until(raw.DATA, 3)
         assert came is not None
         assert came.payload == message(b"x")

@@ -42,7 +42,7 @@ def check(
     from gateway.cli.printing import FAULTY, console, count, print_faults, print_json
     from gateway.runtime.check import check as check_file
 
-    loaded = check_file(file, overrides, machine=not offline)
+    loaded = check_file(file, overrides, machine=not offline, code=not offline)
     settings = loaded.settings
     if json:
         print_json(

@@ -91,7 +91,7 @@ def explain(
         raise typer.Exit(FAULTY)
     _known_backends(single, list(settings.backends))
     try:
-        explained = explain_call(settings, call)
+        explained = explain_call(settings, call, file.absolute().parent)
     except ValueError as error:
         raise wrong_use(str(error)) from None
     if json:

@@ -23,23 +23,26 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.autopilot import ReviewBudget, Shares
-from gateway.cli.sources import LedgerSource
+from gateway.cli.sources import LedgerSource, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger
 from gateway.runtime import (
+    RULE_ERRORS,
     CertificateWatch,
     Plane,
     PlaneOptions,
+    RuleWorkers,
     certificate_files,
     check,
     document,
+    functions_of,
     kept_secrets,
     listen_tls,
     verify_receipt,
 )
-from gateway.services import Control, RouteClasses
+from gateway.services import Control, Messages, People, RouteClasses
 from gateway.services.admin import AdminServer
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
@@ -108,15 +111,22 @@ class Process:
                 control_socket=control_socket,
                 workers=settings.worker_count,
                 tls=listen_tls(settings),
+                listening=settings.listen.limits.document(),
             ),
             policy,
         )
+        people = People(self._ledger, self._plane.desk.reply)
+        people.start()
+        self._rules = self._make_rules(settings)
+        self._plane.desk.answer("people", people)
+        self._plane.desk.answer("rule", self._rules)
         ledger_source = LedgerSource(self._ledger)
         telemetry = Telemetry(
             TelemetryOptions(otlp=settings.telemetry.otlp),
             sources=[
                 plane_source(self._plane.counters, lambda: self._version),
                 certificate_source(self._plane.certificates),
+                people_source(people),
                 ledger_source.points,
             ],
         )
@@ -125,7 +135,10 @@ class Process:
             ledger=self._ledger,
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
+            messages=lambda: self._messages,
             receipt_max_age_h=settings.receipts.max_age_h,
+            models=self._plane.health,
+            people=people,
         )
         self._plane.subscribe(self._ledger.write_batch)
         self._plane.subscribe(telemetry.consume)
@@ -167,6 +180,8 @@ class Process:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._plane.shutdown, int(DRAIN_S * 1000))
+        self._rules.close()
+        await asyncio.to_thread(self._rules.join, 2.0)
         await control.stop(grace_s=1.0)
         await asyncio.to_thread(telemetry.stop, 2.0)
         if admin is not None:
@@ -194,6 +209,15 @@ class Process:
         factors = {name: route.review.segments for name, route in settings.routes.items() if route.review}
         return ReviewBudget(per_hour, start, time.monotonic, factors)
 
+    def _make_rules(self, settings: Settings) -> RuleWorkers:
+        """Raises: GatewayError, when what was good a moment ago cannot be loaded."""
+        folder = self._file.absolute().parent
+        workers = settings.limits.python_workers
+        try:
+            return RuleWorkers(folder, functions_of(settings), workers, self._plane.desk.reply)
+        except RULE_ERRORS as error:
+            raise GatewayError(f"rules in Python cannot be loaded: {type(error).__name__} {error}") from error
+
     def _compile(
         self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str
     ) -> dict[str, Any]:
@@ -215,6 +239,7 @@ class Process:
     def _takes_over(self, made: Mapping[str, Any]) -> None:
         """From now on this is the policy that is told of."""
         self._version = made["version"]
+        self._messages = Messages(made)
         self._routes = {route["name"]: route["prediction"] or {} for route in made["routes"]}
 
     async def _publish(self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str) -> None:
@@ -252,11 +277,20 @@ class Process:
         for change in changes(self._settings, settings):
             log.log(logging.WARNING if change.restart else logging.INFO, "%s", change)
         budget, before = self._make_budget(settings, self._budget.shares), self._version
+        rules = None
         try:
+            # New processes even where no rule has changed: the code behind it may have.
+            rules = await asyncio.to_thread(self._make_rules, settings)
+            self._plane.desk.answer("rule", rules)  # before the calls of the new policy ask them
             await self._publish(settings, budget, author="serve", reason=reason)
         except GatewayError as error:
             log.error("settings not taken: %s", error)
+            self._plane.desk.answer("rule", self._rules)
+            if rules is not None:
+                rules.close()
             return
+        self._rules.close()
+        self._rules = rules
         self._settings, self._budget = settings, budget
         self._certificates.follow(certificate_files(settings))
         log.info("settings taken", extra={"policy": self._version, "before": before, "why": reason})

@@ -16,9 +16,11 @@ from gateway.ledger import Ledger, Window
 from gateway.ledger.confusion import Confusion
 from gateway.ledger.quality import RouteQuality, route_qualities
 from gateway.quality import Estimate
+from gateway.services import People
 from gateway.telemetry import Point
+from gateway.telemetry.registry import Source
 
-__all__ = ["LedgerSource"]
+__all__ = ["LedgerSource", "people_source"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,21 @@ HOUR_US: Final = 3_600_000_000
 
 SINCE_EVER_NS: Final = 1
 """These counters live in the ledger, so for a receiver they have always been counting."""
+
+
+def people_source(people: People) -> Source:
+    """Calls that wait for people, what became of others, and answers that came too late."""
+
+    def points() -> Iterable[Point]:
+        for one in people.counts():
+            at = {"backend": one.backend}
+            yield Point("gateway.people.waiting", one.waiting, at)
+            yield Point("gateway.people.age", one.age_s, at)
+            yield Point("gateway.people.late", one.late, at)
+            for result, count in one.results.items():
+                yield Point("gateway.people.calls", count, {**at, "result": result})
+
+    return points
 
 
 class LedgerSource:

@@ -1,7 +1,9 @@
-"""`file:` in secrets and lists: what the file holds takes the place of its name, before anything is checked."""
+"""`file:` in secrets and lists, and descriptors: what the file holds takes the place of its name, before anything is
+checked."""
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -15,11 +17,18 @@ MOST_BYTES = 16 * 1024 * 1024
 
 
 def read_files(source: Source, folder: FilePath) -> None:
-    """Put in what `secrets` and `lists` refer to; what cannot be read becomes a fault."""
+    """Put in what `secrets`, `lists` and `descriptors` refer to; what cannot be read becomes a fault."""
     tree = source.tree
     if not isinstance(tree, dict):
         return
-    secrets, lists = tree.get("secrets"), tree.get("lists")
+    secrets, lists, sets = tree.get("secrets"), tree.get("lists"), tree.get("descriptors")
+    if isinstance(sets, str):
+        tree["descriptors"] = _set(source, ("descriptors",), sets, folder)
+    elif isinstance(sets, list):
+        tree["descriptors"] = [
+            _set(source, ("descriptors", index), name, folder) if isinstance(name, str) else name
+            for index, name in enumerate(sets)
+        ]
     if isinstance(secrets, dict):
         if _named(secrets.get("salt")):
             secrets["salt"] = _secret(source, ("secrets", "salt"), secrets["salt"], folder)
@@ -69,6 +78,11 @@ def _bytes(source: Source, path: Path, value: str, folder: FilePath) -> bytes | 
             source.fault(path, f"cannot read {name}: {reason}", "a file that can be read", mend)
         )
         return None
+
+
+def _set(source: Source, path: Path, name: str, folder: FilePath) -> Any:
+    held = _bytes(source, path, name, folder)
+    return UNREADABLE if held is None else base64.b64encode(held).decode()
 
 
 def _secret(source: Source, path: Path, value: Any, folder: FilePath) -> Any:

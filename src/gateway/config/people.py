@@ -12,10 +12,10 @@ from gateway.config.fields import Block, Count, Name, Number, Text, wrong
 __all__ = ["People", "redacted"]
 
 
-def redacted(names: tuple[str, ...]) -> None:
-    """Raise where a name is none of an input."""
+def redacted(names: tuple[str, ...], roots: tuple[str, ...] = ("inputs.",)) -> None:
+    """Raise where a name is none of an input, or, with `request.` among the roots, no path."""
     for index, name in enumerate(names):
-        if not name.startswith("inputs.") or len(name) < 8:
+        if not name.startswith(roots) or name.endswith("."):
             raise wrong(
                 f"{quoted(name)}",
                 "inputs.<name of an input>",

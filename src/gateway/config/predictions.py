@@ -21,7 +21,8 @@ class Prediction(Block):
     scores: Text | None = Field(
         None,
         min_length=1,
-        description="output with scores: [rows, classes], or [rows] for the score of `positive`",
+        description="output with scores: [rows, classes], or [rows] for the score of `positive`; of a described "
+        "service a path",
     )
     label: Text | None = Field(
         None, min_length=1, description="output with the label, BYTES or a class index"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gateway.config.answers import check_answers, check_outputs
 from gateway.config.circles import check_circles, check_loop_guard
+from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.names import Names, Report, check_segments
 from gateway.config.routes import Route, Rule, Then
@@ -18,8 +19,6 @@ from gateway.config.tls import check_tls
 from gateway.config.validate import Checked
 
 __all__ = ["check_references"]
-
-OIP = "/inference.GRPCInferenceService/"
 
 
 def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
@@ -116,7 +115,7 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
             )
         elif settings.backends[name].static:
             first_static = name
-    _method(path, route, settings, report)
+    check_method(path, route, settings, report)
     _rules(path, route, settings, names, report)
     check_circles(path, route, report)
     check_loop_guard(path, route, names, report)
@@ -128,44 +127,6 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
 def _written(source: Source, path: Path) -> bool:
     """Whether the file has something there, be it faulty: then its absence is no further fault."""
     return path in source.places
-
-
-def _method(path: Path, route: Route, settings: Settings, report: Report) -> None:
-    if route.hedge is not None and route.on_miss == "rows":
-        found = "rows that go different ways follow one answer after the other"
-        report((*path, "hedge"), found, "on_miss: call beside it", "take one of them out", key=True)
-    method = route.match.method
-    if method is None or method in (f"{OIP}ModelInfer", f"{OIP}*"):
-        return
-    if route.match.model is not None:
-        report(
-            (*path, "match", "model"),
-            f"only ModelInfer names a model, {method} does not",
-            f"method: {OIP}ModelInfer, or no model",
-        )
-    if route.hedge is not None:
-        report(
-            (*path, "hedge"),
-            f"{method} may be a stream, and streams are asked of one backend at a time",
-            f"{OIP}ModelInfer",
-            "take it out",
-            key=True,
-        )
-    if route.prediction is not None:
-        report(
-            (*path, "prediction"),
-            f"reading answers of {method} is not supported yet",
-            f"{OIP}ModelInfer",
-            "take it out",
-        )
-    for index, name in enumerate(route.chain):
-        backend = settings.backends.get(name)
-        if backend is not None and not backend.model_server:
-            report(
-                (*path, "chain", index),
-                f"{name} cannot answer {method}",
-                "models only: other answers take the form of ModelInfer",
-            )
 
 
 def _rules(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:

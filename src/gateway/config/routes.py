@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.config.checks import Check
+from gateway.config.described import Request
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Milliseconds, Name, Text, as_list, wrong
 from gateway.config.hedging import Hedge
@@ -207,6 +208,9 @@ class Route(Block):
     )
     on_miss: Literal["call", "rows"] = Field(
         "call", description="a batch falls back whole, or only the rows that missed go on along the chain"
+    )
+    request: Request | None = Field(
+        None, description="where everything stands in a request of a described service"
     )
     prediction: Prediction | None = Field(
         None, description="what is read out of an answer; nothing if absent"

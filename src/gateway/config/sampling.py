@@ -236,14 +236,17 @@ class Review(Block):
     segments: Mapping[str, Annotated[Number, Field(ge=0, le=1000)]] = Field(
         default_factory=dict, description='factor on the shares by segment, "device=phone"; up to certainty'
     )
-    capture: tuple[Literal["inputs"], ...] = Field(
-        (), description="what is kept of the sampled calls; nothing if absent"
+    capture: tuple[Literal["inputs", "request"], ...] = Field(
+        (),
+        description="what is kept of the sampled calls: inputs, or of a described service request; nothing if absent",
     )
-    redact: tuple[Text, ...] = Field((), description="what is taken out of it first: inputs.<name>")
+    redact: tuple[Text, ...] = Field(
+        (), description="what is taken out of it first: inputs.<name>, or request.<path>"
+    )
 
     @model_validator(mode="after")
     def _redact(self) -> Review:
-        redacted(self.redact)
+        redacted(self.redact, ("inputs.", "request."))
         if self.redact and not self.capture:
             raise wrong(
                 "redact without capture",

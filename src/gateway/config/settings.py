@@ -24,6 +24,7 @@ from gateway.config.fields import (
     endpoint_fault,
     wrong,
 )
+from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
 from gateway.config.routes import Route
 from gateway.config.tls import ListenTls
@@ -59,6 +60,7 @@ class Listen(Block):
         "127.0.0.1:9090", description="health, readiness and metrics, in plain text; null for none"
     )
     tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
+    limits: ListenLimits = Field(default_factory=ListenLimits)
 
 
 class Identity(Block):
@@ -208,6 +210,9 @@ class Settings(Block):
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
     telemetry: Telemetry = Field(default_factory=Telemetry)
+    descriptors: Annotated[
+        tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
+    ] = Field((), max_length=64, description="files with descriptor sets of services that routes read")
     dns: Dns = Field(default_factory=Dns)
     backends: Mapping[Name, Backend] = Field(
         default_factory=dict, max_length=4096, description="what can answer, by name"

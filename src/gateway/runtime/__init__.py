@@ -7,6 +7,8 @@ Never: touches a call, or talks to a network other than through the data plane.
     check               everything that can be wrong with settings before they are used
     document, names     settings -> the policy document, and the names behind its indexes
     secrets             salt and receipt keys, given or made once and kept
+    rules               functions that rules name, judged in processes of their own
+    desk                the questions of calls, brought to people and to those processes
     plane               starts, publishes to, drains and stops the data plane
     batch               what comes out of it
     receipts            what callers hand back
@@ -18,10 +20,12 @@ from gateway.runtime.check import check, preflight
 from gateway.runtime.document import FIRST_SHARES, ReviewShares, document, names
 from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
 from gateway.runtime.receipts import verify_receipt
+from gateway.runtime.rules import RULE_ERRORS, RuleWorkers, functions_of
 from gateway.runtime.secrets import Secrets, kept_secrets
 
 __all__ = [
     "FIRST_SHARES",
+    "RULE_ERRORS",
     "Batch",
     "CertificateWatch",
     "Columns",
@@ -29,11 +33,13 @@ __all__ = [
     "PlaneOptions",
     "PolicyNames",
     "ReviewShares",
+    "RuleWorkers",
     "Secrets",
     "Subscriber",
     "certificate_files",
     "check",
     "document",
+    "functions_of",
     "kept_secrets",
     "listen_tls",
     "names",

@@ -6,6 +6,7 @@ draws. Nothing is sent anywhere, and no state is read, so a case comes out the s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from gateway.config import Fault, Settings
 from gateway.config.cases import Case, Expect, LoadedCases
 from gateway.runtime.check import check
 from gateway.runtime.document import document
+from gateway.runtime.rules import Asker, asking
 
 __all__ = ["CaseResult", "Difference", "run_cases", "untried_rules"]
 
@@ -62,21 +64,23 @@ def run_cases(
     Args:
         file, overrides: where `settings` came from, for cases that change some of them.
     """
-    policies: dict[tuple[Any, ...], Policy | list[Fault]] = {}
-    for index, case in enumerate(loaded.cases):
-        if only.lower() not in case.name.lower():
-            continue
-        result = CaseResult(case, loaded.source.fault(("cases", index), "").where)
-        key = (case.settings, case.given.holdout, case.given.arm)
-        if key not in policies:
-            policies[key] = _policy(file, settings, overrides, case)
-        policy = policies[key]
-        if isinstance(policy, list):
-            result.faults = policy
-        else:
-            result.explained = json.loads(policy.explain(json.dumps(_call(case))))
-            result.differences = list(_differences(case.expect, result.explained["decision"], index, loaded))
-        yield result
+    policies: dict[tuple[Any, ...], tuple[Policy, Asker | None] | list[Fault]] = {}
+    with contextlib.ExitStack() as processes:
+        for index, case in enumerate(loaded.cases):
+            if only.lower() not in case.name.lower():
+                continue
+            result = CaseResult(case, loaded.source.fault(("cases", index), "").where)
+            key = (case.settings, case.given.holdout, case.given.arm)
+            if key not in policies:
+                policies[key] = _policy(file, settings, overrides, case, processes)
+            policy = policies[key]
+            if isinstance(policy, list):
+                result.faults = policy
+            else:
+                result.explained = json.loads(policy[0].explain(json.dumps(_call(case)), policy[1]))
+                decision = result.explained["decision"]
+                result.differences = list(_differences(case.expect, decision, index, loaded))
+            yield result
 
 
 def untried_rules(settings: Settings, results: Sequence[CaseResult]) -> list[tuple[str, str]]:
@@ -99,7 +103,14 @@ def untried_rules(settings: Settings, results: Sequence[CaseResult]) -> list[tup
     return untried
 
 
-def _policy(file: FilePath, settings: Settings, overrides: Sequence[str], case: Case) -> Policy | list[Fault]:
+def _policy(
+    file: FilePath,
+    settings: Settings,
+    overrides: Sequence[str],
+    case: Case,
+    processes: contextlib.ExitStack,
+) -> tuple[Policy, Asker | None] | list[Fault]:
+    """The policy, and who judges its rules in Python until `processes` are closed."""
     if case.settings:
         changed = check(file, [*overrides, *case.settings], machine=False)
         if changed.settings is None:
@@ -111,7 +122,8 @@ def _policy(file: FilePath, settings: Settings, overrides: Sequence[str], case: 
             route["holdout"]["share"] = 1.0 if case.given.holdout else 0.0
         if route["explore"] is not None:
             _draw(route, case.given.arm)
-    return Policy(json.dumps(policy))
+    ask = processes.enter_context(asking(settings, file.absolute().parent))
+    return Policy(json.dumps(policy)), ask
 
 
 def _draw(route: Mapping[str, Any], given: str | None) -> None:

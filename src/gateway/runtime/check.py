@@ -20,6 +20,7 @@ from gateway.config.faults import Path
 from gateway.config.source import Source
 from gateway.runtime.certificates import certificate_faults
 from gateway.runtime.document import document, settings_path
+from gateway.runtime.rules import rule_faults
 
 __all__ = ["check", "compile_faults", "preflight"]
 
@@ -31,12 +32,14 @@ def check(
     *,
     machine: bool = True,
     files: bool | None = None,
+    code: bool = True,
 ) -> Loaded:
     """Read a file and try everything that can be tried before it is used.
 
     With `machine=False` (a reload, or a look at the file alone) ports and folders are left out: the running gateway has
-    them already. `files`: whether certificates are looked at; as `machine` says if None. `settings` of what is returned
-    is None if there is any fault.
+    them already. `files`: whether certificates are looked at; as `machine` says if None. `code`: whether the functions
+    of rules in Python are loaded, which runs their modules' code in a process of its own. `settings` of what is
+    returned is None if there is any fault.
     """
     loaded = read(path, overrides, env)
     known = {fault.path for fault in loaded.faults}
@@ -49,6 +52,10 @@ def check(
         found, warnings = certificate_faults(loaded.settings or loaded.rest.settings, loaded.source)
         faults += [fault for fault in found if fault.path not in known]
         loaded.warnings += warnings if loaded.settings is not None else []
+    if code and loaded.settings is not None and not faults:
+        folder = FilePath(path).absolute().parent
+        unloadable = rule_faults(loaded.settings, folder)
+        faults = [loaded.fault(fault.path, fault.found, fault.wanted, fault.mend) for fault in unloadable]
     if faults:
         loaded.settings = None
         loaded.faults = sorted(
@@ -76,7 +83,7 @@ def compile_faults(loaded: Loaded) -> list[Fault]:
         for fault in error.args[0]:
             path = loaded.rest.original(settings_path(policy, fault["path"]))
             inside = fault["line"] is not None and path[-1:] == ("when",)
-            if inside:
+            if inside or (fault["line"] is not None and _is_path(loaded, path)):
                 text = _text_at(policy, fault["path"])
                 made.append(
                     loaded.fault_inside(path, text, fault["line"], fault["column"] or 1, fault["message"])
@@ -85,6 +92,11 @@ def compile_faults(loaded: Loaded) -> list[Fault]:
                 made.append(loaded.fault(path, fault["message"]))
         return made
     return []
+
+
+def _is_path(loaded: Loaded, path: Path) -> bool:
+    """Whether a text of the file stands there, within which a place can be shown."""
+    return loaded.settings is not None and path in loaded.source.places
 
 
 def _text_at(policy: object, path: Sequence[str | int]) -> str:

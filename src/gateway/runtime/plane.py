@@ -11,11 +11,12 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway._dataplane import Dataplane, Policy
 from gateway.runtime.batch import Batch, PolicyNames
+from gateway.runtime.desk import Desk
 from gateway.runtime.document import names
 
 __all__ = ["Plane", "PlaneOptions", "Subscriber"]
@@ -45,6 +46,8 @@ class PlaneOptions:
     capture_bytes: int = 64 * 1024 * 1024
     tls: Mapping[str, str | None] | None = None
     """Paths cert, key and client_ca of the inference port; None for plain text."""
+    listening: Mapping[str, int] = field(default_factory=dict)
+    """Limits of the inference port; those absent are as by default."""
 
 
 class Plane:
@@ -65,10 +68,17 @@ class Plane:
                     "ring_rows": options.ring_rows,
                     "capture_bytes": options.capture_bytes,
                     "tls": None if options.tls is None else dict(options.tls),
+                    "listening": dict(options.listening),
                 }
             ),
             self._compile(document),
         )
+        self._desk = Desk(self._dataplane)
+
+    @property
+    def desk(self) -> Desk:
+        """Where calls ask for people and rules in Python."""
+        return self._desk
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Adds a receiver of batches; call before `start`."""
@@ -83,6 +93,7 @@ class Plane:
         bound = self._dataplane.start()
         self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
         self._thread.start()
+        self._desk.start()
         return bound
 
     def publish(self, document: Mapping[str, Any]) -> None:
@@ -106,6 +117,10 @@ class Plane:
         counters["dropped.batch.subscriber"] = self._subscriber_faults
         return counters
 
+    def health(self) -> dict[str, bool]:
+        """By the names of routes and of the models they match: whether a call could be answered now."""
+        return self._dataplane.health()
+
     def set_serving(self, serving: bool) -> None:
         """Tells peers that ask for readiness; calls are accepted all the same."""
         self._dataplane.set_serving(serving)
@@ -113,6 +128,7 @@ class Plane:
     def shutdown(self, grace_ms: int) -> None:
         """Lets calls under way finish within the grace, stops, and delivers the last records. Idempotent."""
         self._dataplane.shutdown(grace_ms)
+        self._desk.stop(MAX_PAUSE_S)
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(MAX_PAUSE_S)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.errors import LedgerError
 from gateway.ledger import Ledger
 from gateway.services.errors import ErrorInterceptor
 from gateway.services.feedback import Classes, FeedbackService, Verify
+from gateway.services.health import Health
+from gateway.services.people import People
+from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
 from gateway.v1 import feedback_pb2, feedback_pb2_grpc, review_pb2, review_pb2_grpc
 
@@ -40,7 +42,10 @@ class Control:
         verify: a receipt -> its fields; raises ReceiptError.
         classes: a route -> its classes, None for one that is not served.
         receipt_max_age_h: older receipts are refused.
+        models: by name of a route or model, whether a call to it could be answered now.
+        messages: what captured messages are read by.
         clock_us: the time, microseconds since 1970.
+        people: told of reviewers' answers that callers may wait for.
     """
 
     def __init__(
@@ -51,14 +56,16 @@ class Control:
         verify: Verify,
         classes: Classes,
         receipt_max_age_h: float,
+        models: Callable[[], Mapping[str, bool]] = dict,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        people: People | None = None,
+        messages: Callable[[], Messages | None] = lambda: None,
     ) -> None:
         self._socket = socket
         self._feedback = FeedbackService(ledger, verify, classes, receipt_max_age_h, clock_us)
-        self._review = ReviewService(ledger, classes, clock_us)
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in the stubs
+        self._review = ReviewService(ledger, classes, clock_us, people, messages)
+        self._health = Health(SERVICES, models)
         self._server: grpc.aio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen. Health says NOT_SERVING until `set_serving(True)`.
@@ -70,7 +77,6 @@ class Control:
         review_pb2_grpc.add_ReviewServiceServicer_to_server(self._review, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        await self._set_status(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             server.add_insecure_port(f"unix:{self._socket}")
         except RuntimeError as error:
@@ -81,23 +87,14 @@ class Control:
 
     def set_serving(self, serving: bool) -> None:
         """What health says from now on; from the event loop's thread."""
-        words = health_pb2.HealthCheckResponse
-        task = asyncio.get_running_loop().create_task(
-            self._set_status(words.SERVING if serving else words.NOT_SERVING)
-        )
-        self._tasks.add(task)  # else it may be collected before it ran
-        task.add_done_callback(self._tasks.discard)
+        self._health.set_serving(serving)
 
     async def stop(self, grace_s: float) -> None:
         """Let calls under way end, for at most `grace_s`; new ones are refused."""
         if self._server is None:
             return
-        await self._set_status(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._health.set_serving(False)
         await self._server.stop(grace_s)
         self._server = None
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._socket)
-
-    async def _set_status(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
-        for service in ("", *SERVICES):
-            await self._health.set(service, status)

@@ -6,14 +6,15 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
 from gateway.errors import LabelError
 from gateway.ledger import Kept, Ledger, NothingForYou, RouteClasses, Truth, truth_of
 from gateway.ledger import Lease as Leased
+from gateway.services.people import People
+from gateway.services.readable import Messages
 from gateway.v1 import review_pb2 as pb
 from gateway.v1 import review_pb2_grpc
 
@@ -31,7 +32,9 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
 
     Args:
         classes: a route -> its classes, None for one that is not served.
+        messages: what captured messages are read by; None where all are of the Open Inference Protocol.
         clock_us: the time, microseconds since 1970; the ledger's own decides about leases.
+        people: told of answers that callers may wait for.
     """
 
     def __init__(
@@ -39,15 +42,19 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         ledger: Ledger,
         classes: Callable[[str], RouteClasses | None],
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        people: People | None = None,
+        messages: Callable[[], Messages | None] = lambda: None,
     ) -> None:
+        self._people = people
         self._ledger = ledger
+        self._messages = messages
         self._classes = classes
         self._clock_us = clock_us
 
     async def Lease(  # noqa: N802 - the name in the proto
         self, request: pb.LeaseRequest, context: grpc.aio.ServicerContext[pb.LeaseRequest, pb.LeaseResponse]
     ) -> pb.LeaseResponse:
-        """The oldest task that nobody else has, for some time."""
+        """A task that nobody else has, for some time: those that callers wait for first, then the oldest."""
         _named("queue", request.queue, MAX_QUEUE)
         _named("reviewer", request.reviewer, MAX_REVIEWER)
         lease_s = request.lease_s or DEFAULT_LEASE_S
@@ -75,14 +82,24 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         said = request.WhichOneof("truth")
         if said is None:
             raise LabelError("no_truth", "neither label nor positive is set; set one, or Skip the task")
-        truth = partial(
-            self._truth,
-            label=request.label if said == "label" else None,
-            positive=request.positive if said == "positive" else None,
-        )
+        label = request.label if said == "label" else None
+        positive = request.positive if said == "positive" else None
+        found: list[Truth] = []
+
+        def truth(route: str) -> Truth:
+            made = truth_of(route, self._classes(route), label=label, positive=positive)
+            if made.label is None and self._people is not None and self._people.waits_for(request.task_id):
+                raise LabelError(
+                    "needs_label", "a caller waits for this answer, and `no` is not one; say the label"
+                )
+            found.append(made)
+            return made
+
         kept = await asyncio.wrap_future(
             self._ledger.submit_review(request.task_id, request.token, request.reviewer, truth)
         )
+        if self._people is not None and found and found[-1].label is not None:
+            self._people.answered(request.task_id, found[-1].label)
         return pb.SubmitReviewResponse(duplicate=kept is Kept.DUPLICATE, corrected=kept is Kept.CORRECTED)
 
     async def Skip(  # noqa: N802
@@ -119,9 +136,6 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
             ]
         )
 
-    def _truth(self, route: str, **said: Any) -> Truth:
-        return truth_of(route, self._classes(route), **said)
-
     def _task(self, lease: Leased, *, show: bool) -> pb.ReviewTask:
         known = self._classes(lease.facts.route) or RouteClasses()
         task = pb.ReviewTask(
@@ -136,7 +150,12 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
             positive=known.positive or "",
             request=lease.request,
             time_ms=lease.facts.time_us // 1000,
+            answer_by_ms=(lease.answer_by_us or 0) // 1000,
         )
+        messages = self._messages()
+        if messages is not None and lease.request:
+            read = messages.request(lease.facts.route, lease.request)
+            task.request_type, task.request_json = read.type, read.json
         if show:
             task.prediction.CopyFrom(
                 pb.ShownPrediction(
@@ -147,6 +166,9 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
                     answer=lease.answer,
                 )
             )
+            if messages is not None:
+                read = messages.answer(lease.facts.route, lease.answer)
+                task.prediction.answer_type, task.prediction.answer_json = read.type, read.json
         return task
 
 

@@ -166,6 +166,24 @@ CATALOGUE: Final = {
             "What did not fit and was left out, whole: copies, spans, records, series.",
             ("what", "reason"),
         ),
+        Instrument("gateway.people.waiting", "gauge", "{call}", "Calls that wait for people.", ("backend",)),
+        Instrument(
+            "gateway.people.age", "gauge", "s", "How long the oldest of them has waited.", ("backend",)
+        ),
+        Instrument(
+            "gateway.people.calls",
+            "counter",
+            "{call}",
+            "Calls that people were asked about: answered, unanswered in time, or refused.",
+            ("backend", "result"),
+        ),
+        Instrument(
+            "gateway.people.late",
+            "counter",
+            "{answer}",
+            "Answers of people that came when nobody waited any more; they are kept as labels.",
+            ("backend",),
+        ),
         Instrument("gateway.review.open", "gauge", "{task}", "Review tasks nobody has answered.", ("queue",)),
         Instrument("gateway.review.age", "gauge", "s", "Age of the oldest open review task.", ("queue",)),
         Instrument("gateway.labels", "counter", "{label}", "Labels counted.", ("source", "kind", "route")),

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import gateway
 from gateway.telemetry.aggregate import add_batch
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Telemetry", "TelemetryOptions", "certificate_source", "plane_source"]
 
 logger = logging.getLogger(__name__)
+
+CIRCUIT_STATES: Final = ("closed", "open", "half_open")
+"""By the data plane's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +133,8 @@ def certificate_source(certificates: Callable[[], Sequence[Mapping[str, Any]]]) 
 
 
 def plane_source(counters: Callable[[], Mapping[str, int]], policy_version: Callable[[], int]) -> Source:
-    """The data plane's own counters (`dropped.<what>.<reason>`, `in_flight`) and the policy's version as
-    points.
+    """The data plane's own counters (`dropped.<what>.<reason>`, `in_flight`, `circuit.<backend>`) and the
+    policy's version as points.
     """
 
     def points() -> list[Point]:
@@ -145,6 +148,11 @@ def plane_source(counters: Callable[[], Mapping[str, int]], policy_version: Call
             elif head == "dropped":
                 what, _, reason = rest.partition(".")
                 found.append(Point("gateway.dropped", value, {"what": what, "reason": reason}))
+            elif head == "circuit":
+                found.extend(
+                    Point("gateway.circuit.state", int(value == number), {"backend": rest, "state": state})
+                    for number, state in enumerate(CIRCUIT_STATES)
+                )
         return found
 
     return points

@@ -138,6 +138,9 @@ class ReviewTask(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
     PREDICTION_FIELD_NUMBER: _builtins.int
+    ANSWER_BY_MS_FIELD_NUMBER: _builtins.int
+    REQUEST_TYPE_FIELD_NUMBER: _builtins.int
+    REQUEST_JSON_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     token: _builtins.int
     """Proves the lease; grows with every lease of the task."""
@@ -151,9 +154,17 @@ class ReviewTask(_message.Message):
     positive: _builtins.str
     """The class that `positive` means; empty where the route has none."""
     request: _builtins.bytes
-    """inference.ModelInferRequest as it was sent, less what is redacted."""
+    """The request as it was sent, less what is redacted: inference.ModelInferRequest, or request_type."""
     time_ms: _builtins.int
     """When the call was made, Unix time in milliseconds."""
+    answer_by_ms: _builtins.int
+    """A caller waits for this answer until then, Unix time in milliseconds; 0: nobody does. An answer that comes later is kept
+    as a label.
+    """
+    request_type: _builtins.str
+    """Full name of the request's message, where the route reads it by a descriptor."""
+    request_json: _builtins.str
+    """The same request as JSON (proto3's mapping, names as in the .proto); empty where request_type is, or if it cannot be read."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The route's classes, to choose from; empty where the route has none."""
@@ -177,10 +188,13 @@ class ReviewTask(_message.Message):
         request: _builtins.bytes = ...,
         time_ms: _builtins.int = ...,
         prediction: Global___ShownPrediction | None = ...,
+        answer_by_ms: _builtins.int = ...,
+        request_type: _builtins.str = ...,
+        request_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "decision_id", b"decision_id", "lease_until_ms", b"lease_until_ms", "positive", b"positive", "prediction", b"prediction", "queue", b"queue", "request", b"request", "route", b"route", "row", b"row", "task_id", b"task_id", "time_ms", b"time_ms", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_by_ms", b"answer_by_ms", "classes", b"classes", "decision_id", b"decision_id", "lease_until_ms", b"lease_until_ms", "positive", b"positive", "prediction", b"prediction", "queue", b"queue", "request", b"request", "request_json", b"request_json", "request_type", b"request_type", "route", b"route", "row", b"row", "task_id", b"task_id", "time_ms", b"time_ms", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,12 +209,17 @@ class ShownPrediction(_message.Message):
     FLAGGED_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    ANSWER_TYPE_FIELD_NUMBER: _builtins.int
+    ANSWER_JSON_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     score: _builtins.float
     flagged: _builtins.bool
     backend: _builtins.str
     answer: _builtins.bytes
-    """inference.ModelInferResponse as the caller got it."""
+    """The answer as the caller got it: inference.ModelInferResponse, or answer_type."""
+    answer_type: _builtins.str
+    """As request_type and request_json of the task."""
+    answer_json: _builtins.str
     def __init__(
         self,
         *,
@@ -209,10 +228,12 @@ class ShownPrediction(_message.Message):
         flagged: _builtins.bool | None = ...,
         backend: _builtins.str = ...,
         answer: _builtins.bytes = ...,
+        answer_type: _builtins.str = ...,
+        answer_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_flagged", b"_flagged", "_score", b"_score", "flagged", b"flagged", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flagged", b"_flagged", "_score", b"_score", "answer", b"answer", "backend", b"backend", "flagged", b"flagged", "label", b"label", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_flagged", b"_flagged", "_score", b"_score", "answer", b"answer", "answer_json", b"answer_json", "answer_type", b"answer_type", "backend", b"backend", "flagged", b"flagged", "label", b"label", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__flagged: _TypeAlias = _typing.Literal["flagged"]  # noqa: Y015
     _WhichOneofArgType__flagged: _TypeAlias = _typing.Literal["_flagged", b"_flagged"]  # noqa: Y015

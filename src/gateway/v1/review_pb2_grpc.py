@@ -60,7 +60,7 @@ class ReviewServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Lease(self, request, context):
-        """Gives a reviewer the oldest task that nobody else has, for some time.
+        """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then the oldest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

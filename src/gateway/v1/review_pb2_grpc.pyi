@@ -32,7 +32,7 @@ class ReviewServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReviewServiceAsyncStub: ...
     Lease: _grpc.UnaryUnaryMultiCallable[_review_pb2.LeaseRequest, _review_pb2.LeaseResponse]
-    """Gives a reviewer the oldest task that nobody else has, for some time."""
+    """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then the oldest."""
     Submit: _grpc.UnaryUnaryMultiCallable[_review_pb2.SubmitReviewRequest, _review_pb2.SubmitReviewResponse]
     """Takes the reviewer's answer. Sent twice it counts once; a different answer under the same lease is a correction. Once
     answered OK it is on disk.
@@ -49,7 +49,7 @@ class ReviewServiceStub:
 class ReviewServiceAsyncStub(ReviewServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lease: _aio.UnaryUnaryMultiCallable[_review_pb2.LeaseRequest, _review_pb2.LeaseResponse]  # type: ignore[assignment]
-    """Gives a reviewer the oldest task that nobody else has, for some time."""
+    """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then the oldest."""
     Submit: _aio.UnaryUnaryMultiCallable[_review_pb2.SubmitReviewRequest, _review_pb2.SubmitReviewResponse]  # type: ignore[assignment]
     """Takes the reviewer's answer. Sent twice it counts once; a different answer under the same lease is a correction. Once
     answered OK it is on disk.
@@ -69,7 +69,7 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _review_pb2.LeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_review_pb2.LeaseResponse, _abc.Awaitable[_review_pb2.LeaseResponse]]:
-        """Gives a reviewer the oldest task that nobody else has, for some time."""
+        """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then the oldest."""
 
     @_abc_1.abstractmethod
     def Submit(

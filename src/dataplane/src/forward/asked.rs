@@ -5,16 +5,19 @@
 
 use super::started::Repeat;
 use crate::policy::{Input, InvalidOutput, Metadata, Mirror, ModelBackend, Predictions, Request, Route, StaticAnswer};
-use crate::wire::Malformed;
 use crate::wire::oip::{self, Head, Inputs};
+use crate::wire::{Malformed, descriptor};
 
 /// Parameters of stateful models (Triton's sequence extension of the protocol).
 const SEQUENCE: [&str; 3] = ["sequence_id", "sequence_start", "sequence_end"];
 
 /// What was read of a request.
+#[expect(clippy::large_enum_variant, reason = "the usual one is the large one, and a box would cost it an allocation")]
 pub enum Asked<'m> {
     /// A `ModelInferRequest`.
     Oip(Head<'m>),
+    /// A request of a described service.
+    Described(descriptor::Head<'m>),
 }
 
 impl Asked<'_> {
@@ -23,25 +26,18 @@ impl Asked<'_> {
     pub fn inputs(&self) -> Inputs<'_> {
         match self {
             Self::Oip(head) => head.inputs(),
+            Self::Described(_) => Inputs::new(),
         }
     }
 
     /// What decisions see.
     #[must_use]
     pub fn request<'a>(&'a self, method: &'a str, inputs: &'a [Input<'a>], metadata: &'a dyn Metadata) -> Request<'a> {
-        match self {
-            Self::Oip(head) => Request {
-                method,
-                model: head.model,
-                id: head.id,
-                rows: head.rows(),
-                params: &head.params,
-                inputs,
-                metadata,
-                caller: None,
-                memory: None,
-            },
-        }
+        let (model, id, rows, params) = match self {
+            Self::Oip(head) => (head.model, head.id, head.rows(), &*head.params),
+            Self::Described(head) => (head.model, &*head.id, head.rows, &*head.params),
+        };
+        Request { method, model, id, rows, params, inputs, metadata, caller: None, memory: None }
     }
 
     /// Whether a backend may be sent it a second time: not where it is one of a sequence that the server keeps state of.
@@ -50,6 +46,8 @@ impl Asked<'_> {
         match self {
             Self::Oip(head) if head.params.iter().any(|(name, _)| SEQUENCE.contains(name)) => Repeat::Never,
             Self::Oip(_) => Repeat::Always,
+            // Whether somebody else's method only asks, the operator knows.
+            Self::Described(_) => Repeat::Listed,
         }
     }
 
@@ -58,6 +56,7 @@ impl Asked<'_> {
     pub fn address(&self, model: &ModelBackend) -> Vec<u8> {
         match self {
             Self::Oip(head) => oip::address(model, head.model, head.version, head.cut),
+            Self::Described(head) => head.address(model),
         }
     }
 
@@ -69,6 +68,8 @@ impl Asked<'_> {
                     oip::append_model(head.model, None, out);
                 }
             }
+            // Where an answer names its model, if it does, nobody has said.
+            Self::Described(_) => {}
         }
     }
 
@@ -76,6 +77,7 @@ impl Asked<'_> {
     pub fn name_again(&self, out: &mut Vec<u8>) {
         match self {
             Self::Oip(head) => oip::append_model(head.model, None, out),
+            Self::Described(_) => {}
         }
     }
 
@@ -84,6 +86,7 @@ impl Asked<'_> {
     pub fn takes_params(&self) -> bool {
         match self {
             Self::Oip(_) => true,
+            Self::Described(_) => false,
         }
     }
 
@@ -103,20 +106,24 @@ impl Asked<'_> {
             return Err("the route has no prediction whose form a static answer could take".into());
         };
         let max_rows = u32::try_from(max_rows).unwrap_or(u32::MAX);
-        match self {
-            Self::Oip(head) => {
-                oip::static_answer(spec, answers, head, max_rows, out).map_err(|fault| fault.to_string())
+        let written = match self {
+            Self::Oip(head) => oip::static_answer(spec, answers, head, max_rows, out),
+            Self::Described(head) => {
+                descriptor::static_answer(&head.described.form, spec, answers, head.rows, max_rows, out)
             }
-        }
+        };
+        written.map_err(|fault| fault.to_string())
     }
 
-    /// Appends the request as the settings let it leave the call.
+    /// Appends the request as the settings let it leave the call: without what `redact` names, or, of a described service,
+    /// without what the route cuts out.
     ///
     /// # Errors
     /// What cannot be read cannot be redacted; nothing was appended.
     pub fn redact(&self, whole: &[u8], redact: &[Box<str>], out: &mut Vec<u8>) -> Result<(), Malformed> {
         match self {
             Self::Oip(_) => oip::redact(whole, redact, out),
+            Self::Described(head) => descriptor::redact(&head.described.cuts, whole, out),
         }
     }
 
@@ -127,6 +134,8 @@ impl Asked<'_> {
     pub fn without(&self, whole: &[u8], mirror: &Mirror, out: &mut Vec<u8>) -> Result<(), Malformed> {
         match self {
             Self::Oip(_) => oip::without(whole, &mirror.redact_inputs, &mirror.redact_params, out),
+            // Settings that say so are refused; a copy that was to go without something does not go.
+            Self::Described(_) => Err(Malformed("a described request has neither inputs nor parameters")),
         }
     }
 }
@@ -136,12 +145,13 @@ impl Asked<'_> {
 /// # Errors
 /// It holds no such prediction.
 pub fn read(route: &Route, answer: &[u8], max_rows: usize, out: &mut Predictions) -> Result<(), InvalidOutput> {
-    match &route.prediction {
-        Some(spec) => {
+    match (&route.prediction, &route.described) {
+        (Some(spec), None) => {
             oip::read(spec, answer, max_rows, out)?;
             let outputs = route.check.outputs.as_deref();
             outputs.map_or(Ok(()), |outputs| oip::check(outputs, spec, answer, out.rows))
         }
-        None => Ok(()),
+        (Some(spec), Some(described)) => descriptor::read(described, spec, answer, max_rows, out),
+        (None, _) => Ok(()),
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::snapshot::Snapshot;
 use super::transport::tls::{Certificate, ClientTls, FileFault};
-use super::worker::{Shared, Snapshot};
+use super::worker::Shared;
 use crate::error::{Fault, Step};
 use crate::policy::{BackendTls, Policy};
 

@@ -15,7 +15,7 @@ use super::caller::{Caller, Gone};
 use super::deadline;
 use super::retry::{self, Pushback};
 use super::started::{Again, Started};
-use super::status::Status;
+use super::status::{Status, UNAVAILABLE};
 use super::through::status_of;
 use super::trace::{TRACEPARENT, Trace};
 use super::upload::{Sender, Upload};
@@ -310,11 +310,16 @@ async fn once(
     .await;
     match answered {
         Ok(Ok(answer)) => {
+            let chosen = lease.is_chosen();
             lease.heard();
+            if chosen && retry::ended(&answer) == Some(UNAVAILABLE) {
+                lease.failed();
+            }
             Ok(Opened { lease, sender, answer })
         }
         Ok(Err(Fault::Broken(error))) => {
             let untouched = unprocessed(&error);
+            lease.failed();
             if !error.is_reset() || error.is_go_away() {
                 lease.retire();
             }

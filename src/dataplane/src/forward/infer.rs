@@ -15,7 +15,7 @@ use super::exchange::{Alarm, Fault, watched};
 use super::message::Message;
 use super::metadata::Seen;
 use super::plain::Plain;
-use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, Status};
+use super::status::{DEADLINE_EXCEEDED, INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, Status};
 use super::upload::Upload;
 use crate::policy::{self, Limits, Request, RouteIx};
 use crate::records::NONE_U16;
@@ -31,7 +31,7 @@ impl Plain<'_> {
         let policy = Arc::clone(self.plan.policy());
         let limits = policy.limits();
         let mut upload = Upload::new(body, limits.replay_bytes);
-        let message = match self.receive(caller, &mut upload, limits).await {
+        let message = match self.receive(caller, &mut upload, limits, false).await {
             Ok(message) => message,
             Err(None) => return Err(Gone),
             Err(Some(status)) => return self.refuse(caller, &upload, &status),
@@ -96,19 +96,24 @@ impl Plain<'_> {
         decide.run(caller).await
     }
 
-    /// Gathers the message, or as much of it as is held; `None` when nobody waits any more.
-    async fn receive(
+    /// Gathers the message, or as much of it as is held (`wants_whole`: all that may be kept); `None` when nobody waits any
+    /// more.
+    ///
+    /// # Errors
+    /// A status for the caller.
+    pub async fn receive(
         &self,
         caller: &mut Caller,
         upload: &mut Upload,
         limits: &Limits,
+        wants_whole: bool,
     ) -> Result<Message, Option<Status>> {
         let mut alarm = Alarm::new(self.until);
         self.gather(caller, &mut alarm, upload, limits.buffer_bytes).await?;
         let held = upload.joined();
         // What is compressed can only be read whole.
-        let inflated = held.first() == Some(&1) && !upload.is_ended();
-        let held = if inflated {
+        let wanted = (wants_whole || held.first() == Some(&1)) && !upload.is_ended();
+        let held = if wanted {
             self.gather(caller, &mut alarm, upload, limits.replay_bytes).await?;
             upload.joined()
         } else {
@@ -118,6 +123,10 @@ impl Plain<'_> {
             Message::read(held, upload.is_ended(), &self.outbound.headers, limits.replay_bytes).map_err(Some)?;
         if message.compressed && !message.whole {
             return Err(Some(too_long(limits.replay_bytes)));
+        }
+        if wants_whole && !message.whole {
+            let words = format!("a message of more than {} bytes, whose rows cannot be counted", limits.replay_bytes);
+            return Err(Some(Status::new(RESOURCE_EXHAUSTED, words)));
         }
         Ok(message)
     }

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use super::snapshot::Snapshot;
 use super::status::{GRPC_STATUS, code_value};
-use super::worker::{Plan, Snapshot};
+use super::worker::Plan;
 use crate::policy::{self, Attempt, BackendIx, Decision, NO_INDEX, Outcome, Param, Reason, RouteIx, status};
 use crate::wire::oip;
 use crate::wire::receipt::{Claims, MAX_ROWS, Row};

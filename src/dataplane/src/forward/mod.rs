@@ -15,6 +15,7 @@ mod circuit;
 mod compression;
 mod deadline;
 mod decide;
+mod described;
 mod exchange;
 mod guard;
 mod handover;
@@ -29,9 +30,11 @@ mod model;
 mod outside;
 mod plain;
 mod quantile;
+mod resolve;
 mod retry;
 mod routed;
 mod shadow;
+mod snapshot;
 mod started;
 mod status;
 mod through;
@@ -50,7 +53,8 @@ use h2::RecvStream;
 
 pub use caller::{Caller, Incoming};
 pub use certificates::{Place, Reloaded, in_use as certificates_in_use, reload as reload_certificates};
-pub use worker::{Gauges, Shared, Snapshot, Worker};
+pub use snapshot::Snapshot;
+pub use worker::{Gauges, Shared, Worker};
 
 use caller::Gone;
 use exchange::Outbound;
@@ -124,6 +128,9 @@ async fn others(call: &plain::Plain<'_>, caller: &mut Caller, body: RecvStream) 
         if model::asks_server(method) {
             return Box::pin(call.about_server(caller, body, method)).await;
         }
+    }
+    if call.plan.policy().described(path).is_some() {
+        return Box::into_pin(Box::write(Box::new_uninit(), call.described(caller, body))).await;
     }
     let route = call.plan.policy().route(path, None, &metadata::Seen(&call.outbound.headers));
     match route {

@@ -5,6 +5,7 @@
 //! chosen by the first message. Where no model server stands behind a name, the gateway answers itself.
 
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -107,6 +108,12 @@ impl Plain<'_> {
         let Some(backend) = policy.route_at(route).first_model(policy) else {
             return self.static_model(caller, &upload, route, method, name);
         };
+        let (snapshot, now) = (&self.plan.snapshot, Instant::now());
+        if method == "ModelReady" && !snapshot.can(backend, now) {
+            // It is left alone or cannot be reached: the route is as ready as those behind it.
+            let ready = snapshot.route_can(policy.route_at(route), now);
+            return self.own_answer(caller, route, if ready { oip::READY.to_vec() } else { Vec::new() });
+        }
         let model = policy.backend(backend).as_model();
         let up =
             model.map(|model| oip::address(model, name, version, false)).filter(|up| !up.is_empty()).map(Bytes::from);
@@ -183,7 +190,10 @@ impl Plain<'_> {
 
     /// Serves a call about the server: a model server answers it where there is one, else the gateway.
     pub async fn about_server(&self, caller: &mut Caller, body: RecvStream, method: &str) -> Result<(), Gone> {
-        if let Some(backend) = spokesman(self.plan.policy()) {
+        // Who cannot be asked does not speak for a gateway that may answer all the same.
+        let speaks =
+            |backend: &BackendIx| method == "ServerMetadata" || self.plan.snapshot.can(*backend, Instant::now());
+        if let Some(backend) = spokesman(self.plan.policy()).filter(speaks) {
             let limits = self.plan.policy().limits();
             let upload = Upload::new(body, limits.buffer_bytes);
             return self.to(caller, upload, NONE_U16, backend, None, None).await;

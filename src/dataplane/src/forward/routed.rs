@@ -59,6 +59,12 @@ enum Answering {
 impl Plain<'_> {
     /// Serves a call of a route that was matched by its method.
     pub async fn routed(&self, caller: &mut Caller, body: RecvStream, route: RouteIx) -> Result<(), Gone> {
+        let upload = Upload::new(body, self.plan.policy().limits().replay_bytes);
+        self.routed_upload(caller, upload, route).await
+    }
+
+    /// The same, of a call that was looked at already.
+    pub async fn routed_upload(&self, caller: &mut Caller, upload: Upload, route: RouteIx) -> Result<(), Gone> {
         let seen = Seen(&self.outbound.headers);
         let request = Request {
             method: self.outbound.uri.path(),
@@ -71,7 +77,6 @@ impl Plain<'_> {
             caller: self.peer.as_deref(),
             memory: None,
         };
-        let upload = Upload::new(body, self.plan.policy().limits().replay_bytes);
         self.stream(caller, upload, route, &request, None).await
     }
 

@@ -8,103 +8,34 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
-use super::certificates;
 use super::circuit::Admission;
-use super::guard::{Guard, Watch, is_same};
+use super::guard::{Guard, Watch};
 use super::hedge::{self, Hedging};
 use super::marks::Known;
+use super::snapshot::Snapshot;
 use super::started::Started;
 use super::status::{RESOURCE_EXHAUSTED, Status, UNAVAILABLE};
 use super::transport::Address;
 use super::transport::limits::Listening;
-use super::transport::tls::{ClientTls, ServerTls};
-use super::upstream::Upstream;
+use super::transport::tls::ServerTls;
+use super::upstream::{self, Spec, Upstream};
 use crate::desk::Desk;
-use crate::error::Fault;
-use crate::mirror;
-use crate::policy::{self, Backend, BackendIx, Policy, Predictions, Reason, RouteIx};
+use crate::policy::{self, BackendIx, Policy, Predictions, Reason, RouteIx};
 use crate::records::{Bell, Counter, Counters, Sink};
-use crate::units::Units;
-use crate::wire::receipt::Signer;
 
 /// Bytes of long answers that may wait on one worker for callers to read them.
 const HELD_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// How long the control plane, on this very machine, may take to accept a connection.
 const CONTROL_CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
 
-/// A policy with what belongs to it but outlives it: calls under way are counted on.
-pub struct Snapshot {
-    /// The policy.
-    pub policy: Arc<Policy>,
-    /// Signs receipts with this policy's first key; `None` without keys.
-    pub signer: Option<Signer>,
-    /// What stands before each backend, of all workers.
-    pub guards: Vec<Arc<Guard>>,
-    /// The beginning of its time.
-    epoch: Instant,
-    /// What connections to the backends are encrypted by, by backend; `None` for plain text.
-    pub tls: Vec<Option<Arc<ClientTls>>>,
-    /// Caps of the routes' shadows, by route and position.
-    pub shadows: Vec<Vec<Arc<mirror::Gauge>>>,
-    /// What is remembered of units and routes.
-    pub units: Units,
-}
-
-impl Snapshot {
-    /// Prepares a policy; counts of backends and shadows of the same name go on.
-    ///
-    /// # Errors
-    /// Certificates that cannot be used, by their place in the policy document.
-    pub fn new(policy: Arc<Policy>, before: Option<&Snapshot>) -> Result<Self, Vec<Fault>> {
-        let tls = certificates::of_backends(&policy, before)?;
-        let epoch = before.map_or_else(Instant::now, |before| before.epoch);
-        let known: HashMap<&str, (&Backend, &Arc<Guard>)> = before
-            .map(|before| {
-                let pairs = before.policy.backends().iter().zip(&before.guards);
-                pairs.map(|(backend, guard)| (&*backend.name, (backend, guard))).collect()
-            })
-            .unwrap_or_default();
-        let guard = |backend: &Backend| {
-            let before = known.get(&*backend.name);
-            let Some(model) = backend.as_model() else {
-                return Arc::new(Guard::idle(epoch));
-            };
-            match before {
-                Some((before, guard)) if before.as_model().is_some_and(|before| is_same(before, model)) => {
-                    Arc::clone(guard)
-                }
-                // Calls under way are counted on, whatever else begins anew.
-                Some((_, guard)) => Arc::new(Guard::new(model, Arc::clone(&guard.in_flight), epoch)),
-                None => Arc::new(Guard::new(model, Arc::default(), epoch)),
-            }
-        };
-        let guards = policy.backends().iter().map(guard).collect();
-        let gauge = |route: &str, to: &str| {
-            let before = before?;
-            let at = before.policy.routes().iter().position(|known| &*known.name == route)?;
-            let mirrors = &before.policy.routes()[at].mirror;
-            let position = mirrors.iter().position(|known| &*before.policy.backend(known.to).name == to)?;
-            Some(Arc::clone(&before.shadows[at][position]))
-        };
-        let shadows = policy.routes().iter().map(|route| {
-            let of = |mirror: &crate::policy::Mirror| {
-                gauge(&route.name, &policy.backend(mirror.to).name).unwrap_or_default()
-            };
-            route.mirror.iter().map(of).collect()
-        });
-        let shadows = shadows.collect();
-        let keys = policy.receipt_keys();
-        let signer = (!keys.is_empty()).then(|| Signer::new(keys));
-        let units = Units::new(&policy, before.map(|before| &before.units));
-        Ok(Self { policy, signer, guards, epoch, tls, shadows, units })
-    }
-}
-
 /// What all workers share.
 pub struct Shared {
     /// The policy that new calls see.
     pub snapshot: ArcSwap<Snapshot>,
+    /// Tells workers without calls that there is another.
+    pub published: watch::Sender<()>,
     /// Wakes who drains.
     pub bell: Bell,
     /// Where calls ask Python.
@@ -175,6 +106,13 @@ impl Plan {
         self.upstreams.get(usize::from(backend))?.as_ref()
     }
 
+    /// The same by the backend's name.
+    fn named(&self, name: &str, is_shadow: bool) -> Option<&Rc<Upstream>> {
+        let index = self.policy().backends().iter().position(|backend| &*backend.name == name)?;
+        let all = if is_shadow { &self.shadows } else { &self.upstreams };
+        all[index].as_ref()
+    }
+
     /// Connections of a shadow: its own, so that it cannot take a call's place.
     #[must_use]
     pub fn shadow(&self, backend: BackendIx) -> Option<&Rc<Upstream>> {
@@ -183,7 +121,7 @@ impl Plan {
 }
 
 /// By addresses, time to connect, TLS (by where it lies in memory: each reads its own files) and whether it is for copies.
-type Pools = HashMap<(Vec<Address>, Duration, Option<*const ClientTls>, bool), Rc<Upstream>>;
+type Pools = HashMap<(upstream::Key, bool), Rc<Upstream>>;
 
 /// One thread's world. Nothing in it is shared with another thread but by counts.
 pub struct Worker {
@@ -206,8 +144,7 @@ impl Worker {
     /// A worker without connections.
     #[must_use]
     pub fn new(shared: Arc<Shared>, gauges: Arc<Gauges>, sink: Arc<Sink>) -> Rc<Self> {
-        let control =
-            shared.control.clone().map(|address| Rc::new(Upstream::new(vec![address], CONTROL_CONNECT_TIMEOUT, None)));
+        let control = shared.control.clone().map(|address| Rc::new(Upstream::at(address, CONTROL_CONNECT_TIMEOUT)));
         Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             shared,
@@ -218,6 +155,21 @@ impl Worker {
             predictions: RefCell::default(),
             held: Cell::new(0),
         })
+    }
+
+    /// Takes each policy when it is published, be there calls or not: connections are opened before the first call needs
+    /// them, and those to backends that are gone close with their last.
+    pub fn keep_up(&self) {
+        let (worker, mut published) = (Weak::clone(&self.this), self.shared.published.subscribe());
+        tokio::task::spawn_local(async move {
+            while let Some(worker) = worker.upgrade() {
+                drop(worker.plan());
+                drop(worker);
+                if published.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     /// The policy of a call that begins now. Connections that the next policy needs as well are kept.
@@ -238,26 +190,33 @@ impl Worker {
         let before = self.plan.borrow();
         let mut pools = Pools::new();
         if let Some(before) = &*before {
-            for (index, backend) in before.policy().backends().iter().enumerate() {
-                let Some((addresses, timeout)) = backend.as_model().map(key) else {
-                    continue;
-                };
-                let tls = before.snapshot.tls[index].as_ref().map(Arc::as_ptr);
+            for (index, spec) in before.snapshot.specs().enumerate() {
+                let Some(spec) = spec else { continue };
                 for (pool, is_shadow) in [(&before.upstreams[index], false), (&before.shadows[index], true)] {
                     if let Some(pool) = pool {
-                        pools.insert((addresses.clone(), timeout, tls, is_shadow), Rc::clone(pool));
+                        pools.insert((of_kind(spec.clone(), is_shadow).key(), is_shadow), Rc::clone(pool));
                     }
                 }
             }
         }
-        let mut of = |(backend, tls): (&crate::policy::Backend, &Option<Arc<ClientTls>>), is_shadow: bool| {
-            let (addresses, timeout) = key(backend.as_model()?);
-            let pool = pools.entry((addresses.clone(), timeout, tls.as_ref().map(Arc::as_ptr), is_shadow));
-            Some(Rc::clone(pool.or_insert_with(|| Rc::new(Upstream::new(addresses, timeout, tls.as_ref())))))
+        let epoch = snapshot.epoch();
+        let mut of = |spec: Option<Spec>, name: &str, is_shadow: bool| {
+            let spec = of_kind(spec?, is_shadow);
+            let pool = pools.entry((spec.key(), is_shadow)).or_insert_with(|| {
+                let upstream = Upstream::new(&spec, epoch);
+                if let Some(before) = before.as_ref().and_then(|before| before.named(name, is_shadow)) {
+                    upstream.take_over(before);
+                }
+                Rc::new(upstream)
+            });
+            if spec.warm > 0 {
+                pool.begin();
+            }
+            Some(Rc::clone(pool))
         };
-        let backends = || snapshot.policy.backends().iter().zip(&snapshot.tls);
-        let upstreams: Vec<_> = backends().map(|backend| of(backend, false)).collect();
-        let shadows = backends().map(|backend| of(backend, true)).collect();
+        let specs = || snapshot.policy.backends().iter().zip(snapshot.specs());
+        let upstreams: Vec<_> = specs().map(|(backend, spec)| of(spec, &backend.name, false)).collect();
+        let shadows = specs().map(|(backend, spec)| of(spec, &backend.name, true)).collect();
         let joined: HashMap<*const Guard, &Rc<Watch>> = before
             .iter()
             .flat_map(|before| before.watches.iter().map(|watch| (Arc::as_ptr(&watch.guard), watch)))
@@ -346,8 +305,9 @@ impl Drop for Held<'_> {
     }
 }
 
-fn key(model: &crate::policy::ModelBackend) -> (Vec<Address>, Duration) {
-    (model.endpoints.iter().map(Address::from).collect(), model.connect_timeout)
+/// A shadow's connections are opened by its first copy.
+fn of_kind(spec: Spec, is_shadow: bool) -> Spec {
+    if is_shadow { Spec { warm: 0, ..spec } } else { spec }
 }
 
 /// A place at a backend, given back when dropped.

@@ -5,14 +5,16 @@
 //! this room is built for tests and fuzzers alone.
 
 mod certificate;
+mod described;
 mod policy;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use certificate::certificate;
-pub use policy::{call, policy};
-pub use wire::{answer, frame, inflate, receipt, request};
+pub use described::described;
+pub use policy::{call, cel, policy};
+pub use wire::{answer, frame, inflate, receipt, request, rows};
 
 /// A parser and what must hold for it.
 pub type Target = (&'static str, fn(&[u8]));
@@ -21,10 +23,13 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("answer", answer),
     ("call", call),
+    ("cel", cel),
     ("certificate", certificate),
+    ("described", described),
     ("frame", frame),
     ("inflate", inflate),
     ("policy", policy),
     ("receipt", receipt),
     ("request", request),
+    ("rows", rows),
 ];

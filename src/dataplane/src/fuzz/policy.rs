@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 
-use crate::policy::{Policy, Verdict, explain};
+use crate::policy::{Policy, Verdict, agree, explain};
 
 /// A policy whose parts are all used, for calls to be tried on.
 const DOCUMENT: &str = include_str!("../../fuzz/seeds/policy/everything.json");
@@ -17,6 +17,13 @@ const CALLS: [&str; 4] = [
     r#"{"model": "spam", "params": {"n": 1}, "answer": {"timeout": true}}"#,
     r#"{"method": "/a.B/C", "answer": {"label": "spam", "confidence": 0.5, "value": 1e308}}"#,
 ];
+
+/// Any text is a condition on which both evaluators agree, or is refused in words.
+pub fn cel(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        agree(text);
+    }
+}
 
 /// Any text is a policy that decides every call, or a list of faults with words and places.
 pub fn policy(data: &[u8]) {

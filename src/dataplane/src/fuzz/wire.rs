@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::policy::{Param, PredictionSpec, Predictions};
 use crate::wire::frame::{HEAD_BYTES, head, read_head};
 use crate::wire::inflate::inflate as inflate_message;
+use crate::wire::oip::rows::{Part, merge, slice};
 use crate::wire::oip::{self, Head};
 use crate::wire::receipt::{Claims, Receipt, Signer};
 
@@ -55,6 +56,27 @@ pub fn request(data: &[u8]) {
     if oip::redact(data, &["secret"], &mut redacted).is_ok() {
         let read = Head::scan(&redacted, true, usize::MAX).expect("what was redacted is still a request");
         assert!(read.inputs().iter().all(|input| input.name != "secret"), "a redacted input is still there");
+    }
+}
+
+/// A batch that was taken apart is a batch of as many rows as were kept, and never longer than it was.
+pub fn rows(data: &[u8]) {
+    let Some((&[rows, first, second], message)) = data.split_first_chunk::<3>() else { return };
+    let keep = [u32::from(first), u32::from(second)];
+    let mut sliced = Vec::new();
+    if slice(message, u32::from(rows), &keep, &mut sliced).is_ok() {
+        assert!(sliced.len() <= 2 * message.len() + 64, "a slice of {} bytes of {}", sliced.len(), message.len());
+        let mut again = Vec::new();
+        slice(&sliced, 2, &[0, 1], &mut again).expect("what was taken apart can be taken apart again");
+        assert_eq!(sliced, again, "a slice of all rows is the batch itself");
+    }
+    let parts = [Part { answer: message, rows: &[Some(0), None] }, Part { answer: message, rows: &[None, Some(1)] }];
+    let mut merged = Vec::new();
+    if merge(&parts, 2, &[], &mut merged).is_ok() {
+        let mut again = Vec::new();
+        let whole = [Part { answer: &merged, rows: &[Some(0), Some(1)] }];
+        merge(&whole, 2, &[], &mut again).expect("what was put together can be read");
+        assert_eq!(merged, again);
     }
 }
 

@@ -73,7 +73,8 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, dra
         match cork.poll_drain(cx) {
             Poll::Ready(Err(_)) => Poll::Ready(None),
             Poll::Ready(Ok(())) => {
-                conduct.choke(false);
+                // Large frames go past the cork: it may hold nothing, and `h2` wait for the socket.
+                conduct.choke(cork.is_refused());
                 if ended { Poll::Ready(cork.excess().map(Close::Calm)) } else { Poll::Pending }
             }
             Poll::Pending => {

@@ -201,6 +201,7 @@ impl Role {
 
     async fn serve(mut self) {
         let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&self.gauges), Arc::clone(&self.sink));
+        worker.keep_up();
         let connections = TaskTracker::new();
         if let Some((bound, posts)) = self.accepts.take() {
             let most = self.shared.listening.connections;

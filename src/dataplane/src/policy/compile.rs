@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::compile_backend::{backends, dns};
 use super::compile_route::RouteCompiler;
 use super::compiled::{Backend, BackendIx, Limits, Policy, Source};
+use super::descriptor::{self, Descriptors};
 use super::document::{Faults, Node};
 use super::matching::Table;
 use super::peer::Allow;
@@ -51,7 +52,7 @@ fn not_json(error: &serde_json::Error) -> Fault {
 }
 
 fn compile(root: &Node) -> Option<Policy> {
-    const FIELDS: [&str; 12] = [
+    const FIELDS: [&str; 13] = [
         "version",
         "salt",
         "receipt_keys",
@@ -62,6 +63,7 @@ fn compile(root: &Node) -> Option<Policy> {
         "trace_share",
         "dns",
         "backends",
+        "descriptors",
         "routes",
         "allow",
     ];
@@ -90,11 +92,15 @@ fn compile(root: &Node) -> Option<Policy> {
         routes.fault(format!("found {} routes, at most {MOST_ENTRIES} are possible", items.len()));
         return None;
     }
-    let mut compiler = RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists, limits.units > 0);
+    let descriptors = Descriptors::read(&root.field("descriptors"));
+    let mut compiler =
+        RouteCompiler::new(&salt, &backends, &by_name, &segments, &lists, &descriptors, limits.units > 0);
     let mut matches = Vec::new();
     let mut compiled = Vec::new();
+    let mut described = HashMap::new();
     for (index, item) in (0..).zip(&items) {
         if let Some((matched, route)) = compiler.route(item) {
+            descriptor::gather(item, &matched, route.described.as_deref(), &mut described);
             matches.push((index, matched));
             compiled.push(route);
         }
@@ -112,6 +118,7 @@ fn compile(root: &Node) -> Option<Policy> {
         dns,
         routes: compiled,
         table: Table::new(matches.into_iter()),
+        described,
         backends,
         allow: allow(&root.field("allow")),
     })

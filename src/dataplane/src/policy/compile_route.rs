@@ -10,6 +10,7 @@ use super::compile_check::check;
 use super::compile_prediction as prediction;
 use super::compile_rule::Ruled;
 use super::compiled::{Backend, BackendIx, Route};
+use super::descriptor::{self, Descriptors};
 use super::document::Node;
 use super::hedge::hedge;
 use super::matching::{Match, Method};
@@ -28,6 +29,7 @@ pub(super) struct RouteCompiler<'a> {
     by_name: &'a HashMap<&'a str, BackendIx>,
     pub(super) segments: &'a Segments,
     pub(super) lists: &'a Arc<Lists>,
+    descriptors: &'a Descriptors,
     /// Whether there is room for units to be remembered.
     pub(super) remembers: bool,
     /// Matches and names of the routes before, to find two that are the same.
@@ -41,9 +43,10 @@ impl<'a> RouteCompiler<'a> {
         by_name: &'a HashMap<&'a str, BackendIx>,
         segments: &'a Segments,
         lists: &'a Arc<Lists>,
+        descriptors: &'a Descriptors,
         remembers: bool,
     ) -> Self {
-        RouteCompiler { salt, backends, by_name, segments, lists, remembers, seen: Vec::new() }
+        RouteCompiler { salt, backends, by_name, segments, lists, descriptors, remembers, seen: Vec::new() }
     }
 
     pub fn route(&mut self, node: &Node) -> Option<(Match, Route)> {
@@ -52,6 +55,7 @@ impl<'a> RouteCompiler<'a> {
             "match",
             "chain",
             "deadline_ms",
+            "request",
             "on_miss",
             "prediction",
             "check",
@@ -75,6 +79,9 @@ impl<'a> RouteCompiler<'a> {
         self.only_once(node, name, &matched);
         let spec = prediction::spec(&node.field("prediction"), &node.field("confidence"));
         let spec = spec.as_ref();
+        let compiler =
+            descriptor::Compiler { descriptors: self.descriptors, route: node, method: &matched.method, spec };
+        let described = compiler.described().map(Box::new);
         let session = self.session(&node.field("session"));
         let stats_within = Self::stats_within(&node.field("stats"));
         let rules =
@@ -99,7 +106,7 @@ impl<'a> RouteCompiler<'a> {
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
             holdout: self.holdout(&node.field("holdout"), name, spec, models),
             mirror: self.mirrors(&node.field("mirror"), name),
-            review: self.review(&node.field("review"), name, spec),
+            review: self.review(&node.field("review"), name, spec, described.is_some()),
             hedge: hedge(&node.field("hedge")),
             kill_switch: node.field("kill_switch").flag(),
             has_request_rules: rules.iter().any(|rule| rule.on == Stage::Request),
@@ -110,7 +117,9 @@ impl<'a> RouteCompiler<'a> {
             explore,
             rules,
             prediction: spec.cloned(),
+            described,
         };
+        descriptor::addressable(&node.field("chain"), &route, self.backends);
         Some((matched, route))
     }
 

@@ -142,7 +142,13 @@ impl RouteCompiler<'_> {
         Some((to, &backend.name))
     }
 
-    pub(super) fn review(&self, node: &Node, route: &str, spec: Option<&PredictionSpec>) -> Option<Review> {
+    pub(super) fn review(
+        &self,
+        node: &Node,
+        route: &str,
+        spec: Option<&PredictionSpec>,
+        described: bool,
+    ) -> Option<Review> {
         const FIELDS: [&str; 10] = [
             "queue",
             "flagged",
@@ -163,8 +169,9 @@ impl RouteCompiler<'_> {
         }
         let capture = node.field("capture");
         let kept = capture.texts();
-        if kept.iter().any(|what| &**what != "inputs") {
-            capture.fault("only \"inputs\" can be captured");
+        let whole = if described { "request" } else { "inputs" };
+        if kept.iter().any(|what| &**what != whole) {
+            capture.fault(format!("only {whole:?} can be captured"));
         }
         let share =
             |name: &str| Some(node.field(name)).filter(|field| !field.is_null()).map(|field| field.need_share());
@@ -195,7 +202,8 @@ impl RouteCompiler<'_> {
             disagreement: share("disagreement"),
             segments,
             capture: kept,
-            redact: redacted(&node.field("redact")),
+            // What is cut out of a described request stands in `Described`.
+            redact: if described { Vec::new() } else { redacted(&node.field("redact")) },
         })
     }
 }

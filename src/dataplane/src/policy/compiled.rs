@@ -1,8 +1,10 @@
 //! The compiled policy: indexes instead of names, everything checked, nothing that changes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::descriptor::{Described, DescribedMethod};
 use super::hedge::Hedge;
 use super::matching::Table;
 use super::memory::{LoopGuard, SessionSpec};
@@ -229,6 +231,8 @@ pub struct Route {
     /// `on_miss: rows`: the rows of a batch that were answered well wait while the others go on along the chain.
     pub splits: bool,
     pub prediction: Option<PredictionSpec>,
+    /// How requests and answers are read, where that is by a descriptor.
+    pub described: Option<Box<Described>>,
     pub check: Check,
     pub confidence: Option<Confidence>,
     pub rules: Vec<Rule>,
@@ -302,6 +306,7 @@ pub struct Policy {
     pub(super) backends: Vec<Backend>,
     pub(super) routes: Vec<Route>,
     pub(super) table: Table,
+    pub(super) described: HashMap<Box<str>, DescribedMethod>,
     /// Who may call; `None` for everybody.
     pub(super) allow: Option<Allow>,
 }
@@ -358,6 +363,11 @@ impl Policy {
 
     pub fn salt(&self) -> &[u8] {
         &self.salt
+    }
+
+    /// What is known of a method that routes read by a descriptor.
+    pub fn described(&self, method: &str) -> Option<&DescribedMethod> {
+        self.described.get(method)
     }
 
     /// The route of a call: the most specific that matches.

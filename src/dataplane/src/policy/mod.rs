@@ -26,6 +26,7 @@ mod compile_rule;
 mod compile_sampling;
 mod compiled;
 mod decision;
+pub mod descriptor;
 mod document;
 mod explain;
 mod explain_past;
@@ -52,12 +53,15 @@ mod words;
 
 pub use asking::{Question, Verdict};
 pub use call::{Call, Judgement, NO_REVIEW_METADATA, Step};
+#[cfg(any(test, fuzzing))]
+pub use cel::sample::agree;
 pub use choice::Choice;
 pub use compiled::{
     Backend, BackendIx, BackendKind, BackendTls, Check, Circuit, Confidence, Dns, Endpoint, Limits, Measure,
     ModelBackend, NO_INDEX, People, Policy, Retry, Route, RouteIx, Source,
 };
 pub use decision::{Attempt, Decision, NO_STRATUM, Row, push_attempts, push_reason, reason_text};
+pub use descriptor::{Described, DescribedMethod};
 pub use explain::{Ask, decision_json, explain};
 pub use hedge::{After, Hedge};
 pub use memory::{

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::call::{Call, End, Pair, Step, Why, Wish};
 use super::compiled::{BackendIx, BackendKind, NO_INDEX};
 use super::decision::Attempt;
+use super::hedge::After;
 use super::words::{Reason, status};
 
 /// Time kept back for a static answer: it needs hardly any, but many calls may come to it at the same moment (of 300 that
@@ -99,6 +100,7 @@ impl Call {
             }
             self.current = Some(backend);
             self.note_backend("attempt", backend, "is asked");
+            self.note_hedge();
             return Some(Step::Attempt(backend));
         }
         // A static answer is as long as the request claims to be: it must not be made to grow beyond the limit.
@@ -225,6 +227,18 @@ impl Call {
         self.pair = Some(Pair { slow, quick });
         self.current = Some(quick);
         Some(quick)
+    }
+
+    fn note_hedge(&mut self) {
+        let first = self.attempts.iter().all(|attempt| !attempt.made);
+        let (Some(hedge), Some(position)) = (self.route().hedge.filter(|_| first), self.company()) else { return };
+        let name = self.policy.backend(self.route().chain[position]).name.clone();
+        self.note("hedge", || match hedge.after {
+            After::Fixed(after) => format!("{name} is asked as well should that take longer than {after:?}"),
+            After::Quantile(share) => {
+                format!("{name} is asked as well should that take longer than all but {:.0} %", (1.0 - share) * 100.0)
+            }
+        });
     }
 
     /// Says which of the two attempts under way is spoken of.

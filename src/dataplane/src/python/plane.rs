@@ -14,6 +14,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use serde::Deserialize;
+use tokio::sync::watch::Sender;
 
 use super::certificates::{ListenTls, server_tls};
 use super::desk;
@@ -78,6 +79,7 @@ impl Dataplane {
             py.detach(|| Snapshot::new(policy.compiled(), None)).map_err(|faults| policy_error(py, &faults))?;
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
+            published: Sender::default(),
             bell: Bell::default(),
             desk: Arc::default(),
             serving: AtomicBool::new(true),
@@ -120,6 +122,7 @@ impl Dataplane {
         let before = self.shared.snapshot.load_full();
         let made = py.detach(|| Snapshot::new(policy.compiled(), Some(&before)));
         self.shared.snapshot.store(Arc::new(made.map_err(|faults| policy_error(py, &faults))?));
+        self.shared.published.send_replace(());
         Ok(())
     }
 
@@ -176,6 +179,12 @@ impl Dataplane {
             }
         }
         counts
+    }
+
+    /// Whether each route, and each model that routes match, could answer a call now.
+    fn health(&self) -> BTreeMap<String, bool> {
+        let snapshot = self.shared.snapshot.load();
+        snapshot.health(Instant::now()).into_iter().map(|(name, can)| (name.to_owned(), can)).collect()
     }
 
     /// Waits for questions of calls, up to `timeout_ms`: those that were asked, and those that nobody waits for any more.

@@ -191,6 +191,12 @@ impl<S: AsyncWrite + Unpin> Cork<S> {
         self.0.borrow().excess
     }
 
+    /// Whether `h2` waits for the socket to take more.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.0.borrow().refused
+    }
+
     /// How far the connection has come.
     #[must_use]
     pub fn progress(&self) -> Progress {

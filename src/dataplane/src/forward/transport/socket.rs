@@ -43,18 +43,19 @@ impl Address {
         }
     }
 
-    /// Connects, with Nagle's algorithm off (with it on, a call alone took 41 ms), and encrypts where that is wanted.
+    /// Connects, with Nagle's algorithm off (with it on, a call alone took 41 ms), and encrypts where that is wanted: `host` is
+    /// the name that the other end's certificate must be for.
     ///
     /// # Errors
     /// The resolver's, the socket's own, or what is wrong with the other end's certificate.
-    pub async fn connect(&self, tls: Option<&ClientTls>) -> io::Result<Socket> {
+    pub async fn connect(&self, host: &str, tls: Option<&ClientTls>) -> io::Result<Socket> {
         match self {
             Self::Tcp(authority) => {
                 let stream = TcpStream::connect(authority.as_str()).await?;
                 stream.set_nodelay(true)?;
                 match tls {
                     None => Ok(Socket::Tcp(stream)),
-                    Some(tls) => tls::connect(tls, self.host(), stream).await,
+                    Some(tls) => tls::connect(tls, host, stream).await,
                 }
             }
             Self::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),

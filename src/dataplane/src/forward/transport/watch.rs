@@ -2,7 +2,7 @@
 //!
 //! `h2` bounds what a peer can make us hold: resets before a stream is taken up, CONTINUATION, empty and tiny DATA, the
 //! header list. It does not bound work: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, resets of streams that are over and
-//! unknown frames may come for ever. Nine bytes of each frame are read here, and the payload is skipped: 2 ns a frame.
+//! unknown frames may come for ever. Nine bytes of each frame are read here, and the payload is skipped: 6 ns a frame.
 
 use std::time::{Duration, Instant};
 
@@ -142,6 +142,14 @@ impl Watch {
             if bytes.is_empty() {
                 return Ok(());
             }
+            // Nearly always the head is here in one piece.
+            if self.have == 0
+                && let Some((&head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>()
+            {
+                bytes = rest;
+                self.frame(head, sent)?;
+                continue;
+            }
             let taken = bytes.len().min(HEAD_BYTES - self.have);
             self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
             self.have += taken;
@@ -150,12 +158,12 @@ impl Watch {
                 return Ok(());
             }
             self.have = 0;
-            self.frame(sent)?;
+            self.frame(self.head, sent)?;
         }
     }
 
-    fn frame(&mut self, sent: u64) -> Result<(), Excess> {
-        let [l2, l1, l0, kind, flags, s3, s2, s1, s0] = self.head;
+    fn frame(&mut self, head: [u8; HEAD_BYTES], sent: u64) -> Result<(), Excess> {
+        let [l2, l1, l0, kind, flags, s3, s2, s1, s0] = head;
         self.skip = u32::from_be_bytes([0, l2, l1, l0]);
         self.of_block = matches!(kind, HEADERS | CONTINUATION);
         match kind {

@@ -17,6 +17,8 @@ mod fast;
 mod operand;
 mod past;
 mod presence;
+#[cfg(any(test, fuzzing))]
+pub(super) mod sample;
 mod scope;
 #[cfg(test)]
 mod tests;
@@ -47,7 +49,7 @@ pub(super) struct Failed;
 pub(super) struct Condition {
     fast: Fast,
     /// The whole expression, for the interpreter as the tests' oracle.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     whole: IdedExpr,
     /// Whether it names the prediction, and so has to be judged for each row.
     pub per_row: bool,
@@ -69,7 +71,7 @@ impl Condition {
             .map_err(|message| vec![CelFault { message, at: Some((1, 1)) }])?;
         Ok(Condition {
             fast,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             whole: checked.expr,
             per_row: checked.names_prediction,
             wants_entropy: checked.wants_entropy,
@@ -90,7 +92,7 @@ impl Condition {
     }
 
     /// The same by the interpreter alone: the oracle of `holds`.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn interpreted(&self, scope: &Scope) -> Result<bool, Failed> {
         interpret(&self.whole, scope)
     }

@@ -130,6 +130,20 @@ fn what_a_rule_wants_goes_before_the_second() {
     }
 }
 
+/// `explain` says whom a late answer would bring in.
+#[test]
+fn what_would_happen_is_told() {
+    let mut document = document();
+    document["routes"][0]["hedge"] = json!({"after_ms": 30, "quantile": null, "share": 0.1});
+    let policy = Arc::new(Policy::compile(&document.to_string()).unwrap());
+    let told = explain(&policy, r#"{"model": "spam", "answer": {"score": 0.9}}"#, &mut |_| Verdict::Unknown).unwrap();
+    let steps: Vec<_> = told["steps"].as_array().unwrap().iter().filter(|step| step["step"] == "hedge").collect();
+    assert_eq!(
+        steps,
+        [&json!({"step": "hedge", "text": "spam-lite is asked as well should that take longer than 30ms"})]
+    );
+}
+
 #[test]
 fn a_hedge_says_when_and_how_often() {
     for (hedge, fault) in [

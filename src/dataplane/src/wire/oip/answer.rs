@@ -253,8 +253,19 @@ impl<'s> Writer<'s> {
     }
 }
 
+/// One number of a floating-point datatype, as raw contents have it.
+#[expect(clippy::cast_possible_truncation, reason = "a score as its datatype holds it")]
+pub(in crate::wire) fn put_raw(datatype: Datatype, number: f64, cells: &mut Vec<u8>) {
+    match datatype {
+        Datatype::Fp64 => cells.extend(number.to_le_bytes()),
+        Datatype::Fp16 => cells.extend(f16::from_f64(number).to_le_bytes()),
+        Datatype::Bf16 => cells.extend(bf16::from_f64(number).to_le_bytes()),
+        _ => cells.extend((number as f32).to_le_bytes()),
+    }
+}
+
 /// The scores of one row: as given, else from the score of `positive`, else all on the label.
-fn scores(spec: &PredictionSpec, answer: &StaticAnswer) -> Option<Vec<f64>> {
+pub(in crate::wire) fn scores(spec: &PredictionSpec, answer: &StaticAnswer) -> Option<Vec<f64>> {
     let classes = spec.classes.len();
     if let Some(scores) = &answer.scores {
         return Some(scores.clone());
@@ -276,7 +287,11 @@ fn scores(spec: &PredictionSpec, answer: &StaticAnswer) -> Option<Vec<f64>> {
 }
 
 /// The label: as given, else what the scores say.
-fn label<'a>(spec: &'a PredictionSpec, answer: &'a StaticAnswer, scores: Option<&[f64]>) -> Option<&'a str> {
+pub(in crate::wire) fn label<'a>(
+    spec: &'a PredictionSpec,
+    answer: &'a StaticAnswer,
+    scores: Option<&[f64]>,
+) -> Option<&'a str> {
     if let Some(label) = &answer.label {
         return Some(label);
     }

@@ -14,7 +14,7 @@ mod check;
 pub mod head;
 pub mod read;
 pub mod rows;
-mod tensor;
+pub(in crate::wire) mod tensor;
 
 pub use answer::{NoAnswer, READY, static_answer, static_metadata};
 pub use append::{address, append_model, append_param};

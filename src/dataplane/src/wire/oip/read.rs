@@ -188,7 +188,7 @@ fn read_labels(
     Ok(())
 }
 
-fn text_label(spec: &PredictionSpec, text: &[u8]) -> Result<Label, String> {
+pub(in crate::wire) fn text_label(spec: &PredictionSpec, text: &[u8]) -> Result<Label, String> {
     if let Some(class) = spec.classes.iter().position(|class| class.as_bytes() == text) {
         return u16::try_from(class).map(Label::Class).map_err(|_| format!("class {class} is beyond 65535"));
     }
@@ -201,7 +201,7 @@ fn text_label(spec: &PredictionSpec, text: &[u8]) -> Result<Label, String> {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against the number of classes")]
 #[expect(clippy::cast_precision_loss, reason = "classes are few")]
-fn index_label(spec: &PredictionSpec, index: f64) -> Result<Label, String> {
+pub(in crate::wire) fn index_label(spec: &PredictionSpec, index: f64) -> Result<Label, String> {
     if spec.classes.is_empty() {
         return Ok(Label::Text(index.to_string().into()));
     }

@@ -10,7 +10,7 @@ use crate::wire::proto::{self, Fields, Malformed, Value, take_array, take_varint
 
 /// The datatypes of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Datatype {
+pub(in crate::wire) enum Datatype {
     Bool,
     Int8,
     Int16,
@@ -72,6 +72,33 @@ impl Datatype {
             Self::Bytes => 8,
             Self::Fp16 | Self::Bf16 => return None,
         })
+    }
+
+    /// Appends all of the little-endian numbers in `raw`; what is less than a number at its end is left out.
+    #[expect(clippy::cast_precision_loss, reason = "64-bit integers are compared as the scores they stand for")]
+    pub fn read_raw(self, raw: &[u8], out: &mut Vec<f64>) {
+        macro_rules! extend {
+            ($number:ty, $to:expr) => {{
+                let (elements, _) = raw.as_chunks::<{ size_of::<$number>() }>();
+                out.extend(elements.iter().map(|&bytes| $to(<$number>::from_le_bytes(bytes))));
+            }};
+        }
+        match self {
+            Self::Bool => out.extend(raw.iter().map(|&byte| f64::from(u8::from(byte != 0)))),
+            Self::Int8 => extend!(i8, f64::from),
+            Self::Int16 => extend!(i16, f64::from),
+            Self::Int32 => extend!(i32, f64::from),
+            Self::Int64 => extend!(i64, |number| number as f64),
+            Self::Uint8 => extend!(u8, f64::from),
+            Self::Uint16 => extend!(u16, f64::from),
+            Self::Uint32 => extend!(u32, f64::from),
+            Self::Uint64 => extend!(u64, |number| number as f64),
+            Self::Fp16 => extend!(f16, f64::from),
+            Self::Bf16 => extend!(bf16, f64::from),
+            Self::Fp32 => extend!(f32, f64::from),
+            Self::Fp64 => extend!(f64, f64::from),
+            Self::Bytes => {}
+        }
     }
 
     /// As the protocol writes it.
@@ -140,7 +167,6 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "64-bit integers are compared as the scores they stand for")]
     fn raw_numbers(&self, raw: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), InvalidOutput> {
         let wanted = count.saturating_mul(self.datatype.width());
         if raw.len() != wanted {
@@ -148,28 +174,7 @@ impl<'a> Tensor<'a> {
             let words = format_args!("{} bytes of raw contents, shape {dims:?} wants {wanted}", raw.len());
             return Err(self.invalid(words));
         }
-        macro_rules! extend {
-            ($number:ty, $to:expr) => {{
-                let (elements, _) = raw.as_chunks::<{ size_of::<$number>() }>();
-                out.extend(elements.iter().map(|&bytes| $to(<$number>::from_le_bytes(bytes))));
-            }};
-        }
-        match self.datatype {
-            Datatype::Bool => out.extend(raw.iter().map(|&byte| f64::from(u8::from(byte != 0)))),
-            Datatype::Int8 => extend!(i8, f64::from),
-            Datatype::Int16 => extend!(i16, f64::from),
-            Datatype::Int32 => extend!(i32, f64::from),
-            Datatype::Int64 => extend!(i64, |number| number as f64),
-            Datatype::Uint8 => extend!(u8, f64::from),
-            Datatype::Uint16 => extend!(u16, f64::from),
-            Datatype::Uint32 => extend!(u32, f64::from),
-            Datatype::Uint64 => extend!(u64, |number| number as f64),
-            Datatype::Fp16 => extend!(f16, f64::from),
-            Datatype::Bf16 => extend!(bf16, f64::from),
-            Datatype::Fp32 => extend!(f32, f64::from),
-            Datatype::Fp64 => extend!(f64, f64::from),
-            Datatype::Bytes => {}
-        }
+        self.datatype.read_raw(raw, out);
         Ok(())
     }
 
