@@ -211,9 +211,14 @@ impl Endpoint {
         (self.failures.get() > 0).then(|| format!("{}: {}", self.address, self.fault.borrow()))
     }
 
+    /// Whether a connection is on its way.
+    pub fn is_dialling(&self) -> bool {
+        self.dialling.get()
+    }
+
     /// Whether a connection stands, or is on its way.
     pub fn is_hopeful(&self) -> bool {
-        self.dialling.get() || self.is_connected()
+        self.is_dialling() || self.is_connected()
     }
 
     /// Whether a connection stands that takes calls.

@@ -298,12 +298,13 @@ fn take_of(all: &[Rc<Endpoint>], avoid: Option<&Rc<Endpoint>>) -> Option<Lease> 
     }
     all[picked].dial(now);
     let mut others: Vec<usize> = (0..all.len()).filter(|&n| n != picked && all[n].is_connected()).collect();
-    others.sort_by(|&one, &other| {
-        let key = |n: usize| (shunned(n), all[n].cost(now));
-        let ((one_shunned, one_cost), (other_shunned, other_cost)) = (key(one), key(other));
-        one_shunned.cmp(&other_shunned).then(one_cost.total_cmp(&other_cost))
-    });
-    others.into_iter().find_map(|n| all[n].place(Some(now)))
+    others.sort_by(|&one, &other| all[one].cost(now).total_cmp(&all[other].cost(now)));
+    let place = |shun: bool| {
+        let mut others = others.iter().filter(|&&n| shunned(n) == shun);
+        others.find_map(|&n| all[n].place(Some(now)))
+    };
+    // Rather a connection that is on its way than an endpoint that has just failed.
+    place(false).or_else(|| if all.iter().any(|one| one.is_dialling()) { None } else { place(true) })
 }
 
 /// Whether the peer has certainly not taken the stream up, so that it may be sent again elsewhere.
