@@ -54,7 +54,7 @@ class _Question(TypedDict, total=False):
     queue: str
     route: str
     id: bytes
-    rows: int
+    rows: list[int]
     segment: str
     unit: int
     policy: int

@@ -18,7 +18,7 @@ from tests.ledger.making import CLASSES, NOW_US, Clock, batch, decision, sampled
 WAIT_US = 20_000_000
 ASKED = Urgent(
     decision=decision(1),
-    rows=1,
+    rows=(0,),
     queue="moderation",
     route="spam",
     backend="moderators",
@@ -65,7 +65,7 @@ def test_what_a_caller_waits_for_goes_before_the_sample_and_the_soonest_first(le
 
 def test_a_task_nobody_has_begun_goes_with_its_payload_when_nobody_waits(ledger: Ledger) -> None:
     """It was kept for an answer that would reach nobody, and must not fill the queue of the sample."""
-    asked(ledger, 1, rows=3)
+    asked(ledger, 1, rows=(0, 1, 2))
     asked(ledger, 2)
     ledger.expire_urgent([decision(1)]).result()
     assert leased(ledger).decision == decision(2)

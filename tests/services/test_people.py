@@ -31,7 +31,7 @@ def question(number: int, rows: int = 1) -> dict[str, Any]:
         "queue": "moderation",
         "route": "spam",
         "id": decision(number),
-        "rows": rows,
+        "rows": list(range(rows)),
         "segment": "device=phone",
         "unit": 2**64 - 1,
         "policy": 7,

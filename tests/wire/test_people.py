@@ -74,7 +74,7 @@ def test_the_answer_has_the_models_form_and_each_row_its_own_label() -> None:
     with people() as (plane, channel, reviewers):
         call = start(channel, request("spam", rows(3)))
         question = reviewers.next()
-        assert (question["kind"], question["queue"], question["rows"]) == ("people", "moderation", 3)
+        assert (question["kind"], question["queue"], question["rows"]) == ("people", "moderation", [0, 1, 2])
         assert plane.dataplane.counters()["waiting.people.moderators"] == 1
         assert plane.dataplane.reply(question["question"], ["spam", "ham", "spam"])
         answer, trailers = call.result(), said(call)
@@ -191,6 +191,24 @@ def test_people_after_a_model_answer_what_it_is_unsure_of() -> None:
             trailers = said(call)
     assert (trailers["outcome"], trailers["reason"]) == ("human", "low_confidence")
     assert trailers["attempts"] == "first:low_confidence,moderators:ok"
+
+
+def test_people_are_asked_about_the_rows_that_are_left_of_a_batch() -> None:
+    """The others keep the model's answer; the request is shown whole, with the rows' own numbers."""
+    with ScriptedServer(scores(0.9, 0.6, 0.1, 0.55)) as server:
+        chain = ("first", "moderators", "ham")
+        made = policy(model("first", server.address), moderators(), chain=chain, on_miss="rows")
+        with people(made) as (plane, channel, reviewers):
+            call = start(channel, request("spam", rows(4)))
+            question = reviewers.next()
+            plane.dataplane.reply(question["question"], ["spam", "ham"])
+            answer, trailers = call.result(), said(call)
+            records = plane.records(4)
+    assert question["rows"] == [1, 3]
+    assert pb.ModelInferRequest.FromString(question["request"]).inputs[0].shape[0] == 4
+    assert trailers["outcome"] == "model,human,model,human"
+    assert list(answer.outputs[0].shape) == [4, 2]
+    assert [record["label"] for record in records] == ["spam", "spam", "ham", "ham"]
 
 
 def test_a_shadow_is_compared_with_what_people_answered() -> None:

@@ -28,10 +28,10 @@ _decision = schema.decisions
 
 @dataclass(frozen=True, slots=True)
 class Urgent:
-    """A call that people are asked about. `rows`: how many are to be answered; `request`: redacted."""
+    """A call that people are asked about. `rows`: which of its rows are to be answered; `request`: redacted."""
 
     decision: bytes
-    rows: int
+    rows: Sequence[int]
     queue: str
     route: str
     backend: str
@@ -45,7 +45,7 @@ class Urgent:
 
 def ask(connection: sa.Connection, asked: Urgent, now_us: int) -> list[int]:
     """Make a task for each row. Returns: their ids, by row. The transaction is the caller's."""
-    rows = range(asked.rows)
+    rows = asked.rows
     connection.execute(sa.insert(_decision), [_facts(asked, row) for row in rows])
     connection.execute(
         sa.insert(schema.captures),

@@ -79,7 +79,7 @@ class People:
     def ask(self, question: Mapping[str, Any]) -> None:
         """Make the tasks of a question; without them on disk nobody is asked."""
         number, rows = question["question"], question["rows"]
-        waiting = _Waiting(question["id"], question["backend"], self._clock(), [None] * rows)
+        waiting = _Waiting(question["id"], question["backend"], self._clock(), [None] * len(rows))
         with self._lock:
             self._waiting[number] = waiting
         names = ["rows", "queue", "route", "backend", "segment", "policy", "time_us", "until_us", "request"]

@@ -39,8 +39,8 @@ pub struct Task {
     pub route: Box<str>,
     /// Decision id.
     pub id: [u8; 16],
-    /// Rows to be answered.
-    pub rows: u32,
+    /// Which rows of the request are to be answered.
+    pub rows: Vec<u32>,
     /// The call's segment.
     pub segment: Box<str>,
     /// Hash of the unit.

@@ -12,7 +12,7 @@ fn people(backend: &str) -> Question {
         queue: "moderation".into(),
         route: "spam".into(),
         id: [1; 16],
-        rows: 1,
+        rows: vec![0],
         segment: "".into(),
         unit: 0,
         policy: 7,

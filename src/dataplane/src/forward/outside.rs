@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::answer::Final;
 use super::caller::{Caller, Gone};
 use super::decide::{Decide, Unsettled};
@@ -160,7 +162,7 @@ impl Decide<'_, '_, '_> {
             queue: people.queue.clone(),
             route: self.route.name.clone(),
             id: self.journal.id,
-            rows: self.request.rows.max(1),
+            rows: self.rows_to_answer(),
             segment: self.state.segment().text().into(),
             unit: self.state.unit(),
             policy: policy.version(),
@@ -180,6 +182,14 @@ impl Decide<'_, '_, '_> {
         }))
     }
 
+    /// Rows of the request that people are asked about: those that are left of a batch taken apart, else all.
+    fn rows_to_answer(&self) -> Vec<u32> {
+        match self.state.left() {
+            [] => (0..self.request.rows.max(1)).collect(),
+            left => left.to_vec(),
+        }
+    }
+
     /// Whether each is a label that the route knows.
     fn are_labels(&self, answers: &[StaticAnswer]) -> bool {
         let classes = self.route.prediction.as_ref().map_or(&[][..], |spec| &spec.classes);
@@ -196,16 +206,21 @@ impl Decide<'_, '_, '_> {
             labels.into_iter().map(|label| StaticAnswer { label: Some(label), ..StaticAnswer::default() }).collect();
         let mut plain = Vec::new();
         let max_rows = self.call.plan.policy().limits().max_rows;
-        let written = if answers.len() == self.request.rows.max(1) as usize && self.are_labels(&answers) {
-            self.asked.static_answer(self.route, &answers, max_rows, &mut plain)
+        let mut written = if answers.len() == self.rows_to_answer().len() && self.are_labels(&answers) {
+            self.with_asked(|asked| asked.static_answer(self.route, &answers, max_rows, &mut plain))
         } else {
             Err("people's answer has other rows than were asked for, or a label that the route does not have".into())
         };
+        let plain = Bytes::from(plain);
+        if written.is_ok() && self.rest().is_some() {
+            // It will stand beside the rows that were kept.
+            written = self.prepare_rows(&plain).map_err(|invalid| invalid.to_string());
+        }
         match written {
             Ok(()) => {
                 self.journal.end(started, backend, Reason::Ok, OK);
                 self.state.answer_by_people(&answers);
-                Some(Final::Static { plain: plain.into() })
+                Some(Final::Static { plain })
             }
             Err(words) => {
                 self.miss(started, backend, Reason::InvalidOutput, Status::new(INTERNAL, words));

@@ -183,13 +183,11 @@ impl Call {
             self.attempts.push(Attempt { backend, reason, rule: NO_INDEX, status, made: false });
             return None;
         }
-        if self.all_rows() > max_rows {
+        if self.asked_rows > max_rows {
             let words = "are passed over: the request has more rows than their `max_rows`";
             self.pass_over((backend, Reason::Overload, NO_INDEX), words);
             return None;
         }
-        // A person looks at a batch as the caller sent it.
-        self.whole_again();
         self.current = Some(backend);
         self.note_backend("attempt", backend, "are asked, and the caller waits");
         Some(Step::People(backend))

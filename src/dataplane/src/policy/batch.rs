@@ -92,12 +92,6 @@ impl Call {
         self.note("batch", || format!("rows answered well enough that wait: {kept}; rows that go on: {left}"));
     }
 
-    /// Rows of the request, whatever became of them.
-    pub(super) fn all_rows(&self) -> u32 {
-        let kept = self.batch.as_ref().map_or(0, |batch| batch.kept.len());
-        self.asked_rows.saturating_add(u32::try_from(kept).unwrap_or(u32::MAX))
-    }
-
     /// The batch is one again: whoever answers next answers all of it.
     pub fn whole_again(&mut self) {
         let Some(batch) = self.batch.take().filter(|batch| !batch.kept.is_empty()) else { return };
