@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.wire.clients import request, rows
 from tests.wire.echo import SERVICE, EchoServer
+from tests.wire.gateway_process import until
 from tests.wire.http2 import GRPC, Http2Server, Stream
 from tests.wire.plane import LIMITS, document, model, route, running, static
 from tests.wire.servers import ScriptedServer, scores
@@ -143,16 +144,17 @@ def test_a_hanging_backend_leaves_time_for_the_next(echo: EchoServer) -> None:
 def test_a_caller_that_says_nothing_yet_is_no_backends_failure(echo: EchoServer) -> None:
     """The attempt's share of the time bounds the backend, not the caller."""
     outbox: queue.Queue[bytes | None] = queue.Queue()
-    backends = [model("first", echo.address, timeout_ms=60), model("other", "127.0.0.1:1")]
-    with running(document(backends, [by_method(["first", "other"])])) as (_, channel):
-        stream = channel.stream_stream(f"{SERVICE}/PingPong")(iter(outbox.get, None), timeout=10)
+    backends = [model("first", echo.address, timeout_ms=200), model("other", "127.0.0.1:1")]
+    with running(document(backends, [by_method(["first", "other"])])) as (plane, channel):
+        stream = channel.stream_stream(f"{SERVICE}/PingPong")(iter(outbox.get, None), timeout=20)
+        until(lambda: plane.dataplane.counters()["in_flight.first"] or None, "the call at its backend")
         waited = threading.Event()
-        assert not waited.wait(0.3)
+        assert not waited.wait(0.5)
         for at in range(20):
             outbox.put(str(at).encode())
             assert next(stream) == str(at).encode()
         # It stays quiet for longer than any attempt may take, and goes on message by message.
-        assert not waited.wait(0.2)
+        assert not waited.wait(0.4)
         outbox.put(b"more")
         assert next(stream) == b"more"
         outbox.put(None)

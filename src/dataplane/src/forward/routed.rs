@@ -4,15 +4,17 @@
 //! While another backend could be asked, an answer's head is held back until its first message begins: what fails before
 //! that has told the caller nothing. From then on every message goes on as it comes.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderMap;
 
 use super::attempt::{Answer, Begun, Came, Hold, gather};
-use super::caller::{Caller, Gone, grpc_head};
+use super::caller::{Caller, Gone};
 use super::earlier;
 use super::exchange::{Alarm, Body, Fault, Opened, Target, open};
 use super::journal::Journal;
@@ -22,10 +24,8 @@ use super::model::renamed;
 use super::plain::Plain;
 use super::shadow;
 use super::started::Started;
-use super::status::{
-    self, CANCELLED, DEADLINE_EXCEEDED, GRPC_STATUS, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED,
-};
-use super::through::{Ended, go_on, only_end, relay, status_of};
+use super::status::{self, CANCELLED, DEADLINE_EXCEEDED, OK, RESOURCE_EXHAUSTED, Status, UNAVAILABLE, UNIMPLEMENTED};
+use super::through::{Ended, go_on, no_message, relay, status_of};
 use super::upload::Upload;
 use crate::policy::{self, BackendIx, Decision, Reason, Request, RouteIx, Step};
 use crate::records::Counter;
@@ -42,6 +42,8 @@ struct Routed<'a, 'w> {
     /// Name and version of the model that its messages name.
     named: Option<(&'a str, &'a str)>,
     asked: bool,
+    /// When the caller's first bytes came.
+    spoke: Rc<Cell<Option<Instant>>>,
     /// The caller takes its time with its first message: that is no backend's failure.
     patient: bool,
 }
@@ -108,7 +110,7 @@ impl Plain<'_> {
     async fn stream(
         &self,
         caller: &mut Caller,
-        upload: Upload,
+        mut upload: Upload,
         route: RouteIx,
         request: &Request<'_>,
         named: Option<(&str, &str)>,
@@ -118,6 +120,7 @@ impl Plain<'_> {
         let request = &Request { memory: Some(&memory), ..*request };
         let journal = self.journal();
         let deadline = policy.route_at(route).deadline.map(|deadline| self.arrival.at + deadline);
+        let spoke = upload.listen();
         let routed = Routed {
             call: self,
             state: policy::Call::begin(Arc::clone(policy), route, request, journal.id),
@@ -127,6 +130,7 @@ impl Plain<'_> {
             failure: None,
             named,
             asked: false,
+            spoke,
             patient: false,
         };
         routed.run(caller, request).await
@@ -244,9 +248,13 @@ impl Routed<'_, '_> {
         self.asked = true;
         let others = self.has_others(backend);
         let (up, down) = self.names(backend);
+        let (share, mut again) = (self.share(), false);
         let answering = loop {
             match self.answering(caller, backend, others, &started, up.clone()).await {
-                Err(Fault::Deadline) if !self.patient && self.is_quiet() => self.patient = true,
+                // The time was the caller's: as long as it says nothing, or once more if it has only just begun to.
+                Err(Fault::Deadline) if !again && !self.patient && self.is_quiet(share) => {
+                    (again, self.patient) = (true, self.upload.bytes() == 0);
+                }
                 done => break done,
             }
         };
@@ -281,10 +289,19 @@ impl Routed<'_, '_> {
         self.upload.is_replayable()
     }
 
-    /// Whether the caller has not said anything yet, and there is time for it.
-    fn is_quiet(&self) -> bool {
+    /// How long the attempt under way may take.
+    fn share(&self) -> Option<Duration> {
+        self.state.budget(self.until.map(|until| until.saturating_duration_since(Instant::now())))
+    }
+
+    /// Whether the time was the caller's rather than the backend's: nothing was said yet, or only just now.
+    fn is_quiet(&self, share: Option<Duration>) -> bool {
         let late = self.until.is_some_and(|until| until <= Instant::now());
-        self.upload.bytes() == 0 && !self.upload.is_ended() && !late
+        if self.upload.is_ended() && self.upload.bytes() == 0 {
+            return false;
+        }
+        let spoke = self.spoke.get().map(|spoke| spoke.elapsed());
+        !late && spoke.is_none_or(|ago| share.is_some_and(|share| ago < share / 2))
     }
 
     /// Asks, and waits as long as the attempt may still fail without the caller's knowing.
@@ -302,7 +319,7 @@ impl Routed<'_, '_> {
         };
         // A stream under way may outlive any attempt's share: only the call's own end bounds it once it is the last.
         let left = self.until.map(|until| until.saturating_duration_since(Instant::now()));
-        let budget = if others && !self.patient { self.state.budget(left) } else { left };
+        let budget = if others && !self.patient { self.share() } else { left };
         let mut alarm = Alarm::new(budget.map(|budget| Instant::now() + budget));
         let head = |left| call.outbound.head(left, started.span());
         let body = Body::Stream(&mut self.upload, call.up(up));
@@ -350,7 +367,7 @@ impl Routed<'_, '_> {
         let ended = match answering {
             Answering::Opened(opened) => relay(caller, &mut alarm, &mut self.upload, opened, down, extra).await,
             Answering::Begun(begun) => go_on(caller, &mut alarm, &mut self.upload, *begun, down, extra).await,
-            Answering::Ended(answer) => end(caller, answer, extra),
+            Answering::Ended(answer) => no_message(caller, answer, extra),
         };
         let code = ended.map_or(CANCELLED, |Ended { status, .. }| status);
         let reason = if code == OK { Reason::Ok } else { Reason::BackendError };
@@ -365,20 +382,4 @@ impl Routed<'_, '_> {
         self.state.miss(reason, status.code);
         self.failure = Some(status);
     }
-}
-
-/// Passes on an answer without messages.
-fn end(caller: &mut Caller, answer: Answer, extra: impl FnOnce(u8) -> HeaderMap) -> Result<Ended, Gone> {
-    let Answer { headers, mut trailers, status, .. } = answer;
-    if !trailers.contains_key(GRPC_STATUS) {
-        status.write(&mut trailers);
-    }
-    if headers.is_empty() {
-        trailers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/grpc"));
-        return only_end(caller, trailers, extra);
-    }
-    caller.open(grpc_head(headers), false)?;
-    trailers.extend(extra(status.code));
-    caller.trailers(trailers)?;
-    Ok(Ended { status: status.code, answer_bytes: 0 })
 }

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::append::Append;
-use super::attempt::Begun;
+use super::attempt::{Answer, Begun};
 use super::caller::{Caller, Gone, grpc_head};
 use super::compression::Down;
 use super::exchange::{Alarm, Fault, Opened, watched};
@@ -221,4 +221,23 @@ pub async fn go_on(
             Ok(Ended { status: status.code, answer_bytes })
         }
     }
+}
+
+/// Passes on an answer without messages, as [`relay`] does.
+///
+/// # Errors
+/// Nobody waits any more.
+pub fn no_message(caller: &mut Caller, answer: Answer, extra: impl FnOnce(u8) -> HeaderMap) -> Result<Ended, Gone> {
+    let Answer { headers, mut trailers, status, .. } = answer;
+    if !trailers.contains_key(GRPC_STATUS) {
+        status.write(&mut trailers);
+    }
+    if headers.is_empty() {
+        trailers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/grpc"));
+        return only_end(caller, trailers, extra);
+    }
+    caller.open(grpc_head(headers), false)?;
+    trailers.extend(extra(status.code));
+    caller.trailers(trailers)?;
+    Ok(Ended { status: status.code, answer_bytes: 0 })
 }

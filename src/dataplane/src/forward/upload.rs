@@ -4,8 +4,11 @@
 //! be sent to one backend only. A chunk is taken from the caller's window only once the backend's side has taken it, so a
 //! slow backend slows its caller and nothing piles up here.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
@@ -30,6 +33,8 @@ pub struct Upload {
     released: usize,
     total: u64,
     ended: bool,
+    /// When the caller's first bytes came, where somebody asks.
+    spoke: Option<Rc<Cell<Option<Instant>>>>,
 }
 
 /// How far one attempt has come with the upload.
@@ -80,6 +85,7 @@ impl Upload {
             released: 0,
             total: 0,
             ended,
+            spoke: None,
         }
     }
 
@@ -93,6 +99,13 @@ impl Upload {
     #[must_use]
     pub fn is_replayable(&self) -> bool {
         self.first == 0 && self.kept_bytes <= self.keep_bytes
+    }
+
+    /// Notes when the caller's first bytes come.
+    #[must_use]
+    pub fn listen(&mut self) -> Rc<Cell<Option<Instant>>> {
+        let begun = (self.total > 0).then(Instant::now);
+        Rc::clone(self.spoke.get_or_insert_with(|| Rc::new(Cell::new(begun))))
     }
 
     /// What the caller has sent so far.
@@ -130,6 +143,11 @@ impl Upload {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         match ready!(self.from.poll_data(cx)) {
             Some(Ok(chunk)) => {
+                if let Some(spoke) = &self.spoke
+                    && self.total == 0
+                {
+                    spoke.set(Some(Instant::now()));
+                }
                 self.total += chunk.len() as u64;
                 self.kept_bytes += chunk.len();
                 self.kept.push_back(chunk);
