@@ -26,6 +26,15 @@ def document(backend: str, shadow: str | None = None) -> dict[str, Any]:
         "timeout_ms": None,
         "max_in_flight": 4096,
         "connect_timeout_ms": 300,
+        "retry": {"attempts": 2, "methods": [], "budget_share": 0.2, "budget_per_s": 10.0, "jitter": 0.2},
+        "circuit": {
+            "failures": 7,
+            "success_rate": 0.5,
+            "min_calls": 100,
+            "probe_first_s": 1,
+            "probe_last_s": 60,
+        },
+        "warm": 1,
     }
     mirror = {"to": "shadow", "share": 1.0, "max_in_flight": 64, "max_bytes": 4194304, "timeout_ms": 1000}
     rule: dict[str, Any] = {

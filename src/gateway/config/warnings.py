@@ -21,10 +21,19 @@ def warnings_of(settings: Settings, source: Source) -> list[Fault]:
     for name, route in settings.routes.items():
         made.extend(_of_route(("routes", name), route, settings, source))
     made.extend(warnings_of_tls(settings, source))
+    made.extend(_of_names(settings, source))
     used = _used(settings)
     unused = [name for name in settings.backends if name not in used]
     made.extend(source.fault(("backends", name), "no route uses this backend", key=True) for name in unused)
     return sorted(made, key=lambda fault: (fault.line is None, fault.line or 0, fault.column or 0))
+
+
+def _of_names(settings: Settings, source: Source) -> list[Fault]:
+    endpoints = [endpoint for backend in settings.backends.values() for endpoint in backend.grpc or ()]
+    if not settings.dns.servers or any(endpoint.startswith("dns:") for endpoint in endpoints):
+        return []
+    found = "no endpoint is a dns: name, so nobody asks these servers"
+    return [source.fault(("dns", "servers"), found, mend='write "dns:HOST:PORT" where a name may change')]
 
 
 def _used(settings: Settings) -> set[str]:
