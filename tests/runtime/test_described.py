@@ -186,7 +186,7 @@ def test_a_described_call_is_explained_like_any_other(tmp_path: Path) -> None:
     assert settings is not None
     settings = settings.model_copy(update={"state_dir": tmp_path})
     call = {"method": "/scoring.Scorer/Score", "rows": 2, "answers": {"main": {"score": 0.6}}}
-    unsure = explain_call(settings, call)["decision"]
-    ruled = explain_call(settings, {**call, "params": {"country": "nl"}})["decision"]
+    unsure = explain_call(settings, call, FOLDER)["decision"]
+    ruled = explain_call(settings, {**call, "params": {"country": "nl"}}, FOLDER)["decision"]
     assert (unsure["outcome"], unsure["reason"], unsure["backend"]) == ("static", "low_confidence", "ham")
     assert (ruled["outcome"], ruled["reason"]) == ("static", "rule:nl")

@@ -101,6 +101,7 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
             f"request: {{model: <path>}} in the route, method: {OIP}ModelInfer, or no model",
         )
     if is_described(route):
+        _people(path, route, settings, report)
         at = (*path, "prediction" if route.prediction is not None else "request")
         if method.endswith("/*"):
             report(
@@ -143,3 +144,16 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
                     f"{name} cannot answer {method}",
                     "models only: other answers take the form of the route's prediction",
                 )
+
+
+def _people(path: Path, route: Route, settings: Settings, report: Callable[..., None]) -> None:
+    """People's own redaction names inputs; here it would take nothing out."""
+    for index, name in enumerate(route.chain):
+        backend = settings.backends.get(name)
+        if backend is not None and backend.people is not None and backend.people.redact:
+            report(
+                (*path, "chain", index),
+                f"{name} redact inputs of the Open Inference Protocol, which {route.match.method} does not have",
+                "people without redact",
+                "name what they must not see in the route's review: redact: [request.<name>]",
+            )
