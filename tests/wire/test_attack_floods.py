@@ -85,6 +85,8 @@ def test_a_flood_is_answered_by_one_word(unharmed: Attacked, name: str) -> None:
 def test_pings_past_grpcs_rule_are_too_many(unharmed: Attacked) -> None:
     """gRPC's clients know the words, and ping half as often from then on."""
     with Raw(unharmed.process.address) as peer:
+        # What the other side sends makes a ping welcome: its greeting has to be over.
+        assert any(came.kind == raw.SETTINGS and came.flags == raw.ACK for came in peer.frames())
         for _ in range(4):
             assert peer.send(frame(raw.PING, 0, 0, bytes(8)))
         goaway = peer.goaway()
