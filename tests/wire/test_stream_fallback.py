@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -160,6 +161,35 @@ def test_a_caller_that_says_nothing_yet_is_no_backends_failure(echo: EchoServer)
         outbox.put(None)
         assert list(stream) == []
     assert ("gateway-attempts", "first:ok") in [tuple(pair) for pair in stream.trailing_metadata()]
+
+
+def test_a_backend_whose_clock_is_first_is_asked_again_as_well(echo: EchoServer) -> None:
+    """It was told the same time as our alarm and says DEADLINE_EXCEEDED first; said early, it is its own failure."""
+    asked: list[float] = []
+
+    def behave(stream: Stream) -> None:
+        asked.append(time.monotonic())
+        if len(asked) > 1:
+            stream.connection.send_headers(stream.id, GRPC)
+            stream.connection.send_data(stream.id, b"\0\0\0\0\1x")
+            stream.connection.send_headers(stream.id, [("grpc-status", "0")], end_stream=True)
+            return
+        time.sleep(wait_s)
+        stream.connection.send_headers(stream.id, [*GRPC, ("grpc-status", "4")], end_stream=True)
+
+    for wait_s, answered, told in ((0.197, b"x", "odd:ok"), (0.0, b"y", "odd:deadline,good:ok")):
+        asked.clear()
+        outbox: queue.Queue[bytes | None] = queue.Queue()
+        with Http2Server(behave, early=True) as odd:
+            backends = [model("odd", odd.address, timeout_ms=200), model("good", echo.address)]
+            with running(document(backends, [by_method(["odd", "good"])])) as (_, channel):
+                stream = channel.stream_stream(f"{SERVICE}/PingPong")(iter(outbox.get, None), timeout=20)
+                if answered == b"y":
+                    outbox.put(b"y")
+                assert next(stream) == answered
+                outbox.put(None)
+                assert list(stream) == []
+        assert ("gateway-attempts", told) in [tuple(pair) for pair in stream.trailing_metadata()]
 
 
 def test_what_is_too_long_to_keep_is_sent_to_one_backend_only(echo: EchoServer) -> None:

@@ -48,6 +48,20 @@ struct Routed<'a, 'w> {
     patient: bool,
 }
 
+/// By how much a backend's clock may be ahead of our alarm, which is set for the next millisecond.
+const AHEAD: Duration = Duration::from_millis(5);
+
+/// Whether an attempt's time is over, by our clock or by the backend's, which was told the same time and may be first.
+fn is_late(done: &Result<Answering, Fault>, share: Option<Duration>, took: Duration) -> bool {
+    match done {
+        Err(fault) => matches!(fault, Fault::Deadline),
+        Ok(Answering::Ended(answer)) => {
+            answer.status.code == DEADLINE_EXCEEDED && share.is_some_and(|share| took + AHEAD >= share)
+        }
+        Ok(_) => false,
+    }
+}
+
 /// An answer on its way to the caller.
 enum Answering {
     /// Its head is here.
@@ -250,13 +264,13 @@ impl Routed<'_, '_> {
         let (up, down) = self.names(backend);
         let (share, mut again) = (self.share(), false);
         let answering = loop {
-            match self.answering(caller, backend, others, &started, up.clone()).await {
-                // The time was the caller's: as long as it says nothing, or once more if it has only just begun to.
-                Err(Fault::Deadline) if !again && !self.patient && self.is_quiet(share) => {
-                    (again, self.patient) = (true, self.upload.bytes() == 0);
-                }
-                done => break done,
+            let done = self.answering(caller, backend, others, &started, up.clone()).await;
+            // The time was the caller's: as long as it says nothing, or once more if it has only just begun to.
+            if !again && !self.patient && is_late(&done, share, started.at().elapsed()) && self.is_quiet(share) {
+                (again, self.patient) = (true, self.upload.bytes() == 0);
+                continue;
             }
+            break done;
         };
         let answering = match answering {
             Ok(Answering::Ended(answer)) if policy::status::is_miss(answer.status.code) && self.can_be_sent_again() => {

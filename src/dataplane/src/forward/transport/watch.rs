@@ -68,7 +68,8 @@ pub struct Watch {
     /// `None`: pings count as frames that carry nothing.
     pings: Option<PingRule>,
     last_ping: Option<Instant>,
-    sent_at_ping: u64,
+    /// The most that was sent besides answers to pings and settings, as of the last ping.
+    worked_at_ping: u64,
     strikes: u32,
     /// Frames that carry nothing, beyond what was forgiven.
     control: u32,
@@ -102,7 +103,7 @@ impl Watch {
             skip: 0,
             pings: None,
             last_ping: None,
-            sent_at_ping: 0,
+            worked_at_ping: 0,
             strikes: 0,
             control: 0,
             since: None,
@@ -184,8 +185,10 @@ impl Watch {
                 Ok(())
             }
             PING if flags & FIRST_FLAG == 0 => {
-                let idle = sent.saturating_sub(self.sent_at_ping) <= PONG_BYTES;
-                self.sent_at_ping = sent;
+                // Several pings may be read at once, and answered before the next: what answers them is no work.
+                let worked = sent.saturating_sub(self.idle_bytes);
+                let idle = worked <= self.worked_at_ping;
+                self.worked_at_ping = self.worked_at_ping.max(worked);
                 self.idle_bytes += PONG_BYTES;
                 match self.pings {
                     Some(rule) => self.ping(rule, idle, Instant::now()),
@@ -195,8 +198,6 @@ impl Watch {
             _ => {
                 if kind == SETTINGS && flags & FIRST_FLAG == 0 {
                     self.idle_bytes += SETTINGS_ACK_BYTES;
-                    // Its answer alone is no sign of work to the next ping either.
-                    self.sent_at_ping += SETTINGS_ACK_BYTES;
                 }
                 self.control(sent)
             }
@@ -300,6 +301,18 @@ mod tests {
         let ended = (0..10).map(|at| watch.read(&ping, at * PONG_BYTES)).position(|read| read == Err(Excess::Pings));
         // The first is none, two are allowed.
         assert_eq!(ended, Some(3));
+    }
+
+    #[test]
+    fn pings_that_come_together_are_answered_together_and_are_strikes_all_the_same() {
+        let ping = frame(PING, 0, 0, &[0; 8]);
+        for together in 1..=3 {
+            let mut watch = caller();
+            let ended = (0..4_u64)
+                .map(|at| watch.read(&ping, at / together * together * PONG_BYTES))
+                .position(|read| read.is_err());
+            assert_eq!(ended, Some(3), "{together}");
+        }
     }
 
     #[test]
