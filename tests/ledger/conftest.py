@@ -1,9 +1,8 @@
-"""A ledger of its own for every test."""
+"""A ledger of its own for every test, on each of the databases that one may live in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,9 @@ from tests.ledger.making import Clock
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'ledger.db'}"
+def url(ledger_url: str) -> str:
+    """SQLite and PostgreSQL: every test that takes it, or `ledger`, runs on both."""
+    return ledger_url
 
 
 @pytest.fixture
