@@ -23,6 +23,16 @@ def clock() -> Clock:
 
 @pytest.fixture
 def ledger(url: str, clock: Clock) -> Iterator[Ledger]:
+    yield from _opened(url, clock)
+
+
+@pytest.fixture
+def sqlite_ledger(sqlite_url: str, clock: Clock) -> Iterator[Ledger]:
+    """For what is about SQLite's file, or the folder of the state; all else runs on both."""
+    yield from _opened(sqlite_url, clock)
+
+
+def _opened(url: str, clock: Clock) -> Iterator[Ledger]:
     opened = Ledger(url, Limits(linger_s=0.01), clock)
     opened.open()
     yield opened

@@ -219,13 +219,11 @@ def test_a_place_that_cannot_be_written_is_said_at_start(tmp_path: Path) -> None
         Ledger(f"sqlite:///{tmp_path / 'file' / 'ledger.db'}").open()
 
 
-def test_only_this_user_may_read_a_ledger(sqlite_url: str, tmp_path: Path) -> None:
+def test_only_this_user_may_read_a_ledger(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     """Captured inputs are in it, and in the files beside it."""
-    ledger = opened(sqlite_url)
-    ledger.submit_labels([label(1)]).result()
+    sqlite_ledger.submit_labels([label(1)]).result()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
-    ledger.close()
 
 
 def test_a_ledger_that_is_not_open_takes_nothing(url: str) -> None:
