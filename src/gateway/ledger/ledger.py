@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import labels, migrations, review, schema, urgent
-from gateway.ledger.database import writer_engine
+from gateway.ledger import audit, labels, migrations, review, schema, urgent
+from gateway.ledger.database import shown, writer_engine
 from gateway.ledger.labels import Kept, LabelRow, Truth
 from gateway.ledger.limits import Limits
 from gateway.ledger.reading import Reader
@@ -64,9 +64,13 @@ class Ledger:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
             migrations.upgrade(self._engine)
-        except (sa.exc.DBAPIError, OSError) as error:
-            why = getattr(error, "orig", error)
-            raise LedgerUnavailable(f"the ledger {self._engine.url!r} cannot be opened: {why}") from error
+        except BaseException as error:
+            self._engine.dispose()
+            if not isinstance(error, (sa.exc.DBAPIError, OSError)):
+                raise
+            raise LedgerUnavailable(
+                f"the ledger {shown(self._engine.url)} cannot be opened: {getattr(error, 'orig', error)}"
+            ) from error
         self._writer.start()
 
     def close(self, timeout_s: float = 10.0) -> None:
@@ -119,9 +123,30 @@ class Ledger:
                     "reason": reason,
                 },
             )
+            audit.note(
+                connection,
+                time_us=now_us,
+                actor=author,
+                action="policy.keep",
+                subject=f"policy {version}",
+                reason=reason,
+                hash=digest,
+            )
             return version
 
         return self._writer.submit(work).result()
+
+    def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
+        """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.
+
+        Raises: ValueError and TypeError as `audit.note`, from the future.
+        """
+        now_us = self._clock_us()
+
+        def work(connection: sa.Connection) -> None:
+            audit.note(connection, time_us=now_us, actor=actor, action=action, subject=subject, **details)
+
+        return self._writer.submit(work)
 
     def ask_people(self, asked: Urgent) -> Future[list[int]]:
         """Make urgent tasks of a call that people are asked about; their ids, by row."""

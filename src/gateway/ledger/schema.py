@@ -6,6 +6,7 @@
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
     review_skips    who did not want which task, and why
+    audit           append-only: who did what to what, and when
     tally_calls     additive: calls and rows by hour, route, policy, backend, segment, outcome, reason
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
@@ -40,6 +41,7 @@ from sqlalchemy import (
 __all__ = [
     "HEAD",
     "KNOWN",
+    "audit",
     "captures",
     "decisions",
     "labels",
@@ -53,7 +55,7 @@ __all__ = [
     "tally_shadow",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003")
+KNOWN: Final = ("0001", "0002", "0003", "0004")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -171,6 +173,18 @@ review_skips = Table(
     Column("reason", Text, nullable=False),
     Column("time_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("time_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", Text, nullable=False),  # a JSON object
+    Index(None, "time_us"),
 )
 
 tally_calls = Table(
