@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.fleet.encoding import MOST_ROWS, Malformed, decode, encode, parse
 from gateway.fleet.forms import LEAST
-from gateway.ledger import Limits
+from gateway.ledger import Limits, schema
 from gateway.ledger.tallies import Delta, Segments, reduce_batch
 from gateway.runtime.batch import Batch
 from gateway.v1 import fleet_pb2
@@ -216,3 +216,12 @@ def test_any_values_of_a_column_are_refused_or_can_be_counted(data: st.DataObjec
     at = data.draw(st.sampled_from(list(getattr(message, table))))
     at.values = data.draw(st.binary(min_size=len(at.values), max_size=len(at.values)))
     counted_or_refused(message.SerializeToString())
+
+
+def test_a_difference_whose_square_overflows_is_not_added_up() -> None:
+    """One absurd answer would make a sum infinite for good."""
+    batch = making.batch(mirrors=[{"difference": 1e200}, {"difference": -0.5}])
+    (sums,) = summed(decode(message_of(batch)))["sums"][schema.tally_shadow].values()
+    names = [column.name for column in schema.tally_shadow.c if not column.primary_key]
+    found = dict(zip(names, sums, strict=True))
+    assert (found["compared"], found["differences"], found["sum_squared"]) == (2, 1, 0.25)

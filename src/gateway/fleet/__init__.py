@@ -10,3 +10,9 @@ stands beside every model server and is small.
     kept              the policy on disk
     proxy             callers' feedback and reviewers' work, handed on to control
 """
+
+from gateway.fleet.encoding import Malformed, decode, encode, parse
+from gateway.fleet.outbox import Limits, Outbox
+from gateway.fleet.spool import Spool
+
+__all__ = ["Limits", "Malformed", "Outbox", "Spool", "decode", "encode", "parse"]
