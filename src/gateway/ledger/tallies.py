@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gateway.ledger import schema
 from gateway.ledger.database import add_up, insert_once, insert_tasks, replace_unsampled
-from gateway.ledger.grid import hours, overhead_bucket, score_bin
+from gateway.ledger.grid import MOST_DIFFERENCE, hours, overhead_bucket, score_bin
 from gateway.ledger.limits import Limits
 from gateway.ledger.segments import OTHER_SEGMENT, Segments
 from gateway.types import NO_INDEX, NO_STRING, UNKNOWN, reason_text
@@ -259,7 +259,7 @@ def _shadow(mirrors: Mapping[str, Array], names: _Named, delta: Delta) -> None:
     keys, group = _groups([hours(mirrors["time_us"]), *(mirrors[name] for name in keyed)])
     compared, agree, difference = mirrors["result"] == 0, mirrors["agree"], mirrors["difference"]
     judged = compared & (agree != UNKNOWN)
-    scored = compared & np.isfinite(difference)
+    scored = compared & (np.abs(difference) < MOST_DIFFERENCE)
     step = np.where(scored, difference, 0.0)
     counts = (compared, ~compared, judged, judged & (agree == 1), scored)
     sums = [np.bincount(group, weights=weights).astype(np.int64).tolist() for weights in counts]
