@@ -20,8 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
@@ -29,6 +28,7 @@ import tenacity
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import labels, segments, tallies
 from gateway.ledger.database import failure_reason, is_conflict, is_unavailable
+from gateway.ledger.jobs import CONFLICTS, Job, LabelJob, work
 from gateway.ledger.limits import Limits
 from gateway.ledger.storing import Group, Stored, forget_writers, store
 
@@ -39,16 +39,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REMEMBER_US = 30 * 24 * 3_600_000_000  # a writer that is silent for so long sends nothing again
-
-_CONFLICTS = 5  # tries of what another process's transaction was in the way of
-
-
-@dataclass(slots=True)
-class Job(Generic[T]):
-    """Work on a connection, and who waits for it. A job that raises leaves nothing behind."""
-
-    work: Callable[[sa.Connection], T]
-    future: Future[T]
 
 
 @dataclass(slots=True)
@@ -61,14 +51,6 @@ class Waiting:
     origin: str = ""
     number: int = 0
     future: Future[bool] | None = None
-
-
-@dataclass(slots=True)
-class LabelJob:
-    """Labels that one caller sent together; those of several callers are written in one go."""
-
-    rows: Sequence[labels.LabelRow]
-    future: Future[list[labels.Kept]]
 
 
 class Writer:
@@ -220,7 +202,7 @@ class Writer:
         if not group:
             return
         try:
-            results = self._transaction(lambda connection: _work(connection, group))
+            results = self._transaction(lambda connection: work(connection, group))
         except Exception as error:
             if not is_unavailable(error):
                 log.exception("the ledger's writer met an error that is a fault of its own")
@@ -283,11 +265,11 @@ class Writer:
         return groups, futures
 
     def _store(self, groups: Sequence[Group], futures: Sequence[Future[bool] | None]) -> None:
-        def work(connection: sa.Connection) -> Stored:
+        def put_in(connection: sa.Connection) -> Stored:
             return store(connection, groups, self._segments, self._limits, time.time_ns() // 1000)
 
         try:
-            stored = self._retrying()(self._transaction, work)
+            stored = self._retrying()(self._transaction, put_in)
         except Exception as error:
             reason = failure_reason(error)
             log.error("records were not kept: %s", reason, exc_info=not is_unavailable(error))
@@ -327,7 +309,7 @@ class Writer:
             self._serve_jobs()
 
     def _transaction(self, work: Callable[[sa.Connection], T]) -> T:
-        for _ in range(_CONFLICTS):
+        for _ in range(CONFLICTS):
             try:
                 return self._once(work)
             except sa.exc.DBAPIError as error:
@@ -354,42 +336,6 @@ class Writer:
         if count:
             with self._wake:
                 self._counters[name] += count
-
-
-def _work(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:
-    """The results of jobs, or the exception where one failed by itself, in order."""
-    together = [job for job in group if isinstance(job, LabelJob)]
-    rows = [row for job in together for row in job.rows]
-    kept = _tried(connection, lambda inner: labels.keep(inner, rows)) if rows else []
-    following = iter(kept) if isinstance(kept, list) else None
-    results: list[Any] = []
-    for job in group:
-        if not isinstance(job, LabelJob):
-            results.append(_tried(connection, job.work))
-        elif following is not None:
-            results.append([next(following) for _ in job.rows])
-        else:  # one of them cannot be kept: find out which, and keep the others
-            results.append(_tried(connection, partial(labels.keep, rows=job.rows)))
-    return results
-
-
-def _tried(connection: sa.Connection, work: Callable[[sa.Connection], T]) -> T | Exception:
-    """Within a savepoint, so that what fails by its own fault leaves nothing and the others' work stands.
-
-    Where another process was first to write the same key, a second look finds what it wrote.
-    """
-    for left in reversed(range(_CONFLICTS)):
-        try:
-            with connection.begin_nested():
-                return work(connection)
-        except sa.exc.IntegrityError as error:
-            if not left:
-                return error
-        except Exception as error:
-            if is_unavailable(error):
-                raise
-            return error
-    raise AssertionError("unreachable")
 
 
 def _waiting(
