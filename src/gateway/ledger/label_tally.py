@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from gateway.ledger import rolling, schema
 from gateway.ledger.grid import HOUR_US, NO_SCORE, SCORE_BINS
 
-__all__ = ["FACTS", "Cell", "apply", "cell_of", "last_said", "lock", "move"]
+__all__ = ["FACTS", "Cell", "apply", "cell_of", "last_said", "move"]
 
 Cell = tuple[int, str, int, str, str, int, int, int, float, int, str, int]
 """As the key of `tally_labels`."""
@@ -104,17 +104,6 @@ def move(connection: sa.Connection, raised: Mapping[tuple[bytes, int], float]) -
             changes[cell] -= 1
             changes[*cell[:8], pi, *cell[9:]] += 1
     apply(connection, changes)
-
-
-def lock(connection: sa.Connection, *, alone: bool) -> None:
-    """Until this transaction ends: nobody else changes labels that are there (`alone`), or nobody does alone.
-
-    Where several gateways share a database, a label could otherwise be taken out of a cell twice. SQLite has one writer
-    at a time by itself.
-    """
-    if connection.dialect.name == "postgresql":
-        how = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
-        connection.execute(sa.text(f"SELECT {how}(7105119)"))
 
 
 def _known(said: bool | None) -> int:

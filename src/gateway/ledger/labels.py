@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from gateway.errors import LabelError
 from gateway.ledger import label_tally, schema
+from gateway.ledger.database import lock_labels
 
 __all__ = ["REVIEW", "Facts", "Kept", "LabelRow", "RouteClasses", "Truth", "keep", "truth_of"]
 
@@ -145,7 +146,7 @@ def truth_of(
 
 def keep(connection: sa.Connection, rows: Sequence[LabelRow]) -> list[Kept]:
     """Write labels; what each one was, in order. The transaction is the caller's."""
-    label_tally.lock(connection, alone=False)
+    lock_labels(connection, alone=False)
     latest = _latest(connection, rows)
     results, new = [], []
     changes: Counter[label_tally.Cell] = Counter()

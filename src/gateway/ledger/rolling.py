@@ -53,8 +53,7 @@ def add(connection: sa.Connection, tally: sa.Table, sums: Mapping[Key, Sequence[
     if not sums:
         return
     names = [column.name for column in tally.c]
-    # In one order everywhere: two that add to the same cells wait for each other, and never both.
-    rows = [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
+    rows = [dict(zip(names, (*key, *more), strict=True)) for key, more in sums.items()]
     add_up(connection, tally, rows)
     for span, (_, end) in sorted(_ranges(connection, tally, held=True).items()):
         late: dict[Key, list[float]] = {}
@@ -65,7 +64,7 @@ def add(connection: sa.Connection, tally: sa.Table, sums: Mapping[Key, Sequence[
                 key, *more = (start, *list(row.values())[1:width]), *list(row.values())[width:]
                 there = late.get(key)
                 late[key] = more if there is None else [a + b for a, b in zip(there, more, strict=True)]
-        spanned = [dict(zip(["span", *names], (span, *key, *late[key]), strict=True)) for key in sorted(late)]
+        spanned = [dict(zip(["span", *names], (span, *key, *late[key]), strict=True)) for key in late]
         add_up(connection, schema.rolled_of[tally], spanned)
 
 
