@@ -54,6 +54,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
         "gateway.circuit.state",
         "gateway.confusion",
         "gateway.decisions",
+        "gateway.deleted",
         "gateway.dropped",
         "gateway.gate",
         "gateway.in_flight",

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from gateway.autopilot import ReviewBudget, Shares
 from gateway.cli.sources import LedgerSource, people_source
+from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
@@ -165,6 +166,7 @@ class Process:
                 asyncio.create_task(self._reload_when_wanted()),
                 asyncio.create_task(self._revise_budget()),
                 asyncio.create_task(ledger_source.refresh_forever()),
+                asyncio.create_task(Upkeep(self._ledger, lambda: self._settings).run()),
             ]
             self._ready(control, serving=True)
             give_back_memory()

@@ -26,6 +26,7 @@ from gateway.config.fields import (
 )
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
+from gateway.config.retention import Retention
 from gateway.config.routes import Route
 from gateway.config.tls import ListenTls
 
@@ -209,6 +210,7 @@ class Settings(Block):
     default_backend: Text | None = Field(None, description="gets untouched what matches no route")
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
+    retention: Retention = Field(default_factory=Retention)
     telemetry: Telemetry = Field(default_factory=Telemetry)
     descriptors: Annotated[
         tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])

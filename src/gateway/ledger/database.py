@@ -27,6 +27,7 @@ __all__ = [
     "lock_policies",
     "lock_schema",
     "lock_segments",
+    "may_tidy",
     "reader_engine",
     "replace_unsampled",
     "schema_version",
@@ -79,7 +80,16 @@ def writer_engine(url: str) -> sa.Engine:
     if _is_postgresql(url):
         return _postgresql(url, pool_size=1, isolation_level="READ COMMITTED")
     return _sqlite(
-        url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=("journal_mode=WAL", "synchronous=FULL")
+        url,
+        pool_size=1,
+        begin="BEGIN IMMEDIATE",
+        # A new file can give pages back; its log shrinks again after a long reader.
+        pragmas=(
+            "auto_vacuum=INCREMENTAL",
+            "journal_mode=WAL",
+            "journal_size_limit=67108864",
+            "synchronous=FULL",
+        ),
     )
 
 
@@ -152,6 +162,13 @@ def lock_labels(connection: sa.Connection, *, alone: bool) -> None:
     Else a label that two processes change at once would be taken out of its cell twice.
     """
     _lock(connection, 7_105_121, shared=not alone)
+
+
+def may_tidy(connection: sa.Connection) -> bool:
+    """Whether nobody else takes old things away; then nobody does until this transaction ends."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(7_105_122))).scalar_one())
 
 
 def _lock(connection: sa.Connection, number: int, *, shared: bool = False) -> None:

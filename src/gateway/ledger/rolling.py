@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.ledger import schema
-from gateway.ledger.database import add_up
+from gateway.ledger.database import add_up, may_tidy
 
 __all__ = ["ROLLED", "SPANS", "Piece", "add", "cover", "drop_before", "pieces", "roll"]
 
@@ -73,6 +73,8 @@ def roll(connection: sa.Connection, tally: sa.Table, span: int, now_hour: int) -
 
     The transaction is the caller's; it writes one span, so it is short.
     """
+    if not may_tidy(connection):
+        return False
     ranges = _ranges(connection, tally, locked=True)
     _, end = ranges[span]
     smaller = SPANS[SPANS.index(span) + 1 :]

@@ -121,6 +121,8 @@ decisions = Table(
     Column("arm", Text),
     Column("propensity", Double, nullable=False),
     Column("unit", BigInteger, nullable=False),
+    Index(None, "time_us"),
+    Index(None, "unit"),
     sqlite_with_rowid=False,
 )
 
@@ -161,6 +163,7 @@ captures = Table(
     Column("time_us", BigInteger, nullable=False),
     Column("request", LargeBinary, nullable=False),
     Column("answer", LargeBinary, nullable=False),
+    Index(None, "time_us"),
 )
 
 review_tasks = Table(

@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -331,6 +331,11 @@ class Writer:
     def _drop(self, batch: tallies.Batch, reason: str) -> None:
         self._count("dropped.records." + reason, len(batch.records["row"]))
         self._count("dropped.review_tasks." + reason, sum(len(capture["rows"]) for capture in batch.captures))
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Add to the counters what jobs have done."""
+        for name, count in counts.items():
+            self._count(name, count)
 
     def _count(self, name: str, count: int) -> None:
         if count:

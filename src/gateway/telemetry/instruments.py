@@ -166,6 +166,13 @@ CATALOGUE: Final = {
             "What did not fit and was left out, whole: copies, spans, records, series.",
             ("what", "reason"),
         ),
+        Instrument(
+            "gateway.deleted",
+            "counter",
+            "{row}",
+            "What the ledger took away because it was too old or too much.",
+            ("what", "reason"),
+        ),
         Instrument("gateway.people.waiting", "gauge", "{call}", "Calls that wait for people.", ("backend",)),
         Instrument(
             "gateway.people.age", "gauge", "s", "How long the oldest of them has waited.", ("backend",)
