@@ -8,6 +8,7 @@
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
+    ├── LabelToolError      a label tool cannot be worked with as it is
     └── QualityError        arrays from which no number can be had
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
@@ -21,6 +22,7 @@ from typing import ClassVar
 __all__ = [
     "GatewayError",
     "LabelError",
+    "LabelToolError",
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
@@ -97,6 +99,17 @@ class NotFound(GatewayError):
 
     code = "not_found"
     grpc_status = 5  # NOT_FOUND
+
+
+class LabelToolError(GatewayError):
+    """A label tool is away, refuses, or holds something else than was wanted; `kind` says in one word why."""
+
+    code = "label_tool"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class QualityError(GatewayError):

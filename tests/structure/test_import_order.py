@@ -16,7 +16,8 @@ RANKS = {
     "quality": 3,
     **dict.fromkeys(("runtime", "ledger"), 4),
     **dict.fromkeys(("console", "services", "autopilot", "telemetry"), 5),
-    "cli": 6,
+    "connectors": 6,
+    "cli": 7,
 }
 """A room may import what has a lower number, and itself."""
 

@@ -18,7 +18,19 @@ import sys
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("init", "check", "schema", "descriptors", "explain", "test", "diff", "serve", "report", "audit")
+COMMANDS = (
+    "init",
+    "check",
+    "schema",
+    "descriptors",
+    "explain",
+    "test",
+    "diff",
+    "serve",
+    "report",
+    "audit",
+    "label-studio",
+)
 """In the order of the help."""
 
 
@@ -55,8 +67,9 @@ def main() -> None:
 
     named = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
     for name in [named] if named in COMMANDS else COMMANDS:
-        if name is not None and importlib.util.find_spec(f"gateway.cli.{name}") is not None:
-            app.command(name)(getattr(importlib.import_module(f"gateway.cli.{name}"), name))
+        module = (name or "").replace("-", "_")
+        if name is not None and importlib.util.find_spec(f"gateway.cli.{module}") is not None:
+            app.command(name)(getattr(importlib.import_module(f"gateway.cli.{module}"), module))
     try:
         app()
     except SettingsError as error:

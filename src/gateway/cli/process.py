@@ -20,12 +20,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.autopilot import ReviewBudget, Shares
-from gateway.cli.sources import LedgerSource, people_source
+from gateway.cli.sources import LedgerSource, label_tool_source, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
+from gateway.config.label_studio import queue_classes
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger
 from gateway.runtime import (
@@ -45,6 +46,9 @@ from gateway.runtime import (
 from gateway.services import Control, Messages, People, RouteClasses
 from gateway.services.admin import AdminServer
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
+
+if TYPE_CHECKING:
+    from gateway.connectors.label_studio import Runner
 
 __all__ = ["Process"]
 
@@ -121,12 +125,14 @@ class Process:
         self._plane.desk.answer("people", people)
         self._plane.desk.answer("rule", self._rules)
         ledger_source = LedgerSource(self._ledger)
+        self._label_studio = self._make_label_studio(settings)
         telemetry = Telemetry(
             TelemetryOptions(otlp=settings.telemetry.otlp),
             sources=[
                 plane_source(self._plane.counters, lambda: self._version),
                 certificate_source(self._plane.certificates),
                 people_source(people),
+                *([label_tool_source(self._label_studio)] if self._label_studio else []),
                 ledger_source.points,
             ],
         )
@@ -157,6 +163,7 @@ class Process:
                     control_socket=control_socket,
                     not_ready=lambda: "draining" if self._draining else None,
                     metrics=telemetry.prometheus,
+                    posts={"/label-studio": self._label_studio.webhook} if self._label_studio else None,
                 )
                 bound["admin"] = await admin.start()
             self._tasks = [
@@ -166,6 +173,8 @@ class Process:
                 asyncio.create_task(self._revise_budget()),
                 asyncio.create_task(ledger_source.refresh_forever()),
             ]
+            if self._label_studio is not None:
+                self._label_studio.start()
             self._ready(control, serving=True)
             give_back_memory()
             log.info("serving", extra={**bound, "policy": self._version, "routes": len(settings.routes)})
@@ -179,6 +188,8 @@ class Process:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._label_studio is not None:
+            await asyncio.to_thread(self._label_studio.stop, 2.0)
         await asyncio.to_thread(self._plane.shutdown, int(DRAIN_S * 1000))
         self._rules.close()
         await asyncio.to_thread(self._rules.join, 2.0)
@@ -217,6 +228,20 @@ class Process:
             return RuleWorkers(folder, functions_of(settings), workers, self._plane.desk.reply)
         except RULE_ERRORS as error:
             raise GatewayError(f"rules in Python cannot be loaded: {type(error).__name__} {error}") from error
+
+    def _make_label_studio(self, settings: Settings) -> Runner | None:
+        """Nothing of it is loaded where nobody uses it."""
+        if settings.label_studio is None:
+            return None
+        from gateway.connectors.label_studio import Runner
+
+        return Runner.of(
+            settings.label_studio,
+            self._ledger,
+            classes=self._classes,
+            queue_classes=lambda queue: queue_classes(self._settings, queue),
+            messages=lambda: self._messages,
+        )
 
     def _compile(
         self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str

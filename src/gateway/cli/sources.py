@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import Ledger, Window
@@ -20,7 +20,7 @@ from gateway.services import People
 from gateway.telemetry import Point
 from gateway.telemetry.registry import Source
 
-__all__ = ["LedgerSource", "people_source"]
+__all__ = ["LedgerSource", "label_tool_source", "people_source"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,23 @@ def people_source(people: People) -> Source:
             yield Point("gateway.people.late", one.late, at)
             for result, count in one.results.items():
                 yield Point("gateway.people.calls", count, {**at, "result": result})
+
+    return points
+
+
+class LabelTool(Protocol):
+    """What tells numbers of a label tool."""
+
+    def points(self) -> Iterable[tuple[str, float, dict[str, str]]]:
+        """Name, value, attributes."""
+
+
+def label_tool_source(tool: LabelTool) -> Source:
+    """Tasks that lie in a label tool, and what became of its answers."""
+
+    def points() -> Iterable[Point]:
+        for name, value, at in tool.points():
+            yield Point(name, value, at)
 
     return points
 
