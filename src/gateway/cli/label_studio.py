@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Action", "label_studio"]
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What to do."""
 
     CONFIG = "config"
@@ -215,7 +215,7 @@ def _import(settings: Settings, answers: Path, json: bool) -> None:
 def _open(settings: Settings) -> tuple[Ledger, _Classes, Messages]:
     """The ledger, and what its routes are read by."""
     from gateway.ledger import Ledger
-    from gateway.runtime import document
+    from gateway.runtime.document import document
     from gateway.services import Messages
 
     policy = document(settings, version=1, salt_hex="00" * 32, receipt_keys=[bytes(32)])
