@@ -82,6 +82,7 @@ class Confusion:
             old.c.row == new.c.row,
             old.c.source == new.c.source,
             old.c.kind == new.c.kind,
+            old.c.name == new.c.name,
             old.c.revision == new.c.revision - 1,
         )
         found = connection.execute(_summed(new).where(fresh)).all()

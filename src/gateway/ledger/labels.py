@@ -1,11 +1,14 @@
 """The truth about predictions: what a label is, when it is new, and how it is kept.
 
 Append-only: what a source says about a row after it said something else is a further revision, and the last one counts.
+The last one is that which came last; but where both say when it happened, a later one is not replaced by an earlier.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,7 +19,7 @@ import sqlalchemy as sa
 from gateway.errors import LabelError
 from gateway.ledger import schema
 
-__all__ = ["REVIEW", "Facts", "Kept", "LabelRow", "RouteClasses", "Truth", "keep", "truth_of"]
+__all__ = ["REVIEW", "Facts", "Kept", "LabelRow", "RouteClasses", "Truth", "keep", "later", "superseded", "truth_of"]
 
 REVIEW: Final = "review"
 """The source of reviewers' answers: chosen with a known probability, so it alone may be weighted."""
@@ -24,9 +27,14 @@ REVIEW: Final = "review"
 MAX_LABEL: Final = 128
 """Characters of a label, where a route does not name its classes."""
 
+MAX_STATEMENTS: Final = 64
+"""Kept statements about one row, by source, kind and name: a caller who invents sources must not fill the disk."""
+
+_SIGNAL: Final = re.compile(r"[a-z0-9_.-]{1,64}")
+
 _AT_ONCE = 500  # ids in one IN (...): far below SQLite's 32,766 and PostgreSQL's 65,535 variables
 
-Key = tuple[bytes, int, str, str]
+Key = tuple[bytes, int, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +47,20 @@ class RouteClasses:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What is said about a row: a label (by name, by yes or no, or both), or a value. Made by `truth_of`."""
+    """What is said about a row: a label (by name, by yes or no, or both), a value, or a signal with one. Made by
+    `truth_of`.
+    """
 
     label: str | None = None
     positive: bool | None = None
     value: float | None = None
+    signal: str = ""
 
     @property
     def kind(self) -> str:
-        """`label` or `outcome`; a source may say both about one row."""
+        """`label`, `outcome` or `signal`; a source may say all of them about one row."""
+        if self.signal:
+            return "signal"
         return "label" if self.value is None else "outcome"
 
 
@@ -75,7 +88,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One label about one prediction."""
+    """One label about one prediction.
+
+    `event_us`: when it happened, None where nobody said. `waited`: it was received long before it can be kept, so that
+    what came meanwhile counts.
+    """
 
     decision: bytes
     row: int
@@ -84,14 +101,24 @@ class LabelRow:
     facts: Facts
     received_us: int
     author: str = ""
+    event_us: int | None = None
+    waited: bool = False
 
 
 class Kept(Enum):
-    """What became of a label; all of them are on disk."""
+    """What became of a label: on disk, but for the last three."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     CORRECTED = "corrected"
+    PENDING = "pending"
+    """It waits for its decision's record."""
+    SUPERSEDED = "superseded"
+    """What the source said before happened later, and counts."""
+    CROWDED = "too_many_statements"
+    """The row has `MAX_STATEMENTS` of other sources and names."""
+    FULL = "pending_full"
+    """As many wait for their decision's record as may."""
 
 
 def truth_of(
@@ -101,18 +128,24 @@ def truth_of(
     label: str | None = None,
     positive: bool | None = None,
     value: float | None = None,
+    signal: str | None = None,
 ) -> Truth:
     """What was said, in the one form in which the same statement is always equal to itself.
 
     Args:
         known: the route's classes; None where no such route is served any more: yes or no and values still count.
-        label, positive, value: exactly one of them.
-    Raises: LabelError, kinds `no_truth`, `bad_value`, `unknown_route`, `unknown_label`, `no_positive`.
+        label, positive, value: exactly one of them. signal: the name of one; then `value` is how much of it, 1 if None.
+    Raises: LabelError, kinds `no_truth`, `bad_value`, `bad_signal`, `unknown_route`, `unknown_label`, `no_positive`.
     """
+    if signal is not None:
+        if not _SIGNAL.fullmatch(signal):
+            wanted = "wanted a-z, 0-9, `_`, `-`, `.`, 1 to 64 of them"
+            raise LabelError("bad_signal", f"signal {signal[:64]!r}: {wanted}, such as thumbs")
+        value = 1.0 if value is None else value
     if value is not None:
         if not math.isfinite(value):
             raise LabelError("bad_value", f"value is {value}, wanted a finite number")
-        return Truth(value=value)
+        return Truth(value=value, signal=signal or "")
     if label is not None:
         if known is None:
             raise LabelError(
@@ -142,36 +175,69 @@ def truth_of(
     return Truth(label=others[0] if len(others) == 1 else None, positive=False)
 
 
+def later(new: LabelRow, event_us: int | None, received_us: int) -> bool:
+    """Whether a statement counts instead of an earlier kept one that happened and came at these times."""
+    if new.event_us is not None and event_us is not None:
+        return new.event_us >= event_us
+    # What comes counts; clocks may jump, so only where it is known to have waited is it asked when it came.
+    return not new.waited or new.received_us >= received_us
+
+
 def keep(connection: sa.Connection, rows: Sequence[LabelRow]) -> list[Kept]:
     """Write labels; what each one was, in order. The transaction is the caller's."""
     latest = _latest(connection, rows)
+    spoken = Counter(key[:2] for key in latest)
     results, new = [], []
     for row in rows:
-        key = (row.decision, row.row, row.source, row.truth.kind)
-        revision, before = latest.get(key, (0, None))
-        if before == row.truth:
-            results.append(Kept.DUPLICATE)
-            continue
-        results.append(Kept.CORRECTED if revision else Kept.ACCEPTED)
-        latest[key] = (revision + 1, row.truth)
-        new.append(_columns(row, revision + 1))
+        key = (row.decision, row.row, row.source, row.truth.kind, row.truth.signal)
+        kept, revision = _judged(row, latest.get(key), spoken[key[:2]])
+        results.append(kept)
+        if kept in (Kept.ACCEPTED, Kept.CORRECTED):
+            spoken[key[:2]] += kept is Kept.ACCEPTED
+            latest[key] = (revision, row.truth, row.event_us, row.received_us)
+            new.append(_columns(row, revision))
     if new:
         connection.execute(sa.insert(schema.labels), new)
     return results
 
 
-def _latest(connection: sa.Connection, rows: Sequence[LabelRow]) -> dict[Key, tuple[int, Truth]]:
+_Latest = tuple[int, Truth, int | None, int]
+
+
+def _judged(row: LabelRow, before: _Latest | None, spoken: int) -> tuple[Kept, int]:
+    """What a statement is beside the last one of its key, and its revision."""
+    if before is None:
+        full = spoken >= MAX_STATEMENTS and row.source != REVIEW
+        return (Kept.CROWDED if full else Kept.ACCEPTED), 1
+    revision, truth, event_us, received_us = before
+    if truth == row.truth and row.event_us in (None, event_us):
+        return Kept.DUPLICATE, revision
+    if not later(row, event_us, received_us):
+        return Kept.SUPERSEDED, revision
+    return Kept.CORRECTED, revision + 1
+
+
+def _latest(connection: sa.Connection, rows: Sequence[LabelRow]) -> dict[Key, _Latest]:
     """The last revision of all that was said about the rows' decisions."""
     table = schema.labels
-    names = ("decision", "row", "source", "kind", "revision", "label", "positive", "value")
-    query = sa.select(*(table.c[name] for name in names)).order_by(table.c.revision)
+    names = ("decision", "row", "source", "kind", "name", "revision", "event_us", "received_us")
+    said = ("label", "positive", "value")
+    query = sa.select(*(table.c[name] for name in (*names, *said))).where(~superseded(table))
     ids = list({row.decision for row in rows})
-    found: dict[Key, tuple[int, Truth]] = {}
+    found: dict[Key, _Latest] = {}
     for start in range(0, len(ids), _AT_ONCE):
         some = query.where(table.c.decision.in_(ids[start : start + _AT_ONCE]))
-        for decision, row, source, kind, revision, *truth in connection.execute(some):
-            found[bytes(decision), row, source, kind] = (revision, Truth(*truth))
+        for decision, row, source, kind, name, revision, event_us, received_us, *truth in connection.execute(some):
+            key = (bytes(decision), row, source, kind, name)
+            found[key] = (revision, Truth(*truth, signal=name), event_us, received_us)
     return found
+
+
+def superseded(label: sa.FromClause) -> sa.Exists:
+    """Whether a label has a further revision, as a clause; `label` is the table or an alias of it."""
+    after = schema.labels.alias("after")
+    same = (after.c[name] == label.c[name] for name in ("decision", "row", "source", "kind", "name"))
+    return sa.exists().where(*same, after.c.revision == label.c.revision + 1)
 
 
 def _columns(row: LabelRow, revision: int) -> dict[str, Any]:
@@ -181,12 +247,14 @@ def _columns(row: LabelRow, revision: int) -> dict[str, Any]:
         "row": row.row,
         "source": row.source,
         "kind": row.truth.kind,
+        "name": row.truth.signal,
         "revision": revision,
         "label": row.truth.label,
         "positive": row.truth.positive,
         "value": row.truth.value,
         "author": row.author,
         "received_us": row.received_us,
+        "event_us": row.event_us,
         "time_us": facts.time_us,
         "policy": facts.policy,
         "route": facts.route,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gateway.ledger import schema
 from gateway.ledger.grid import HOUR_US, NO_SCORE, SCORE_BINS
-from gateway.ledger.labels import REVIEW
+from gateway.ledger.labels import REVIEW, superseded
 from gateway.ledger.reading import Reader, Window
 from gateway.types import UNPREDICTED
 
@@ -63,14 +63,7 @@ def label_counts(reader: Reader, window: Window) -> LabelCounts:
 
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
-    label, later = schema.labels, schema.labels.alias("later")
-    superseded = sa.exists().where(
-        later.c.decision == label.c.decision,
-        later.c.row == label.c.row,
-        later.c.source == label.c.source,
-        later.c.kind == label.c.kind,
-        later.c.revision == label.c.revision + 1,
-    )
+    label = schema.labels
     flagged = sa.case((label.c.flagged.is_(None), -1), (label.c.flagged, 1), else_=0)
     # round(x - 0.5) is floor(x) wherever it matters, and every database has round().
     score_bin = sa.cast(sa.func.round(label.c.score * SCORE_BINS - 0.5), sa.Integer)
@@ -83,7 +76,7 @@ def label_counts(reader: Reader, window: Window) -> LabelCounts:
             label.c.outcome.not_in([int(outcome) for outcome in UNPREDICTED]),
             # A review of what was not sampled has no probability that it could be weighted by.
             sa.or_(label.c.source != REVIEW, label.c.sampled),
-            ~superseded,
+            ~superseded(label),
             *_during(label.c.time_us, label.c.route, window),
         )
         .group_by(*keys)
