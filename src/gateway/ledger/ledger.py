@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import labels, migrations, review, schema, urgent
+from gateway.ledger import audit, labels, migrations, review, schema, urgent
 from gateway.ledger.database import writer_engine
 from gateway.ledger.labels import Kept, LabelRow, Truth
 from gateway.ledger.limits import Limits
@@ -119,9 +119,30 @@ class Ledger:
                     "reason": reason,
                 },
             )
+            audit.note(
+                connection,
+                time_us=now_us,
+                actor=author,
+                action="policy.keep",
+                subject=f"policy {version}",
+                reason=reason,
+                hash=digest,
+            )
             return version
 
         return self._writer.submit(work).result()
+
+    def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
+        """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.
+
+        Raises: ValueError and TypeError as `audit.note`, from the future.
+        """
+        now_us = self._clock_us()
+
+        def work(connection: sa.Connection) -> None:
+            audit.note(connection, time_us=now_us, actor=actor, action=action, subject=subject, **details)
+
+        return self._writer.submit(work)
 
     def ask_people(self, asked: Urgent) -> Future[list[int]]:
         """Make urgent tasks of a call that people are asked about; their ids, by row."""

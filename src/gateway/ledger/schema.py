@@ -7,6 +7,7 @@
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
     review_skips    who did not want which task, and why
+    audit           append-only: who did what to what, and when
     tally_calls     additive: calls and rows by hour, route, policy, backend, segment, outcome, reason
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
@@ -41,6 +42,7 @@ from sqlalchemy import (
 __all__ = [
     "HEAD",
     "KNOWN",
+    "audit",
     "captures",
     "decisions",
     "labels",
@@ -195,6 +197,18 @@ review_skips = Table(
     Column("reason", Text, nullable=False),
     Column("time_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("time_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", Text, nullable=False),  # a JSON object
+    Index(None, "time_us"),
 )
 
 tally_calls = Table(
