@@ -19,7 +19,18 @@ import sqlalchemy as sa
 from gateway.errors import LabelError
 from gateway.ledger import schema
 
-__all__ = ["REVIEW", "Facts", "Kept", "LabelRow", "RouteClasses", "Truth", "keep", "later", "superseded", "truth_of"]
+__all__ = [
+    "REVIEW",
+    "Facts",
+    "Kept",
+    "LabelRow",
+    "RouteClasses",
+    "Truth",
+    "keep",
+    "later",
+    "superseded",
+    "truth_of",
+]
 
 REVIEW: Final = "review"
 """The source of reviewers' answers: chosen with a known probability, so it alone may be weighted."""
@@ -227,9 +238,21 @@ def _latest(connection: sa.Connection, rows: Sequence[LabelRow]) -> dict[Key, _L
     found: dict[Key, _Latest] = {}
     for start in range(0, len(ids), _AT_ONCE):
         some = query.where(table.c.decision.in_(ids[start : start + _AT_ONCE]))
-        for decision, row, source, kind, name, revision, event_us, received_us, *truth in connection.execute(some):
+        for (
+            decision,
+            row,
+            source,
+            kind,
+            name,
+            revision,
+            event_us,
+            received_us,
+            label,
+            positive,
+            value,
+        ) in connection.execute(some):
             key = (bytes(decision), row, source, kind, name)
-            found[key] = (revision, Truth(*truth, signal=name), event_us, received_us)
+            found[key] = (revision, Truth(label, positive, value, name), event_us, received_us)
     return found
 
 

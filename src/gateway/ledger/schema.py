@@ -57,7 +57,7 @@ __all__ = [
     "tally_shadow",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]

@@ -7,8 +7,22 @@ call to a model, tells a caller the text of an unexpected error, or takes a rece
 from gateway.ledger import RouteClasses
 from gateway.services.control import Control
 from gateway.services.feedback import FeedbackService
+from gateway.services.intake import Intake, Statement
+from gateway.services.intake import Rules as FeedbackRules
 from gateway.services.people import People
+from gateway.services.rates import Rate
 from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
 
-__all__ = ["Control", "FeedbackService", "Messages", "People", "ReviewService", "RouteClasses"]
+__all__ = [
+    "Control",
+    "FeedbackRules",
+    "FeedbackService",
+    "Intake",
+    "Messages",
+    "People",
+    "Rate",
+    "ReviewService",
+    "RouteClasses",
+    "Statement",
+]

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
@@ -35,7 +35,12 @@ def upgrade() -> None:
         sa.Column("expires_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pending_labels")),
         sa.UniqueConstraint(
-            "decision", "row", "source", "kind", "name", name=op.f("uq_pending_labels_decision_row_source_kind_name")
+            "decision",
+            "row",
+            "source",
+            "kind",
+            "name",
+            name=op.f("uq_pending_labels_decision_row_source_kind_name"),
         ),
     )
     op.create_index(op.f("ix_pending_labels_expires_us"), "pending_labels", ["expires_us"], unique=False)
