@@ -84,11 +84,11 @@ def shown(capsys: pytest.CaptureFixture[str], folder: Path, **options: object) -
 
 
 def test_the_command_prints_lines_and_json(
-    ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sqlite_ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same entries for people and for programs; nobody's text moves the cursor."""
-    ledger.audit("ann", "review.skip", "task 1", reason="\x1b[2Jgone").result()
-    ledger.audit("bob", "export", "spam.parquet", rows=5).result()
+    sqlite_ledger.audit("ann", "review.skip", "task 1", reason="\x1b[2Jgone").result()
+    sqlite_ledger.audit("bob", "export", "spam.parquet", rows=5).result()
     text = shown(capsys, tmp_path)
     assert text.splitlines()[1] == "2026-09-21T14:13:20.000Z  bob  export  spam.parquet rows=5"
     assert "\x1b" not in text
@@ -111,7 +111,7 @@ def test_the_command_prints_lines_and_json(
     assert shown(capsys, tmp_path, since="999999d") == text
 
 
-def test_a_time_that_is_none_is_wrong_use(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_time_that_is_none_is_wrong_use(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     """Exit 2, and what was wanted."""
     with pytest.raises(typer.BadParameter, match="found 'yesterday', wanted 24h, 7d"):
         command(tmp_path, overrides=[], since="yesterday")

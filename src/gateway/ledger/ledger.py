@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import audit, facts, labels, migrations, pending, review, schema, urgent
-from gateway.ledger.database import writer_engine
+from gateway.ledger.database import shown, writer_engine
 from gateway.ledger.labels import Kept, LabelRow, RouteClasses, Truth
 from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
@@ -66,9 +66,13 @@ class Ledger:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
             migrations.upgrade(self._engine)
-        except (sa.exc.DBAPIError, OSError) as error:
-            why = getattr(error, "orig", error)
-            raise LedgerUnavailable(f"the ledger {self._engine.url!r} cannot be opened: {why}") from error
+        except BaseException as error:
+            self._engine.dispose()
+            if not isinstance(error, (sa.exc.DBAPIError, OSError)):
+                raise
+            raise LedgerUnavailable(
+                f"the ledger {shown(self._engine.url)} cannot be opened: {getattr(error, 'orig', error)}"
+            ) from error
         self._writer.start()
 
     def close(self, timeout_s: float = 10.0) -> None:
