@@ -18,7 +18,7 @@ from gateway.ledger import Ledger
 from gateway.services.errors import ErrorInterceptor
 from gateway.services.feedback import FeedbackService
 from gateway.services.health import Health
-from gateway.services.intake import Classes, Intake, Rules, Verify
+from gateway.services.intake import Classes, Intake, FeedbackRules, Verify
 from gateway.services.pending import Waiting
 from gateway.services.people import People
 from gateway.services.rates import Rate, Rates
@@ -60,7 +60,7 @@ class Control:
         ledger: Ledger,
         verify: Verify,
         classes: Classes,
-        rules: Callable[[], Rules] = Rules,
+        rules: Callable[[], FeedbackRules] = FeedbackRules,
         rate: Callable[[], Rate | None] = lambda: None,
         models: Callable[[], Mapping[str, bool]] = dict,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,

@@ -16,7 +16,7 @@ from gateway.errors import GatewayError, LabelError, NotFound, ReceiptError
 from gateway.ledger import REVIEW, Facts, LabelRow, Ledger, PendingRow, RouteClasses, Truth, truth_of
 from gateway.types import Outcome
 
-__all__ = ["Classes", "Intake", "Judged", "Rules", "Statement", "Verify"]
+__all__ = ["Classes", "Intake", "Judged", "FeedbackRules", "Statement", "Verify"]
 
 _SOURCE: Final = re.compile(r"[a-z0-9_.-]{1,64}")
 
@@ -26,7 +26,7 @@ Judged = LabelRow | PendingRow | GatewayError
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class FeedbackRules:
     """What of feedback is believed; the settings' block `receipts`.
 
     `max_age_h`: older receipts are refused. `clock_skew_s`: what clocks may differ by. `pending_s`: how old a decision
@@ -80,7 +80,7 @@ class Intake:
         ledger: Ledger,
         verify: Verify,
         classes: Classes,
-        rules: Callable[[], Rules],
+        rules: Callable[[], FeedbackRules],
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._ledger = ledger
