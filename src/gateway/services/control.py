@@ -18,7 +18,7 @@ from gateway.ledger import Ledger
 from gateway.services.errors import ErrorInterceptor
 from gateway.services.feedback import FeedbackService
 from gateway.services.health import Health
-from gateway.services.intake import Classes, Intake, FeedbackRules, Verify
+from gateway.services.intake import Classes, FeedbackRules, Intake, Verify
 from gateway.services.pending import Waiting
 from gateway.services.people import People
 from gateway.services.rates import Rate, Rates

@@ -16,7 +16,7 @@ from gateway.errors import GatewayError, LabelError, NotFound, ReceiptError
 from gateway.ledger import REVIEW, Facts, LabelRow, Ledger, PendingRow, RouteClasses, Truth, truth_of
 from gateway.types import Outcome
 
-__all__ = ["Classes", "Intake", "Judged", "FeedbackRules", "Statement", "Verify"]
+__all__ = ["Classes", "FeedbackRules", "Intake", "Judged", "Statement", "Verify"]
 
 _SOURCE: Final = re.compile(r"[a-z0-9_.-]{1,64}")
 

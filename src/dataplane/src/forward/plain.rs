@@ -129,7 +129,8 @@ impl Plain<'_> {
         };
         let target = Target { worker: self.worker, upstream, started: Some(&started) };
         let span = started.span();
-        let ended = self.pass(caller, &mut upload, target, |left| self.outbound.head(left, span), up, self.down(down)).await;
+        let ended =
+            self.pass(caller, &mut upload, target, |left| self.outbound.head(left, span), up, self.down(down)).await;
         let status = ended.map_or(1, |ended| ended.status);
         let reason = if status == 0 { Reason::Ok } else { Reason::BackendError };
         journal.end(&started, backend, reason, status);
