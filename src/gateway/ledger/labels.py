@@ -17,7 +17,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.errors import LabelError
-from gateway.ledger import schema
+from gateway.ledger import label_tally, schema
+from gateway.ledger.database import lock_labels
 
 __all__ = [
     "REVIEW",
@@ -196,63 +197,68 @@ def later(new: LabelRow, event_us: int | None, received_us: int) -> bool:
 
 def keep(connection: sa.Connection, rows: Sequence[LabelRow]) -> list[Kept]:
     """Write labels; what each one was, in order. The transaction is the caller's."""
+    lock_labels(connection, alone=False)
     latest = _latest(connection, rows)
     spoken = Counter(key[:2] for key in latest)
     results, new = [], []
+    changes: Counter[label_tally.Cell] = Counter()
     for row in rows:
         key = (row.decision, row.row, row.source, row.truth.kind, row.truth.signal)
-        kept, revision = _judged(row, latest.get(key), spoken[key[:2]])
+        before = latest.get(key)
+        kept = _judged(row, before, spoken[key[:2]])
         results.append(kept)
-        if kept in (Kept.ACCEPTED, Kept.CORRECTED):
-            spoken[key[:2]] += kept is Kept.ACCEPTED
-            latest[key] = (revision, row.truth, row.event_us, row.received_us)
-            new.append(_columns(row, revision))
+        if kept not in (Kept.ACCEPTED, Kept.CORRECTED):
+            continue
+        spoken[key[:2]] += before is None
+        columns = _columns(row, 1 if before is None else before.revision + 1)
+        if before is not None and before.cell is not None:
+            changes[before.cell] -= 1
+        if (cell := label_tally.cell_of(columns)) is not None:
+            changes[cell] += 1
+        latest[key] = _Said(columns["revision"], row.truth, row.event_us, row.received_us, cell)
+        new.append(columns)
     if new:
         connection.execute(sa.insert(schema.labels), new)
+        label_tally.apply(connection, changes)
     return results
 
 
-_Latest = tuple[int, Truth, int | None, int]
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The last revision of a statement, and where it is counted."""
+
+    revision: int
+    truth: Truth
+    event_us: int | None
+    received_us: int
+    cell: label_tally.Cell | None
 
 
-def _judged(row: LabelRow, before: _Latest | None, spoken: int) -> tuple[Kept, int]:
-    """What a statement is beside the last one of its key, and its revision."""
+def _judged(row: LabelRow, before: _Said | None, spoken: int) -> Kept:
+    """What a statement is beside the last one of its key; `spoken`: keys that the row has."""
     if before is None:
         full = spoken >= MAX_STATEMENTS and row.source != REVIEW
-        return (Kept.CROWDED if full else Kept.ACCEPTED), 1
-    revision, truth, event_us, received_us = before
-    if truth == row.truth and row.event_us in (None, event_us):
-        return Kept.DUPLICATE, revision
-    if not later(row, event_us, received_us):
-        return Kept.SUPERSEDED, revision
-    return Kept.CORRECTED, revision + 1
+        return Kept.CROWDED if full else Kept.ACCEPTED
+    if before.truth == row.truth and row.event_us in (None, before.event_us):
+        return Kept.DUPLICATE
+    return Kept.CORRECTED if later(row, before.event_us, before.received_us) else Kept.SUPERSEDED
 
 
-def _latest(connection: sa.Connection, rows: Sequence[LabelRow]) -> dict[Key, _Latest]:
+def _latest(connection: sa.Connection, rows: Sequence[LabelRow]) -> dict[Key, _Said]:
     """The last revision of all that was said about the rows' decisions."""
     table = schema.labels
-    names = ("decision", "row", "source", "kind", "name", "revision", "event_us", "received_us")
-    said = ("label", "positive", "value")
-    query = sa.select(*(table.c[name] for name in (*names, *said))).where(~superseded(table))
+    names = ("decision", "row", "revision", "name", "value", "event_us", "received_us", *label_tally.FACTS)
+    query = sa.select(*(table.c[name] for name in names)).where(~superseded(table))
     ids = list({row.decision for row in rows})
-    found: dict[Key, _Latest] = {}
+    found: dict[Key, _Said] = {}
     for start in range(0, len(ids), _AT_ONCE):
         some = query.where(table.c.decision.in_(ids[start : start + _AT_ONCE]))
-        for (
-            decision,
-            row,
-            source,
-            kind,
-            name,
-            revision,
-            event_us,
-            received_us,
-            label,
-            positive,
-            value,
-        ) in connection.execute(some):
-            key = (bytes(decision), row, source, kind, name)
-            found[key] = (revision, Truth(label, positive, value, name), event_us, received_us)
+        for columns in connection.execute(some):
+            row = columns._asdict()
+            key = (bytes(row["decision"]), row["row"], row["source"], row["kind"], row["name"])
+            truth = Truth(row["label"], row["positive"], row["value"], row["name"])
+            cell = label_tally.cell_of(row)
+            found[key] = _Said(row["revision"], truth, row["event_us"], row["received_us"], cell)
     return found
 
 
