@@ -9,6 +9,7 @@
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
     ├── LabelToolError      a label tool cannot be worked with as it is
+    ├── RateLimited         the caller sends more than it may
     └── QualityError        arrays from which no number can be had
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
@@ -28,6 +29,7 @@ __all__ = [
     "LedgerUnavailable",
     "NotFound",
     "QualityError",
+    "RateLimited",
     "ReceiptError",
     "SettingsError",
 ]
@@ -110,6 +112,17 @@ class LabelToolError(GatewayError):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+class RateLimited(GatewayError):
+    """The caller sends more than it may; nothing was kept, and after `wait_s` seconds it may send the same again."""
+
+    code = "rate_limited"
+    grpc_status = 8  # RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class QualityError(GatewayError):

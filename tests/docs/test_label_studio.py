@@ -7,10 +7,10 @@ import re
 import pytest
 
 from gateway.cli.label_studio import Action
+from gateway.config import read_text
 from gateway.connectors.label_studio.api import LEAST_VERSION
 from gateway.connectors.label_studio.payload import MOST_SHOWN
 from gateway.connectors.label_studio.runner import WEBHOOK_HEADER
-from gateway.config import read_text
 from tests.docs.test_readme import ROOT
 
 PAGE = (ROOT / "docs" / "label-studio.md").read_text()

@@ -20,13 +20,14 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from gateway.autopilot import ReviewBudget, Shares
-from gateway.cli.sources import LedgerSource, label_tool_source, people_source
+from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
+from gateway.cli.label_tool import label_tool_of, label_tool_source
+from gateway.cli.sources import LedgerSource, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
-from gateway.config.label_studio import queue_classes
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger
 from gateway.runtime import (
@@ -46,9 +47,6 @@ from gateway.runtime.document import document
 from gateway.services import Control, Messages, People, RouteClasses
 from gateway.services.admin import AdminServer
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
-
-if TYPE_CHECKING:
-    from gateway.connectors.label_studio import Runner
 
 __all__ = ["Process"]
 
@@ -125,16 +123,8 @@ class Process:
         self._plane.desk.answer("people", people)
         self._plane.desk.answer("rule", self._rules)
         ledger_source = LedgerSource(self._ledger)
-        self._label_studio = self._make_label_studio(settings)
-        telemetry = Telemetry(
-            TelemetryOptions(otlp=settings.telemetry.otlp),
-            sources=[
-                plane_source(self._plane.counters, lambda: self._version),
-                certificate_source(self._plane.certificates),
-                people_source(people),
-                *([label_tool_source(self._label_studio)] if self._label_studio else []),
-                ledger_source.points,
-            ],
+        self._label_studio = label_tool_of(
+            lambda: self._settings, self._ledger, self._classes, lambda: self._messages
         )
         control = Control(
             control_socket,
@@ -142,9 +132,21 @@ class Process:
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
             messages=lambda: self._messages,
-            receipt_max_age_h=settings.receipts.max_age_h,
+            rules=lambda: feedback_rules(self._settings),
+            rate=lambda: feedback_rate(self._settings),
             models=self._plane.health,
             people=people,
+        )
+        telemetry = Telemetry(
+            TelemetryOptions(otlp=settings.telemetry.otlp),
+            sources=[
+                plane_source(self._plane.counters, lambda: self._version),
+                certificate_source(self._plane.certificates),
+                people_source(people),
+                feedback_source(control),
+                *([label_tool_source(self._label_studio)] if self._label_studio else []),
+                ledger_source.points,
+            ],
         )
         self._plane.subscribe(self._ledger.write_batch)
         self._plane.subscribe(telemetry.consume)
@@ -228,20 +230,6 @@ class Process:
             return RuleWorkers(folder, functions_of(settings), workers, self._plane.desk.reply)
         except RULE_ERRORS as error:
             raise GatewayError(f"rules in Python cannot be loaded: {type(error).__name__} {error}") from error
-
-    def _make_label_studio(self, settings: Settings) -> Runner | None:
-        """Nothing of it is loaded where nobody uses it."""
-        if settings.label_studio is None:
-            return None
-        from gateway.connectors.label_studio import Runner
-
-        return Runner.of(
-            settings.label_studio,
-            self._ledger,
-            classes=self._classes,
-            queue_classes=lambda queue: queue_classes(self._settings, queue),
-            messages=lambda: self._messages,
-        )
 
     def _compile(
         self, settings: Settings, budget: ReviewBudget, *, author: str, reason: str

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import Ledger, Window
@@ -20,7 +20,7 @@ from gateway.services import People
 from gateway.telemetry import Point
 from gateway.telemetry.registry import Source
 
-__all__ = ["LedgerSource", "label_tool_source", "people_source"]
+__all__ = ["LedgerSource", "people_source"]
 
 log = logging.getLogger(__name__)
 
@@ -47,23 +47,6 @@ def people_source(people: People) -> Source:
             yield Point("gateway.people.late", one.late, at)
             for result, count in one.results.items():
                 yield Point("gateway.people.calls", count, {**at, "result": result})
-
-    return points
-
-
-class LabelTool(Protocol):
-    """What tells numbers of a label tool."""
-
-    def points(self) -> Iterable[tuple[str, float, dict[str, str]]]:
-        """Name, value, attributes."""
-
-
-def label_tool_source(tool: LabelTool) -> Source:
-    """Tasks that lie in a label tool, and what became of its answers."""
-
-    def points() -> Iterable[Point]:
-        for name, value, at in tool.points():
-            yield Point(name, value, at)
 
     return points
 
@@ -116,7 +99,12 @@ class LedgerSource:
             age_s = 0.0 if queue.oldest_us is None else max(0.0, (now_us - queue.oldest_us) / 1e6)
             yield Point("gateway.review.age", age_s, at)
         for labels, count in self._confusion.labels.items():
-            at = {"source": labels.source, "kind": labels.kind, "route": labels.route}
+            at = {
+                "source": labels.source,
+                "kind": labels.kind,
+                "route": labels.route,
+                "status": labels.status,
+            }
             yield Point("gateway.labels", count, at, SINCE_EVER_NS)
         for cell, count in self._confusion.counts.items():
             at = {"route": cell.route, "segment": cell.segment, "cell": cell.cell}
