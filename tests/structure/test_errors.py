@@ -23,6 +23,7 @@ CODES = {
     "LeaseLost": ("lease_lost", grpc.StatusCode.FAILED_PRECONDITION),
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),
+    "DataSetError": ("data_set", grpc.StatusCode.FAILED_PRECONDITION),
 }
 """Dashboards match on the codes: a change here breaks somebody's alert."""
 
