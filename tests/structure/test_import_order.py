@@ -15,16 +15,17 @@ RANKS = {
     "config": 2,
     "quality": 3,
     **dict.fromkeys(("runtime", "ledger"), 4),
-    **dict.fromkeys(("console", "services", "autopilot", "telemetry"), 5),
-    "datasets": 6,
-    "cli": 7,
+    "fleet": 5,
+    **dict.fromkeys(("console", "services", "autopilot", "telemetry"), 6),
+    "datasets": 7,
+    "cli": 8,
 }
 """A room may import what has a lower number, and itself."""
 
 ALONE = {"client": {"types", "errors", "v1"}}
 """The SDK stands apart: what it imports, every caller carries."""
 
-GENERATED_FOR = {"services", "console", "cli", "client"}
+GENERATED_FOR = {"fleet", "services", "console", "cli", "client"}
 """Who speaks the services' messages."""
 
 RUST_RANKS = {
