@@ -23,6 +23,7 @@ backends:
 routes:
   spam:
     chain: [spam-v3]
+    prediction: {{scores: probabilities, classes: [ham, spam], positive: spam}}
     review: {{capture: [inputs], redact: [inputs.email]}}
 """
 
