@@ -11,6 +11,13 @@
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
     tally_shadow    additive: comparisons with shadows, and of the primary with its twin (`noise`)
+    tally_labels    additive: labels that count, by hour, ..., source, and what they say
+    rolled_calls    the same as tally_calls in spans of 24 and of 768 hours; so for the others:
+    rolled_scores   of tally_scores
+    rolled_overhead of tally_overhead
+    rolled_shadow   of tally_shadow
+    rolled_labels   of tally_labels
+    rolled          which hours the rolled tallies hold; see `gateway.ledger.rolling`
     segments        the segments that each route has shown, up to the limit
     writers         how far each writer's numbered groups of records are stored: none is counted twice
 
@@ -51,8 +58,11 @@ __all__ = [
     "policies",
     "review_skips",
     "review_tasks",
+    "rolled",
+    "rolled_of",
     "segments",
     "tally_calls",
+    "tally_labels",
     "tally_overhead",
     "tally_scores",
     "tally_shadow",
@@ -224,6 +234,27 @@ tally_scores = Table(
     Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
     Column("review_pi", Double, primary_key=True),
     Column("rows", BigInteger, nullable=False),
+    Column("sampled", BigInteger, nullable=False, server_default="0"),  # of the rows
+    postgresql_with=_HALF_FULL,
+    sqlite_with_rowid=False,
+)
+
+tally_labels = Table(
+    "tally_labels",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),  # of the prediction
+    Column("route", Text, primary_key=True),
+    Column("policy", Integer, primary_key=True, autoincrement=False),
+    Column("backend", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
+    Column("flagged", SmallInteger, primary_key=True, autoincrement=False),
+    Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
+    Column("review_pi", Double, primary_key=True),
+    Column("sampled", SmallInteger, primary_key=True, autoincrement=False),
+    Column("source", Text, primary_key=True),
+    Column("positive", SmallInteger, primary_key=True, autoincrement=False),
+    Column("labels", BigInteger, nullable=False),
     postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
@@ -278,5 +309,33 @@ writers = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("time_us", BigInteger, nullable=False),
     postgresql_with=_HALF_FULL,
+    sqlite_with_rowid=False,
+)
+
+
+def _rolled(tally: Table) -> Table:
+    """The same tally with the hours of a span in one."""
+    same = [
+        Column(one.name, one.type, primary_key=one.primary_key, autoincrement=False, nullable=False)
+        for one in tally.c
+    ]
+    span = Column("span", SmallInteger, primary_key=True, autoincrement=False)
+    return Table(
+        "rolled_" + tally.name.removeprefix("tally_"), metadata, span, *same, sqlite_with_rowid=False
+    )
+
+
+rolled_of: Final = {
+    tally: _rolled(tally) for tally in (tally_calls, tally_scores, tally_overhead, tally_shadow, tally_labels)
+}
+"""Each tally, and its rolled form."""
+
+rolled = Table(
+    "rolled",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("span", SmallInteger, primary_key=True, autoincrement=False),
+    Column("first_hour", Integer, nullable=False),
+    Column("end_hour", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
