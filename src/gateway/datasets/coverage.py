@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import REVIEW, Window, schema
 from gateway.ledger.grid import HOUR_US
+from gateway.ledger.rolling import cover
 from gateway.types import Outcome, Stratum
 
 __all__ = ["coverage"]
@@ -25,10 +26,12 @@ def coverage(connection: sa.Connection, window: Window) -> dict[str, dict[str, A
     def of(route: str) -> dict[str, Any]:
         return made.setdefault(route, {"predictions": 0, "by_outcome": {}, "labelled": 0, "review": {}})
 
-    tally, decision, label = schema.tally_scores, schema.decisions, schema.labels
-    query = sa.select(tally.c.route, tally.c.outcome, sa.func.sum(tally.c.rows)).where(*_hours(tally, window))
+    decision, label = schema.decisions, schema.labels
+    where = () if window.route is None else (("route", window.route),)
+    tally = cover(connection, schema.tally_scores, ("route", "outcome", "rows"), *window.hours, *where)
+    query = sa.select(tally.c.route, tally.c.outcome, sa.func.sum(tally.c.rows))
     for route, outcome, rows in connection.execute(query.group_by(tally.c.route, tally.c.outcome)):
-        if rows > 0:
+        if rows > 0 and route:
             of(route)["predictions"] += int(rows)
             of(route)["by_outcome"][Outcome(outcome).text] = int(rows)
     one_each = (
@@ -64,14 +67,6 @@ def coverage(connection: sa.Connection, window: Window) -> dict[str, dict[str, A
             "reviewed": int(reviewed),
         }
     return dict(sorted(made.items()))
-
-
-def _hours(table: sa.Table, window: Window) -> list[sa.ColumnElement[bool]]:
-    since, until = window.hours
-    clauses = [table.c.route != ""]
-    clauses += [] if since is None else [table.c.hour >= since]
-    clauses += [] if until is None else [table.c.hour < until]
-    return clauses + ([] if window.route is None else [table.c.route == window.route])
 
 
 def _during(table: sa.Table, window: Window) -> list[sa.ColumnElement[bool]]:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from gateway.datasets.plan import Plan
 from gateway.ledger import schema
 from gateway.ledger.grid import HOUR_US
+from gateway.ledger.labels import superseded
 
 __all__ = ["READ_ROWS", "Columns", "Policy", "Row", "Source", "columns"]
 
@@ -26,11 +27,9 @@ PAYLOAD_BYTES: Final = 16 * 1024 * 1024
 """Captured requests fetched at once, but for one that is larger alone."""
 
 _AT_ONCE: Final = 500  # ids in one IN (...)
-_PAYLOADS: Final = (
-    8  # fetched at once where their sizes are not known; each is of `Limits.task_bytes` at most
-)
+_PAYLOADS: Final = 8  # fetched at once where sizes are not known; each is of `Limits.task_bytes` at most
 
-_label, _later = schema.labels, schema.labels.alias("later")
+_label = schema.labels
 _decision, _capture = schema.decisions, schema.captures
 
 Row = sa.Row[Any]
@@ -62,12 +61,12 @@ class Source:
         self._plan = plan
 
     def rows(self) -> Iterator[Sequence[Row]]:
-        """All rows, by decision, row, source and kind; the last revision of each."""
+        """All rows, by decision, row, source, kind and name; the last revision of each."""
         label = _label.c
         names = [
-            "decision", "row", "source", "kind", "revision", "label", "positive", "value", "author", "received_us",
-            "time_us", "policy", "route", "backend", "segment", "outcome", "score", "flagged", "review_pi", "sampled",
-            "arm", "propensity",
+            "decision", "row", "source", "kind", "name", "revision", "label", "positive", "value", "author",
+            "received_us", "event_us", "time_us", "policy", "route", "backend", "segment", "outcome", "score",
+            "flagged", "review_pi", "sampled", "arm", "propensity",
         ]  # fmt: skip
         query = (
             sa.select(
@@ -87,7 +86,7 @@ class Source:
                 ).outerjoin(_capture, _capture.c.decision == label.decision)
             )
             .where(*self._meant())
-            .order_by(label.decision, label.row, label.source, label.kind)
+            .order_by(label.decision, label.row, label.source, label.kind, label.name)
         )
         yield from self._portions(query)
 
@@ -160,16 +159,9 @@ class Source:
         return [Policy(int(version), str(document)) for version, document in found]
 
     def _meant(self) -> list[sa.ColumnElement[bool]]:
-        superseded = sa.exists().where(
-            _later.c.decision == _label.c.decision,
-            _later.c.row == _label.c.row,
-            _later.c.source == _label.c.source,
-            _later.c.kind == _label.c.kind,
-            _later.c.revision == _label.c.revision + 1,
-        )
         window = self._plan.window
         since, until = window.hours
-        clauses = [_label.c.kind.in_(self._plan.kinds), ~superseded]
+        clauses = [_label.c.kind.in_(self._plan.kinds), ~superseded(_label)]
         if since is not None:
             clauses.append(_label.c.time_us >= since * HOUR_US)
         if until is not None:

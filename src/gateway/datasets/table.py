@@ -40,6 +40,7 @@ _NAMED: Final[Sequence[tuple[str, str]]] = (
     ("split", "string"),
     ("time", "time"),
     ("label_time", "time"),
+    ("event_time", "time"),
     ("route", "string"),
     ("policy", "int32"),
     ("backend", "string"),
@@ -59,6 +60,7 @@ _NAMED: Final[Sequence[tuple[str, str]]] = (
     ("propensity", "float64"),
     ("source", "string"),
     ("kind", "string"),
+    ("signal", "string"),
     ("label", "string"),
     ("positive", "bool_"),
     ("value", "float64"),
@@ -131,6 +133,7 @@ class Tables:
         made["decision"] = [str(uuid.UUID(bytes=bytes(one))) for one in rows["decision"]]
         made["split"] = [self._splits[number] for number in assigned]
         made["time"], made["label_time"] = rows["time_us"], rows["received_us"]
+        made["event_time"], made["signal"] = rows["event_us"], [one or None for one in rows["name"]]
         made["outcome"] = [_OUTCOMES.get(one) for one in rows["outcome"]]
         made["stratum"] = [_STRATA.get(one) for one in rows["stratum"]]
         made["inclusion_probability"] = rows["review_pi"]
