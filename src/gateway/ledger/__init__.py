@@ -1,4 +1,4 @@
-"""What is kept: labels, review tasks, policies, and additive tallies of everything else.
+"""What is kept: labels, review tasks, policies, who did what, and additive tallies of everything else.
 
 In: batches of records from the data plane, labels, reviewers' answers, policies. Out: numpy columns for the
 report (see `reading`: `Reader.calls`, `.overhead`, `.shadows`, `.labelled`, `.population`). Never:
@@ -13,6 +13,7 @@ from gateway.ledger.grid import NO_SCORE, OVERHEAD_BUCKETS, SCORE_BINS, overhead
 from gateway.ledger.labels import REVIEW, Facts, Kept, LabelRow, RouteClasses, Truth, truth_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Limits
+from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Calls, Labelled, Overhead, Population, Reader, Shadows, Window
 from gateway.ledger.review import Lease, NothingForYou, QueueStats
 from gateway.ledger.urgent import Urgent
@@ -32,9 +33,11 @@ __all__ = [
     "Limits",
     "NothingForYou",
     "Overhead",
+    "PendingRow",
     "Population",
     "QueueStats",
     "Reader",
+    "Resolved",
     "RouteClasses",
     "Shadows",
     "Truth",

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import labels, migrations, review, schema, urgent
-from gateway.ledger.database import writer_engine
-from gateway.ledger.labels import Kept, LabelRow, Truth
+from gateway.ledger import audit, facts, labels, migrations, pending, review, schema, urgent
+from gateway.ledger.database import lock_policies, shown, writer_engine
+from gateway.ledger.labels import Kept, LabelRow, RouteClasses, Truth
 from gateway.ledger.limits import Limits
+from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
@@ -49,7 +50,8 @@ class Ledger:
         self._url = url
         self._clock_us = clock_us
         self._engine = writer_engine(url)
-        self._writer = Writer(self._engine, limits or Limits())
+        self._limits = limits or Limits()
+        self._writer = Writer(self._engine, self._limits)
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
 
@@ -64,10 +66,14 @@ class Ledger:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
             migrations.upgrade(self._engine)
-        except (sa.exc.DBAPIError, OSError) as error:
-            why = getattr(error, "orig", error)
-            raise LedgerUnavailable(f"the ledger {self._engine.url!r} cannot be opened: {why}") from error
-        self._writer.start()
+            self._writer.start()
+        except BaseException as error:
+            self._engine.dispose()
+            if not isinstance(error, (sa.exc.DBAPIError, OSError)):
+                raise
+            raise LedgerUnavailable(
+                f"the ledger {shown(self._engine.url)} cannot be opened: {getattr(error, 'orig', error)}"
+            ) from error
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits, then let go of the database."""
@@ -79,17 +85,45 @@ class Ledger:
         """Take a batch of records; dropped whole and counted where the queue is full."""
         self._writer.put(batch)
 
+    def keep_batch(self, batch: Batch, origin: str, number: int) -> Future[bool]:
+        """Take a batch that is acknowledged: the future ends when it is on disk, with whether it was new.
+
+        Sent again, to this ledger or to another process's on the same database, it changes nothing; so a sender keeps a
+        batch until it is told, and sends it again where it is not.
+
+        Args:
+            origin: who made it, the same through all its restarts; `number`: counts its batches, in the order sent.
+                A number at or below the last one that was kept counts as known.
+        """
+        return self._writer.keep(batch, origin, number)
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until every batch taken before is readable, or dropped; False when the time was up."""
         return self._writer.flush(timeout_s)
 
     def counters(self) -> dict[str, int]:
-        """`stored.<what>`, `dropped.<what>.<reason>`, `jobs_failed.<reason>` since the start; `queued.<what>` now."""
+        """`stored.<what>`, `known.<what>` (sent again), `dropped.<what>.<reason>`, `jobs_failed.<reason>`, `conflicts`
+        since the start; `queued.<what>` now."""
         return self._writer.counters()
 
     def submit_labels(self, rows: Sequence[LabelRow]) -> Future[list[Kept]]:
         """Keep labels; what became of each, in order. All of them are kept, or none."""
         return self._writer.submit_labels(rows)
+
+    def submit_feedback(
+        self, rows: Sequence[LabelRow], waiting: Sequence[PendingRow]
+    ) -> Future[tuple[list[Kept], list[Kept]]]:
+        """Keep labels, and what waits for its decision's record; what became of each. All of them are kept, or none."""
+
+        def work(connection: sa.Connection) -> tuple[list[Kept], list[Kept]]:
+            kept = labels.keep(connection, rows) if rows else []
+            return kept, pending.hold(connection, waiting, self._limits.pending_labels)
+
+        return self._writer.submit(work)
+
+    def resolve_pending(self, classes: Callable[[str], RouteClasses | None]) -> Future[Resolved]:
+        """Judge what waited for records that have come, and give up what waited too long."""
+        return self._writer.submit(partial(pending.resolve, classes=classes, now_us=self._clock_us()))
 
     def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
         """Keep a policy and return its version; the version is the same when the document is that of the latest one.
@@ -102,6 +136,7 @@ class Ledger:
         now_us = self._clock_us()
 
         def work(connection: sa.Connection) -> int:
+            lock_policies(connection)
             table = schema.policies
             newest = sa.select(table.c.version, table.c.hash).order_by(table.c.version.desc()).limit(1)
             latest = connection.execute(newest).first()
@@ -119,9 +154,30 @@ class Ledger:
                     "reason": reason,
                 },
             )
+            audit.note(
+                connection,
+                time_us=now_us,
+                actor=author,
+                action="policy.keep",
+                subject=f"policy {version}",
+                reason=reason,
+                hash=digest,
+            )
             return version
 
         return self._writer.submit(work).result()
+
+    def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
+        """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.
+
+        Raises: ValueError and TypeError as `audit.note`, from the future.
+        """
+        now_us = self._clock_us()
+
+        def work(connection: sa.Connection) -> None:
+            audit.note(connection, time_us=now_us, actor=actor, action=action, subject=subject, **details)
+
+        return self._writer.submit(work)
 
     def ask_people(self, asked: Urgent) -> Future[list[int]]:
         """Make urgent tasks of a call that people are asked about; their ids, by row."""
@@ -163,5 +219,8 @@ class Ledger:
         return self.reader.snapshot(partial(review.stats, queue=queue, now_us=self._clock_us()))
 
     def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
-        """The facts of kept decisions, by (decision id, row); others are left out. Raises: LedgerUnavailable."""
-        return self.reader.snapshot(partial(review.find_facts, wanted=wanted))
+        """The facts of kept decisions and of those spoken of before, by (decision id, row); others are left out.
+
+        Raises: LedgerUnavailable.
+        """
+        return self.reader.snapshot(partial(facts.find, wanted=wanted))
