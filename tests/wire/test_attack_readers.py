@@ -60,7 +60,7 @@ def test_callers_without_windows_stop_no_other_stream_of_the_backends_connection
 
 
 def test_tiny_messages_to_a_backend_that_never_reads_cost_their_bytes(gateway: Attacked) -> None:
-    """All that the windows of 20 streams take, in frames of six bytes: what is kept for a repeat counts with its upkeep."""
+    """All that 20 streams take, in frames of six bytes: what is kept for a repeat counts with its upkeep."""
     deaf = raw.request_block(f"{SERVICE}/Deaf")
     streams = range(1, 41, 2)
     with unharmed(gateway), Raw(gateway.process.address) as peer:
