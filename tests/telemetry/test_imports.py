@@ -50,6 +50,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
     """Dashboards and alerts are written against these names; one more or one less is a change of the public face."""
     assert sorted(instruments.CATALOGUE) == [
         "gateway.attempts",
+        "gateway.cancelled",
         "gateway.certificate.expiry",
         "gateway.circuit.state",
         "gateway.confusion",
@@ -59,6 +60,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
         "gateway.feedback.pending",
         "gateway.feedback.resolved",
         "gateway.gate",
+        "gateway.hedges",
         "gateway.in_flight",
         "gateway.label_tool.age",
         "gateway.label_tool.answers",
@@ -75,6 +77,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
         "gateway.policy.version",
         "gateway.precision",
         "gateway.recall",
+        "gateway.retries",
         "gateway.review.age",
         "gateway.review.open",
         "gateway.units",
