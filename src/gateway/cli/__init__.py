@@ -28,6 +28,7 @@ COMMANDS = (
     "diff",
     "serve",
     "report",
+    "export",
     "audit",
     "labels",
 )
