@@ -8,8 +8,10 @@
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
+    ├── LabelToolError      a label tool cannot be worked with as it is
     ├── RateLimited         the caller sends more than it may
-    └── QualityError        arrays from which no number can be had
+    ├── QualityError        arrays from which no number can be had
+    └── DataSetError        a data set that cannot be made, or not there
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
 says where, what was found, what was wanted, and the mend.
@@ -20,8 +22,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "DataSetError",
     "GatewayError",
     "LabelError",
+    "LabelToolError",
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
@@ -101,6 +105,17 @@ class NotFound(GatewayError):
     grpc_status = 5  # NOT_FOUND
 
 
+class LabelToolError(GatewayError):
+    """A label tool is away, refuses, or holds something else than was wanted; `kind` says in one word why."""
+
+    code = "label_tool"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class RateLimited(GatewayError):
     """The caller sends more than it may; nothing was kept, and after `wait_s` seconds it may send the same again."""
 
@@ -117,3 +132,10 @@ class QualityError(GatewayError):
 
     code = "quality"
     grpc_status = 3  # INVALID_ARGUMENT
+
+
+class DataSetError(GatewayError):
+    """A data set cannot be made of what there is, or cannot be written there; nothing was."""
+
+    code = "data_set"
+    grpc_status = 9  # FAILED_PRECONDITION
