@@ -1,4 +1,4 @@
-"""What is kept: labels, review tasks, policies, and additive tallies of everything else.
+"""What is kept: labels, review tasks, policies, who did what, and additive tallies of everything else.
 
 In: batches of records from the data plane, labels, reviewers' answers, policies. Out: numpy columns for the
 report (see `reading`: `Reader.calls`, `.overhead`, `.shadows`, `.labelled`, `.population`). Never:

@@ -6,6 +6,7 @@ Append-only: what a source says about a row after it said something else is a fu
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,7 +15,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.errors import LabelError
-from gateway.ledger import schema
+from gateway.ledger import label_tally, schema
+from gateway.ledger.database import lock_labels
 
 __all__ = ["REVIEW", "Facts", "Kept", "LabelRow", "RouteClasses", "Truth", "keep", "truth_of"]
 
@@ -144,33 +146,46 @@ def truth_of(
 
 def keep(connection: sa.Connection, rows: Sequence[LabelRow]) -> list[Kept]:
     """Write labels; what each one was, in order. The transaction is the caller's."""
+    lock_labels(connection, alone=False)
     latest = _latest(connection, rows)
     results, new = [], []
+    changes: Counter[label_tally.Cell] = Counter()
     for row in rows:
         key = (row.decision, row.row, row.source, row.truth.kind)
-        revision, before = latest.get(key, (0, None))
+        revision, before, cell = latest.get(key, (0, None, None))
         if before == row.truth:
             results.append(Kept.DUPLICATE)
             continue
         results.append(Kept.CORRECTED if revision else Kept.ACCEPTED)
-        latest[key] = (revision + 1, row.truth)
-        new.append(_columns(row, revision + 1))
+        columns = _columns(row, revision + 1)
+        if cell is not None:
+            changes[cell] -= 1
+        if (cell := label_tally.cell_of(columns)) is not None:
+            changes[cell] += 1
+        latest[key] = (revision + 1, row.truth, cell)
+        new.append(columns)
     if new:
         connection.execute(sa.insert(schema.labels), new)
+        label_tally.apply(connection, changes)
     return results
 
 
-def _latest(connection: sa.Connection, rows: Sequence[LabelRow]) -> dict[Key, tuple[int, Truth]]:
-    """The last revision of all that was said about the rows' decisions."""
+def _latest(
+    connection: sa.Connection, rows: Sequence[LabelRow]
+) -> dict[Key, tuple[int, Truth, label_tally.Cell | None]]:
+    """The last revision of all that was said about the rows' decisions, and where it is counted."""
     table = schema.labels
-    names = ("decision", "row", "source", "kind", "revision", "label", "positive", "value")
+    names = ("decision", "row", "revision", "value", *label_tally.FACTS)
     query = sa.select(*(table.c[name] for name in names)).order_by(table.c.revision)
     ids = list({row.decision for row in rows})
-    found: dict[Key, tuple[int, Truth]] = {}
+    found: dict[Key, tuple[int, Truth, label_tally.Cell | None]] = {}
     for start in range(0, len(ids), _AT_ONCE):
         some = query.where(table.c.decision.in_(ids[start : start + _AT_ONCE]))
-        for decision, row, source, kind, revision, *truth in connection.execute(some):
-            found[bytes(decision), row, source, kind] = (revision, Truth(*truth))
+        for columns in connection.execute(some):
+            row = columns._asdict()
+            truth = Truth(row["label"], row["positive"], row["value"])
+            key = (bytes(row["decision"]), row["row"], row["source"], row["kind"])
+            found[key] = (row["revision"], truth, label_tally.cell_of(row))
     return found
 
 

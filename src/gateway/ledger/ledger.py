@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import labels, migrations, review, schema, urgent
-from gateway.ledger.database import writer_engine
+from gateway.ledger import audit, labels, migrations, review, schema, urgent
+from gateway.ledger.database import lock_policies, shown, writer_engine
 from gateway.ledger.labels import Kept, LabelRow, Truth
 from gateway.ledger.limits import Limits
 from gateway.ledger.reading import Reader
@@ -64,10 +64,14 @@ class Ledger:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
             migrations.upgrade(self._engine)
-        except (sa.exc.DBAPIError, OSError) as error:
-            why = getattr(error, "orig", error)
-            raise LedgerUnavailable(f"the ledger {self._engine.url!r} cannot be opened: {why}") from error
-        self._writer.start()
+            self._writer.start()
+        except BaseException as error:
+            self._engine.dispose()
+            if not isinstance(error, (sa.exc.DBAPIError, OSError)):
+                raise
+            raise LedgerUnavailable(
+                f"the ledger {shown(self._engine.url)} cannot be opened: {getattr(error, 'orig', error)}"
+            ) from error
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits, then let go of the database."""
@@ -79,12 +83,25 @@ class Ledger:
         """Take a batch of records; dropped whole and counted where the queue is full."""
         self._writer.put(batch)
 
+    def keep_batch(self, batch: Batch, origin: str, number: int) -> Future[bool]:
+        """Take a batch that is acknowledged: the future ends when it is on disk, with whether it was new.
+
+        Sent again, to this ledger or to another process's on the same database, it changes nothing; so a sender keeps a
+        batch until it is told, and sends it again where it is not.
+
+        Args:
+            origin: who made it, the same through all its restarts; `number`: counts its batches, in the order sent.
+                A number at or below the last one that was kept counts as known.
+        """
+        return self._writer.keep(batch, origin, number)
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until every batch taken before is readable, or dropped; False when the time was up."""
         return self._writer.flush(timeout_s)
 
     def counters(self) -> dict[str, int]:
-        """`stored.<what>`, `dropped.<what>.<reason>`, `jobs_failed.<reason>` since the start; `queued.<what>` now."""
+        """`stored.<what>`, `known.<what>` (sent again), `dropped.<what>.<reason>`, `jobs_failed.<reason>`, `conflicts`
+        since the start; `queued.<what>` now."""
         return self._writer.counters()
 
     def submit_labels(self, rows: Sequence[LabelRow]) -> Future[list[Kept]]:
@@ -102,6 +119,7 @@ class Ledger:
         now_us = self._clock_us()
 
         def work(connection: sa.Connection) -> int:
+            lock_policies(connection)
             table = schema.policies
             newest = sa.select(table.c.version, table.c.hash).order_by(table.c.version.desc()).limit(1)
             latest = connection.execute(newest).first()
@@ -119,9 +137,30 @@ class Ledger:
                     "reason": reason,
                 },
             )
+            audit.note(
+                connection,
+                time_us=now_us,
+                actor=author,
+                action="policy.keep",
+                subject=f"policy {version}",
+                reason=reason,
+                hash=digest,
+            )
             return version
 
         return self._writer.submit(work).result()
+
+    def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
+        """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.
+
+        Raises: ValueError and TypeError as `audit.note`, from the future.
+        """
+        now_us = self._clock_us()
+
+        def work(connection: sa.Connection) -> None:
+            audit.note(connection, time_us=now_us, actor=actor, action=action, subject=subject, **details)
+
+        return self._writer.submit(work)
 
     def ask_people(self, asked: Urgent) -> Future[list[int]]:
         """Make urgent tasks of a call that people are asked about; their ids, by row."""

@@ -11,22 +11,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from gateway.ledger import schema
-from gateway.ledger.database import add_up, insert_once, insert_tasks, replace_unsampled
-from gateway.ledger.grid import hours, overhead_bucket, score_bin
+from gateway.ledger import label_tally, rolling, schema
+from gateway.ledger.database import insert_once, insert_tasks, lock_labels, replace_unsampled
+from gateway.ledger.grid import MOST_DIFFERENCE, hours, overhead_bucket, score_bin
 from gateway.ledger.limits import Limits
+from gateway.ledger.segments import OTHER_SEGMENT, Segments
 from gateway.types import NO_INDEX, NO_STRING, UNKNOWN, reason_text
 
-__all__ = ["OTHER_SEGMENT", "Batch", "Delta", "Segments", "reduce_batch", "store"]
-
-OTHER_SEGMENT: Final = "(other)"
-"""Where segments are counted that came after the limit was reached."""
+__all__ = ["Batch", "Delta", "reduce_batch", "store"]
 
 Array = NDArray[Any]
 Key = tuple[Any, ...]
@@ -55,24 +53,6 @@ class Batch(Protocol):
     def captures(self) -> Sequence[Mapping[str, Any]]: ...
     @property
     def names(self) -> Mapping[int, PolicyNames]: ...
-
-
-class Segments:
-    """Which segments each route has shown; bounded, as callers choose them by metadata."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._seen: dict[str, set[str]] = defaultdict(set)
-
-    def admit(self, route: str, segment: str) -> str:
-        """The segment, or "(other)" where the route has too many already."""
-        seen = self._seen[route]
-        if segment in seen:
-            return segment
-        if len(seen) >= self._limit:
-            return OTHER_SEGMENT
-        seen.add(segment)
-        return segment
 
 
 @dataclass(slots=True)
@@ -142,11 +122,8 @@ def reduce_batch(batch: Batch, delta: Delta, segments: Segments, limits: Limits)
 
 def store(connection: sa.Connection, delta: Delta, limits: Limits) -> Counter[str]:
     """Write a delta; returns what was dropped on the way. The transaction is the caller's."""
-    for table, rows in delta.sums.items():
-        names = [column.name for column in table.c]
-        add_up(
-            connection, table, [dict(zip(names, (*key, *sums), strict=True)) for key, sums in rows.items()]
-        )
+    for table in sorted(delta.sums, key=lambda table: table.name):
+        rolling.add(connection, table, delta.sums[table])
     replace_unsampled(connection, delta.decisions)
     _amend(connection, delta.raised)
     dropped: Counter[str] = Counter()
@@ -177,10 +154,13 @@ class _Named:
 
     def segment(self, route: str, index: int) -> str:
         # A call without a segment has the text ""; no text at all means that the batch held too many others.
-        return OTHER_SEGMENT if index == NO_STRING else self._segments.admit(route, self.strings[index])
+        return OTHER_SEGMENT if index == NO_STRING else self._segments.admit(route, self._text(index))
 
     def label(self, index: int) -> str | None:
-        return None if index == NO_STRING else self.strings[index]
+        return None if index == NO_STRING else self._text(index)
+
+    def _text(self, index: int) -> str:
+        return self.strings[index].replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL's text has no NUL
 
 
 def _known(policies: Array, names: Mapping[int, PolicyNames]) -> NDArray[np.bool_]:
@@ -237,8 +217,10 @@ def _scores(records: Mapping[str, Array], hour: Array, names: _Named, delta: Del
     pi = records["review_pi"][predicted].astype(np.float32).view(np.uint32)
     keys, group = _groups([hour[predicted], *columns, score_bin(records["score"][predicted]), pi])
     keys[-1] = keys[-1].view(np.float32).astype(np.float64)
-    for (at, policy, route_index, backend, segment, outcome, flagged, score, weight), rows in zip(
-        _rows(keys), np.bincount(group).tolist(), strict=True
+    counts = np.bincount(group)
+    sampled = np.bincount(group, weights=records["sampled"][predicted] == 1, minlength=len(counts))
+    for (at, policy, route_index, backend, segment, outcome, flagged, score, weight), *sums in zip(
+        _rows(keys), counts.tolist(), sampled.astype(np.int64).tolist(), strict=True
     ):
         of = names.policies[policy]
         route = of.route(route_index)
@@ -254,7 +236,7 @@ def _scores(records: Mapping[str, Array], hour: Array, names: _Named, delta: Del
             score,
             weight,
         )
-        delta.add(schema.tally_scores, key, [rows])
+        delta.add(schema.tally_scores, key, sums)
 
 
 def _overhead(records: Mapping[str, Array], hour: Array, names: _Named, delta: Delta) -> None:
@@ -276,7 +258,7 @@ def _shadow(mirrors: Mapping[str, Array], names: _Named, delta: Delta) -> None:
     keys, group = _groups([hours(mirrors["time_us"]), *(mirrors[name] for name in keyed)])
     compared, agree, difference = mirrors["result"] == 0, mirrors["agree"], mirrors["difference"]
     judged = compared & (agree != UNKNOWN)
-    scored = compared & np.isfinite(difference)
+    scored = compared & (np.abs(difference) < MOST_DIFFERENCE)
     step = np.where(scored, difference, 0.0)
     counts = (compared, ~compared, judged, judged & (agree == 1), scored)
     sums = [np.bincount(group, weights=weights).astype(np.int64).tolist() for weights in counts]
@@ -298,6 +280,7 @@ def _raises(raises: Mapping[str, Array], names: _Named, delta: Delta) -> None:
     """
     hour, bins = hours(raises["time_us"]).tolist(), score_bin(raises["score"]).tolist()
     pis = [raises[name].astype(np.float64).tolist() for name in ("review_pi_before", "review_pi")]
+    chosen = [raises[name].tolist() for name in ("sampled_before", "sampled")]
     columns = zip(
         *(raises[name].tolist() for name in ("policy", "route", "backend", "segment", "outcome", "flagged")),
         strict=True,
@@ -307,8 +290,8 @@ def _raises(raises: Mapping[str, Array], names: _Named, delta: Delta) -> None:
         route = of.route(route_index)
         cell = (hour[at], route, policy, of.backend(backend), names.segment(route, segment), outcome)
         flag = -1 if flagged == UNKNOWN else flagged
-        for rows, pi in zip((-1, 1), pis, strict=True):
-            delta.add(schema.tally_scores, (*cell, flag, bins[at], pi[at]), [rows])
+        for rows, pi, sampled in zip((-1, 1), pis, chosen, strict=True):
+            delta.add(schema.tally_scores, (*cell, flag, bins[at], pi[at]), [rows, rows * sampled[at]])
     now, before = raises["sampled"] == 1, raises["sampled_before"] == 1
     fresh, known = np.flatnonzero(now & ~before), np.flatnonzero(now & before)
     delta.decisions += _decisions({name: column[fresh] for name, column in raises.items()}, names)
@@ -326,6 +309,8 @@ def _amend(connection: sa.Connection, raised: Sequence[Mapping[str, Any]]) -> No
     now: dict[str, Any] = {"review_pi": sa.bindparam("pi"), "stratum": sa.bindparam("now")}
     kept = (decision.c.decision == sa.bindparam("of"), decision.c.row == sa.bindparam("at"))
     connection.execute(sa.update(decision).where(*kept).values(now), raised)
+    lock_labels(connection, alone=True)
+    label_tally.move(connection, {(row["of"], row["at"]): row["pi"] for row in raised})
     said = (label.c.decision == sa.bindparam("of"), label.c.row == sa.bindparam("at"))
     pis = [{name: row[name] for name in ("of", "at", "pi")} for row in raised]
     connection.execute(sa.update(label).where(*said).values({"review_pi": sa.bindparam("pi")}), pis)
