@@ -48,7 +48,11 @@ def batch(unflagged: int, flagged: int, policy: int = 1, segment: str = "", pi: 
 
 
 def by_stratum(
-    flagged: float = 0.0, low: float = 0.0, near: float = 0.0, fallback: float = 0.0, disagreement: float = 0.0
+    flagged: float = 0.0,
+    low: float = 0.0,
+    near: float = 0.0,
+    fallback: float = 0.0,
+    disagreement: float = 0.0,
 ) -> NDArray[np.float64]:
     """Predictions a second by cell, in the order of the shares; a fallback's are flagged one in ten."""
     cells = np.zeros(CELLS)

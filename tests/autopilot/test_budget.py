@@ -13,7 +13,7 @@ from gateway.autopilot import ReviewBudget, Shares, Start
 from gateway.autopilot.division import CELLS, SURGE_S, divide, expected
 from gateway.ledger.review_budget import StratumLabels
 from gateway.quality import Objective
-from gateway.runtime import FIRST_SHARES, Batch
+from gateway.runtime import FIRST_SHARES
 from gateway.types import Stratum
 from tests.autopilot.stream import Clock, batch, by_stratum
 
@@ -88,7 +88,7 @@ def test_labels_move_the_division_towards_what_tells_most() -> None:
 
 
 def test_an_outage_spends_at_most_so_much_before_the_next_look() -> None:
-    """Fallbacks have been rare; now every answer is one: a minute and a half of budget a second, and not all of them."""
+    """Fallbacks have been rare; now every answer is one: not all of them are reviewed."""
     shares = divide(60 / 3600, by_stratum(low=990.0, flagged=10.0, fallback=1e-4))
     assert shares.fallback * 1000 <= SURGE_S * 60 / 3600 * 1.001
 
@@ -174,7 +174,7 @@ def test_records_of_an_unknown_policy_are_left_out() -> None:
 
 
 def test_a_restart_goes_on_from_the_last_policy() -> None:
-    """What is kept is read back; a first look after it moves the shares by little, and one of another form by nothing."""
+    """What is kept is read back; a first look after it moves the shares by little; another form is left alone."""
     clock = Clock()
     budget = ReviewBudget({"spam": 3600.0}, {}, clock)
     for _ in range(30):
@@ -195,7 +195,9 @@ def test_a_restart_goes_on_from_the_last_policy() -> None:
 
 def test_another_budget_begins_with_as_many_times_the_shares() -> None:
     start = Start(Shares(0.4, 0.1, 0.1, 0.1, 0.1), 60.0)
-    assert ReviewBudget({"spam": 120.0}, {"spam": start}, Clock()).shares["spam"].flagged == pytest.approx(0.8)
+    assert ReviewBudget({"spam": 120.0}, {"spam": start}, Clock()).shares["spam"].flagged == pytest.approx(
+        0.8
+    )
     assert ReviewBudget({"spam": 600.0}, {"spam": start}, Clock()).shares["spam"].flagged == 1.0
 
 

@@ -83,7 +83,9 @@ def test_what_a_stratum_has_no_room_for_goes_to_the_others() -> None:
     budget=st.floats(0, 1e6),
     data=st.data(),
 )
-def test_a_budget_is_spent_and_never_overspent(sizes: list[float], budget: float, data: st.DataObject) -> None:
+def test_a_budget_is_spent_and_never_overspent(
+    sizes: list[float], budget: float, data: st.DataObject
+) -> None:
     """The labels add up to the budget, or to all there is, and no stratum has more than its predictions."""
     rates = data.draw(st.lists(st.floats(0, 1), min_size=len(sizes), max_size=len(sizes)))
     sides = data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes)))

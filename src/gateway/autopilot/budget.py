@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.autopilot.division import CELLS, NO_LABELS, Floats, divide, expected
+from gateway.autopilot.division import CELLS, NO_LABELS, Floats, divide, expected, labels_by_cell
 from gateway.autopilot.traffic import Traffic
 from gateway.ledger.review_budget import StratumLabels
 from gateway.quality import Objective
@@ -166,7 +166,9 @@ class ReviewBudget:
         """What the budget of changed settings goes on from."""
         with self._lock:
             return {
-                name: Start(route.shares, route.per_hour, route.traffic.rates if route.traffic.known else None)
+                name: Start(
+                    route.shares, route.per_hour, route.traffic.rates if route.traffic.known else None
+                )
                 for name, route in self._routes.items()
             }
 
@@ -188,12 +190,7 @@ class ReviewBudget:
         """Take the labels so far: rates of positives are guessed from them at the next revision."""
         with self._lock:
             for name, route in self._routes.items():
-                here = labels.route == name
-                here &= (labels.stratum >= 0) & (labels.stratum < CELLS[0])
-                at = labels.stratum[here], labels.flagged[here]
-                route.labels, route.positive = np.zeros(CELLS), np.zeros(CELLS)
-                np.add.at(route.labels, at, labels.labels[here])
-                np.add.at(route.positive, at, labels.positive[here])
+                route.labels, route.positive = labels_by_cell(labels, name)
 
     def consume(self, batch: Batch) -> None:
         """Counts predictions by route, stratum and side, and what their reviews cost; called for every batch."""

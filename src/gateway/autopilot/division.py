@@ -11,11 +11,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.ledger.review_budget import StratumLabels
 from gateway.quality import Objective, allocate, guess, neyman, pool, spreads
 from gateway.runtime import FIRST_SHARES, ReviewShares
 from gateway.types import Stratum
 
-__all__ = ["CELLS", "NO_LABELS", "PRIOR", "Floats", "divide", "expected"]
+__all__ = ["CELLS", "NO_LABELS", "PRIOR", "Floats", "divide", "expected", "labels_by_cell"]
 
 Floats = NDArray[np.float64]
 
@@ -36,8 +37,8 @@ START_REST: Final = {Stratum.LOW: 0.4, Stratum.NEAR: 0.3, Stratum.DISAGREEMENT: 
 """Parts of the rest, of the strata that there is traffic of."""
 
 SURGE_S: Final = 90.0
-"""Were all of a route's traffic to fall into a stratum that is usually rare (an outage makes every answer a fallback's),
-it may spend at most the budget of so many seconds a second until the next look at it, 10 s later.
+"""Were all of a route's traffic to fall into a stratum that is usually rare (an outage makes every answer a
+fallback's), it may spend at most the budget of so many seconds a second until the next look at it, 10 s later.
 """
 
 _GROUP: Final = np.repeat(np.arange(CELLS[0]), CELLS[1])
@@ -87,6 +88,16 @@ def divide(
         else:
             shares[stratum.text] = 1.0 if stratum in (Stratum.FLAGGED, Stratum.LOW) else first
     return ReviewShares(**shares)
+
+
+def labels_by_cell(labels: StratumLabels, route: str) -> tuple[Floats, Floats]:
+    """Labels and positives of a route by cell, shape (5, 2) each."""
+    here = (labels.route == route) & (labels.stratum >= 0) & (labels.stratum < CELLS[0])
+    at = labels.stratum[here], labels.flagged[here]
+    known, positive = np.zeros(CELLS), np.zeros(CELLS)
+    np.add.at(known, at, labels.labels[here])
+    np.add.at(positive, at, labels.positive[here])
+    return known, positive
 
 
 def expected(shares: ReviewShares, rates: Floats) -> float:

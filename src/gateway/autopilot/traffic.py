@@ -13,7 +13,7 @@ __all__ = ["Traffic"]
 MEMORY_S: Final = 600.0
 """Time constant of the rates' exponential averages: long against bursts, short against a day."""
 
-ENOUGH: Final = 50.0
+ENOUGH: Final = 200.0
 """A cell of which fewer came within its memory is remembered longer: the rate of what is rare would be mostly noise."""
 
 LONG_MEMORY_S: Final = 4 * 3600.0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gateway.ledger import schema
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.labels import REVIEW
-from gateway.ledger.reading import Reader
+from gateway.ledger.reading import Reader, Window
 from gateway.quality.workload import Workload, workload
 
 __all__ = [
@@ -25,7 +25,9 @@ __all__ = [
     "NEWEST_LABELS",
     "NEWEST_TASKS",
     "StratumLabels",
+    "first_hour",
     "kept_budgets",
+    "last_policy",
     "stratum_labels",
     "workloads",
 ]
@@ -106,13 +108,27 @@ def stratum_labels(reader: Reader, newest: int = NEWEST_LABELS) -> StratumLabels
     )
 
 
-def kept_budgets(reader: Reader) -> dict[str, Mapping[str, Any]]:
-    """By route, what the last policy's budget was divided by; empty before there was one. Raises: LedgerUnavailable."""
+def last_policy(reader: Reader) -> dict[str, Any]:
+    """The document of the newest policy; empty before there was one. Raises: LedgerUnavailable."""
     table = schema.policies
     newest = sa.select(table.c.document).order_by(table.c.version.desc()).limit(1)
     text = reader.snapshot(lambda connection: connection.execute(newest).scalar_one_or_none())
-    kept = json.loads(text).get(BUDGET_KEY) if text else None
+    return dict(json.loads(text)) if text else {}
+
+
+def kept_budgets(reader: Reader) -> dict[str, Mapping[str, Any]]:
+    """By route, what the last policy's budget was divided by; empty before there was one. Raises: LedgerUnavailable."""
+    kept = last_policy(reader).get(BUDGET_KEY)
     return dict(kept) if isinstance(kept, dict) else {}
+
+
+def first_hour(reader: Reader, window: Window) -> int | None:
+    """The first hour of the window that has predictions, whole hours since 1970. Raises: LedgerUnavailable."""
+    table = schema.tally_scores
+    since, _ = window.hours
+    query = sa.select(sa.func.min(table.c.hour)).where(table.c.hour >= (since or 0))
+    first = reader.snapshot(lambda connection: connection.execute(query).scalar_one_or_none())
+    return None if first is None else int(first)
 
 
 def workloads(reader: Reader, now_us: int) -> dict[str, Workload]:
@@ -131,9 +147,7 @@ def workloads(reader: Reader, now_us: int) -> dict[str, Workload]:
             sa.func.min(task.c.created_us),
         )
         .select_from(
-            task.join(
-                decision, sa.and_(task.c.decision == decision.c.decision, task.c.row == decision.c.row)
-            )
+            task.join(decision, sa.and_(task.c.decision == decision.c.decision, task.c.row == decision.c.row))
         )
         .where(
             task.c.id

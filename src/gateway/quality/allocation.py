@@ -5,8 +5,8 @@ how many labels of each, as expectations. Strata never straddle the decision; wh
 fallback answered is flagged or not), they are pools of such cells.
 
 RMSE of recall with 200 labels of 20,000 predictions of which 1 % are positive, ten strata by score, 1,500 simulated
-windows (`tests/quality/test_allocation.py`): proportional .215, by Neyman with a guess of the rates that is wrong by two
-either way .139, with the true rates .129; with the floors below .159 and .155.
+windows: proportional .215, by Neyman with a guess of the rates that is wrong by two either way .139, with the true
+rates .129; with the floors below .159 and .155. Smaller ones in `tests/quality/test_allocation.py`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def guess(labels: ArrayLike, positive: ArrayLike, prior: ArrayLike, strength: fl
         labels, positive: shape (n,), counts so far; zero is allowed. prior: shape (n,), rates within (0, 1).
     Returns: rates, shape (n,), never 0 or 1: a stratum in which nothing was found yet is not known to hold nothing.
     Raises: QualityError for more positives than labels, or a prior outside (0, 1).
-    Source: Cochran 1977, Sampling Techniques, 5.5: an optimum is flat, so that a guess within a factor of two costs little.
+    Source: Cochran 1977, Sampling Techniques, 5.5: the optimum is flat, so that a guess wrong by two costs little.
     """
     seen, found, before = _column("labels", labels), _column("positive", positive), _column("prior", prior)
     if bool(np.any(found > seen)) or bool(np.any(found < 0)):
@@ -94,7 +94,7 @@ def spreads(size: ArrayLike, rate: ArrayLike, flagged: ArrayLike, objective: Obj
     Returns: shape (h,), up to a common factor. For precision sqrt(q(1-q)) where flagged and else 0; for recall
         (1-R) sqrt(q(1-q)) where flagged and R sqrt(q(1-q)) where not; for both what minimises the sum of the two
         variances.
-    Source: Neyman 1934, JRSS 97:558; both at once: Cochran 1977, Sampling Techniques, 5A.4 (a weighted mean of variances).
+    Source: Neyman 1934, JRSS 97:558; both at once: Cochran 1977, Sampling Techniques, 5A.4.
     """
     sizes, rates, sides = _column("size", size), _column("rate", rate), np.asarray(flagged, dtype=np.bool_)
     if not bool(np.all((rates >= 0) & (rates <= 1))):
