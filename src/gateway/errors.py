@@ -8,7 +8,9 @@
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
-    └── QualityError        arrays from which no number can be had
+    ├── RateLimited         the caller sends more than it may
+    ├── QualityError        arrays from which no number can be had
+    └── DataSetError        a data set that cannot be made, or not there
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
 says where, what was found, what was wanted, and the mend.
@@ -19,6 +21,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "DataSetError",
     "GatewayError",
     "LabelError",
     "LeaseLost",
@@ -26,6 +29,7 @@ __all__ = [
     "LedgerUnavailable",
     "NotFound",
     "QualityError",
+    "RateLimited",
     "ReceiptError",
     "SettingsError",
 ]
@@ -99,8 +103,26 @@ class NotFound(GatewayError):
     grpc_status = 5  # NOT_FOUND
 
 
+class RateLimited(GatewayError):
+    """The caller sends more than it may; nothing was kept, and after `wait_s` seconds it may send the same again."""
+
+    code = "rate_limited"
+    grpc_status = 8  # RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
 class QualityError(GatewayError):
     """Arrays whose shapes or values allow no estimate."""
 
     code = "quality"
     grpc_status = 3  # INVALID_ARGUMENT
+
+
+class DataSetError(GatewayError):
+    """A data set cannot be made of what there is, or cannot be written there; nothing was."""
+
+    code = "data_set"
+    grpc_status = 9  # FAILED_PRECONDITION

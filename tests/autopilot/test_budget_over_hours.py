@@ -82,7 +82,7 @@ def test_a_budget_is_kept_within_a_tenth_over_hours(kind: str, per_hour: float) 
 def test_steady_traffic_has_few_policy_versions() -> None:
     """The rates of what is rare are noisy; a version for each wobble would make a table of every report."""
     found = simulate("steady", 60.0, 8)
-    assert found["versions"] <= 12, "now and then"
+    assert found["versions"] <= 16, "some while rates settle, and two an hour"
 
 
 def test_a_weighted_sum_of_what_was_sampled_finds_the_rate_whatever_the_shares_did() -> None:

@@ -29,6 +29,7 @@ COMMANDS = (
     "serve",
     "report",
     "plan",
+    "export",
     "audit",
 )
 """In the order of the help."""

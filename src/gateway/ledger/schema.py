@@ -3,6 +3,7 @@
     policies        what was in force: one row a version
     decisions       predictions sampled for review, one row each; and calls that people are asked about
     labels          the truth about predictions; append-only, a correction is a further revision, the last one counts
+    pending_labels  what was said of decisions whose record had not come; by decision id, as it was said
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
     review_skips    who did not want which task, and why
@@ -55,6 +56,7 @@ __all__ = [
     "decisions",
     "labels",
     "metadata",
+    "pending_labels",
     "policies",
     "review_skips",
     "review_tasks",
@@ -69,7 +71,7 @@ __all__ = [
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -132,12 +134,14 @@ labels = Table(
     Column("row", Integer, nullable=False),
     Column("source", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),  # of a signal; "" for labels and outcomes
     Column("revision", Integer, nullable=False),
     Column("label", Text),
     Column("positive", Boolean),
     Column("value", Double),
     Column("author", Text, nullable=False),
     Column("received_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),  # when it happened, where that was said
     Column("time_us", BigInteger, nullable=False),
     Column("policy", Integer, nullable=False),
     Column("route", Text, nullable=False),
@@ -150,8 +154,28 @@ labels = Table(
     Column("sampled", Boolean, nullable=False),
     Column("arm", Text),
     Column("propensity", Double, nullable=False, server_default="1"),
-    UniqueConstraint("decision", "row", "source", "kind", "revision"),
+    UniqueConstraint("decision", "row", "source", "kind", "name", "revision"),
     Index(None, "time_us"),
+)
+
+pending_labels = Table(
+    "pending_labels",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("decision", LargeBinary(16), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("label", Text),
+    Column("positive", Boolean),
+    Column("value", Double),
+    Column("author", Text, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),
+    Column("expires_us", BigInteger, nullable=False),
+    UniqueConstraint("decision", "row", "source", "kind", "name"),
+    Index(None, "expires_us"),
 )
 
 captures = Table(
