@@ -52,7 +52,7 @@ def version(process: GatewayProcess) -> str:
 
 
 def test_shares_follow_the_traffic_and_a_restart_forgets_nothing(tmp_path: Path) -> None:
-    """2,000 low scores are too many for one review a second: the share falls, is kept, and is the first of a restart."""
+    """2,000 low scores are too many for one review a second: the share falls, and is the first of a restart."""
     with ScriptedServer() as main, ScriptedServer() as spare:
         main.reset(scores(0.02))
         with GatewayProcess(tmp_path, settings(main, spare)) as process:
@@ -69,7 +69,7 @@ def test_shares_follow_the_traffic_and_a_restart_forgets_nothing(tmp_path: Path)
             assert learnt is not None
             assert learnt == found["shares"]["low"]
             came = sum(map(sum, found["rates"]))
-            assert 0 < came
+            assert came > 0
             assert learnt * came <= 1.6 * PER_HOUR / 3600, "no more than the budget, and what is made up for"
         with GatewayProcess(tmp_path, settings(main, spare)) as again:
             assert share(again, "low") == learnt
