@@ -9,6 +9,7 @@
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
     ├── FeedbackUnsent      a client could not hand its feedback over
+    ├── LabelToolError      a label tool cannot be worked with as it is
     ├── RateLimited         the caller sends more than it may
     ├── QualityError        arrays from which no number can be had
     └── DataSetError        a data set that cannot be made, or not there
@@ -27,6 +28,7 @@ __all__ = [
     "FeedbackUnsent",
     "GatewayError",
     "LabelError",
+    "LabelToolError",
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
@@ -119,6 +121,17 @@ class FeedbackUnsent(GatewayError):
         super().__init__(message)
         self.results = list(results)
         self.unsent = list(unsent)
+
+
+class LabelToolError(GatewayError):
+    """A label tool is away, refuses, or holds something else than was wanted; `kind` says in one word why."""
+
+    code = "label_tool"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class RateLimited(GatewayError):
