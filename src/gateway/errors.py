@@ -9,7 +9,8 @@
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
     ├── RateLimited         the caller sends more than it may
-    └── QualityError        arrays from which no number can be had
+    ├── QualityError        arrays from which no number can be had
+    └── DataSetError        a data set that cannot be made, or not there
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
 says where, what was found, what was wanted, and the mend.
@@ -20,6 +21,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "DataSetError",
     "GatewayError",
     "LabelError",
     "LeaseLost",
@@ -117,3 +119,10 @@ class QualityError(GatewayError):
 
     code = "quality"
     grpc_status = 3  # INVALID_ARGUMENT
+
+
+class DataSetError(GatewayError):
+    """A data set cannot be made of what there is, or cannot be written there; nothing was."""
+
+    code = "data_set"
+    grpc_status = 9  # FAILED_PRECONDITION

@@ -24,6 +24,7 @@ CODES = {
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
     "RateLimited": ("rate_limited", grpc.StatusCode.RESOURCE_EXHAUSTED),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),
+    "DataSetError": ("data_set", grpc.StatusCode.FAILED_PRECONDITION),
 }
 """Dashboards match on the codes: a change here breaks somebody's alert."""
 

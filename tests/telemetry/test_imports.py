@@ -50,12 +50,14 @@ def test_the_catalogue_is_what_was_promised() -> None:
     """Dashboards and alerts are written against these names; one more or one less is a change of the public face."""
     assert sorted(instruments.CATALOGUE) == [
         "gateway.attempts",
+        "gateway.cancelled",
         "gateway.certificate.expiry",
         "gateway.circuit.state",
         "gateway.confusion",
         "gateway.decisions",
         "gateway.dropped",
         "gateway.gate",
+        "gateway.hedges",
         "gateway.in_flight",
         "gateway.labels",
         "gateway.mirror",
@@ -68,6 +70,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
         "gateway.policy.version",
         "gateway.precision",
         "gateway.recall",
+        "gateway.retries",
         "gateway.review.age",
         "gateway.review.open",
         "gateway.units",

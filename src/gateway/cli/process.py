@@ -51,9 +51,6 @@ __all__ = ["Process"]
 
 log = logging.getLogger(__name__)
 
-DRAIN_S: Final = 5.0
-"""Grace for calls under way when the process is told to stop; everything else is derived from it."""
-
 BUDGET_PERIOD_S: Final = 10.0
 """How often the review shares are looked at again."""
 
@@ -177,12 +174,13 @@ class Process:
             await self._take_down(control, telemetry, admin)
 
     async def _take_down(self, control: Control, telemetry: Telemetry, admin: AdminServer | None) -> None:
+        grace_s = self._settings.listen.drain_s
         self._ready(control, serving=False)
-        log.info("draining", extra={"grace_s": DRAIN_S})
+        log.info("draining", extra={"grace_s": grace_s})
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self._plane.shutdown, int(DRAIN_S * 1000))
+        await asyncio.to_thread(self._plane.shutdown, int(grace_s * 1000))
         self._rules.close()
         await asyncio.to_thread(self._rules.join, 2.0)
         await control.stop(grace_s=1.0)

@@ -62,6 +62,10 @@ class Listen(Block):
         "127.0.0.1:9090", description="health, readiness and metrics, in plain text; null for none"
     )
     tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
+    drain_s: Annotated[Number, Field(gt=0, le=3_600)] = Field(
+        5.0,
+        description="grace of calls under way when it is told to stop; in its first quarter new ones are welcome",
+    )
     limits: ListenLimits = Field(default_factory=ListenLimits)
 
 

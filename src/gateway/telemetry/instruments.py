@@ -129,6 +129,21 @@ CATALOGUE: Final = {
             ("route", "backend", "reason"),
         ),
         Instrument("gateway.in_flight", "updown", "{call}", "Calls under way."),
+        Instrument("gateway.cancelled", "counter", "{call}", "Calls that their callers gave up."),
+        Instrument(
+            "gateway.hedges",
+            "counter",
+            "{call}",
+            "Calls whose late attempt got another beside it (begun), and those that the other answered (first).",
+            ("result",),
+        ),
+        Instrument(
+            "gateway.retries",
+            "counter",
+            "{attempt}",
+            "Calls made again at the same backend: it had failed, or not taken the call up (unprocessed).",
+            ("reason",),
+        ),
         Instrument(
             "gateway.units",
             "gauge",
