@@ -8,6 +8,7 @@
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
+    ├── LabelToolError      a label tool cannot be worked with as it is
     ├── RateLimited         the caller sends more than it may
     ├── QualityError        arrays from which no number can be had
     └── DataSetError        a data set that cannot be made, or not there
@@ -24,6 +25,7 @@ __all__ = [
     "DataSetError",
     "GatewayError",
     "LabelError",
+    "LabelToolError",
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
@@ -101,6 +103,17 @@ class NotFound(GatewayError):
 
     code = "not_found"
     grpc_status = 5  # NOT_FOUND
+
+
+class LabelToolError(GatewayError):
+    """A label tool is away, refuses, or holds something else than was wanted; `kind` says in one word why."""
+
+    code = "label_tool"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class RateLimited(GatewayError):

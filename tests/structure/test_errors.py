@@ -18,6 +18,7 @@ CODES = {
     "SettingsError": ("faulty_settings", grpc.StatusCode.INVALID_ARGUMENT),
     "ReceiptError": ("bad_receipt", grpc.StatusCode.INVALID_ARGUMENT),
     "LabelError": ("bad_label", grpc.StatusCode.INVALID_ARGUMENT),
+    "LabelToolError": ("label_tool", grpc.StatusCode.FAILED_PRECONDITION),
     "LedgerError": ("ledger", grpc.StatusCode.FAILED_PRECONDITION),
     "LedgerUnavailable": ("ledger_unavailable", grpc.StatusCode.UNAVAILABLE),
     "LeaseLost": ("lease_lost", grpc.StatusCode.FAILED_PRECONDITION),

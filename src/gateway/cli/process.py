@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from gateway.autopilot import ReviewBudget, Shares
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
+from gateway.cli.label_tool import label_tool_of, label_tool_source
 from gateway.cli.sources import LedgerSource, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
@@ -119,6 +120,9 @@ class Process:
         self._plane.desk.answer("people", people)
         self._plane.desk.answer("rule", self._rules)
         ledger_source = LedgerSource(self._ledger)
+        self._label_studio = label_tool_of(
+            lambda: self._settings, self._ledger, self._classes, lambda: self._messages
+        )
         control = Control(
             control_socket,
             ledger=self._ledger,
@@ -137,6 +141,7 @@ class Process:
                 certificate_source(self._plane.certificates),
                 people_source(people),
                 feedback_source(control),
+                *([label_tool_source(self._label_studio)] if self._label_studio else []),
                 ledger_source.points,
             ],
         )
@@ -157,6 +162,7 @@ class Process:
                     control_socket=control_socket,
                     not_ready=lambda: "draining" if self._draining else None,
                     metrics=telemetry.prometheus,
+                    posts={"/label-studio": self._label_studio.webhook} if self._label_studio else None,
                 )
                 bound["admin"] = await admin.start()
             self._tasks = [
@@ -166,6 +172,8 @@ class Process:
                 asyncio.create_task(self._revise_budget()),
                 asyncio.create_task(ledger_source.refresh_forever()),
             ]
+            if self._label_studio is not None:
+                self._label_studio.start()
             self._ready(control, serving=True)
             give_back_memory()
             log.info("serving", extra={**bound, "policy": self._version, "routes": len(settings.routes)})
@@ -180,6 +188,8 @@ class Process:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._label_studio is not None:
+            await asyncio.to_thread(self._label_studio.stop, 2.0)
         await asyncio.to_thread(self._plane.shutdown, int(grace_s * 1000))
         self._rules.close()
         await asyncio.to_thread(self._rules.join, 2.0)

@@ -111,13 +111,20 @@ class Ledger:
         return self._writer.submit_labels(rows)
 
     def submit_feedback(
-        self, rows: Sequence[LabelRow], waiting: Sequence[PendingRow]
+        self, rows: Sequence[LabelRow], waiting: Sequence[PendingRow], *, dry_run: bool = False
     ) -> Future[tuple[list[Kept], list[Kept]]]:
-        """Keep labels, and what waits for its decision's record; what became of each. All of them are kept, or none."""
+        """Keep labels, and what waits for its decision's record; what became of each. All of them are kept, or none.
+
+        With `dry_run` none is: it is only found out what would become of them.
+        """
 
         def work(connection: sa.Connection) -> tuple[list[Kept], list[Kept]]:
-            kept = labels.keep(connection, rows) if rows else []
-            return kept, pending.hold(connection, waiting, self._limits.pending_labels)
+            with connection.begin_nested() as tried:
+                kept = labels.keep(connection, rows) if rows else []
+                held = pending.hold(connection, waiting, self._limits.pending_labels) if waiting else []
+                if dry_run:
+                    tried.rollback()
+            return kept, held
 
         return self._writer.submit(work)
 
@@ -213,6 +220,10 @@ class Ledger:
         return self._writer.submit(
             partial(review.skip, task=task, token=token, reviewer=reviewer, reason=reason, now_us=now_us)
         )
+
+    def transact(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Run some of this room's functions in a transaction; the future has the result once that is committed."""
+        return self._writer.submit(work)
 
     def review_stats(self, queue: str | None = None) -> list[review.QueueStats]:
         """Tasks by queue; one queue or all. Raises: LedgerUnavailable."""
