@@ -15,8 +15,10 @@ import numpy as np
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.quality import RouteQuality, route_qualities, route_quality
 from gateway.ledger.reading import Calls, Reader, Shadows, Window
+from gateway.ledger.review_budget import workloads
 from gateway.ledger.shadows import ShadowReport, shadow_reports
 from gateway.ledger.signals import SignalSummary, signal_summaries
+from gateway.quality.workload import Workload
 from gateway.types import Outcome
 
 __all__ = ["CallCounts", "Report", "RouteReport", "ShadowReport", "make_report"]
@@ -44,6 +46,8 @@ class RouteReport:
     overhead_p99_us: float | None
     quality: RouteQuality
     shadows: tuple[ShadowReport, ...]
+    workload: Workload | None = None
+    """Whether people keep up with the route's review budget, where it has one."""
     signals: tuple[SignalSummary, ...] = ()
     """Outcomes among them, with an empty name."""
 
@@ -70,6 +74,7 @@ class RouteReport:
                 "done": review.done,
                 "open": review.open,
                 "oldest_open": _iso(review.oldest_open_us),
+                "budget": None if self.workload is None else self.workload.as_dict(),
             },
             "feedback": {
                 one.source: {
@@ -104,16 +109,24 @@ class Report:
         }
 
 
-def make_report(reader: Reader, window: Window, known: Collection[str] = (), seed: int = 0) -> Report:
+def make_report(
+    reader: Reader,
+    window: Window,
+    known: Collection[str] = (),
+    seed: int = 0,
+    now_us: int | None = None,
+) -> Report:
     """Read the ledger.
 
     Args:
         window: the predictions' time, and one route or all. known: routes that are listed even if nothing
         came to them. seed: of the Monte Carlo intervals, so that the same ledger gives the same report.
+        now_us: for what people did in the last day, microseconds since 1970; left out if None.
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
     calls, shadows = reader.calls(window), reader.shadows(window)
     qualities, signals = route_qualities(reader, window, seed), signal_summaries(reader, window)
+    loads = {} if now_us is None else workloads(reader, now_us)
     names = {str(name) for name in np.unique(calls.route)} | set(qualities) | set(signals) | set(known)
     if window.route is not None:
         names = {window.route}
@@ -123,7 +136,9 @@ def make_report(reader: Reader, window: Window, known: Collection[str] = (), see
         until_us=None if until is None else until * HOUR_US,
         routes=tuple(
             replace(
-                _route(reader, window, name, calls, shadows, qualities, seed), signals=signals.get(name, ())
+                _route(reader, window, name, calls, shadows, qualities, seed),
+                workload=loads.get(name),
+                signals=signals.get(name, ()),
             )
             for name in sorted(names - {""})
         ),
