@@ -63,13 +63,13 @@ def test_old_labels_leave_their_cells(ledger: Ledger, clock: Clock) -> None:
     ledger.submit_labels([label(1, True, time_us=old), label(1, row=1, time_us=old)]).result()
     ledger.submit_labels([label(1, False, time_us=old), label(2, True, time_us=new)]).result()
     ledger.tidy(Keep())
-    assert count(ledger, schema.rolled_of[schema.tally_labels]) > 0, "days are rolled before they are old"
+    assert count(ledger, rolling.rolled_of[schema.tally_labels]) > 0, "days are rolled before they are old"
     assert ledger.tidy(Keep(labels_us=49 * DAY_US)).deleted == {"labels.age": 3}
     found = ledger.reader.summed(schema.tally_labels, Window(), ("positive",))
     assert [tuple(row) for row in found if row[1]] == [(1, 1)]
     ledger.tidy(Keep(labels_us=49 * DAY_US))
     assert count(ledger, schema.tally_labels) == 1, "empty cells go too"
-    assert count(ledger, schema.rolled_of[schema.tally_labels]) == 0
+    assert count(ledger, rolling.rolled_of[schema.tally_labels]) == 0
 
 
 def test_old_tallies_go_by_days_and_what_is_left_adds_up(ledger: Ledger, clock: Clock) -> None:

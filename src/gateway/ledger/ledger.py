@@ -14,13 +14,27 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, labels, migrations, retention, review, rolling, schema, size, urgent
+from gateway.ledger import (
+    audit,
+    facts,
+    labels,
+    migrations,
+    pending,
+    retention,
+    review,
+    rolling,
+    schema,
+    size,
+    urgent,
+)
 from gateway.ledger.database import lock_policies, shown, writer_engine
 from gateway.ledger.forget import Forgotten, find_authored, forget
 from gateway.ledger.grid import HOUR_US
-from gateway.ledger.labels import Kept, LabelRow, Truth
+from gateway.ledger.labels import Kept, LabelRow, RouteClasses, Truth
 from gateway.ledger.limits import Limits
+from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
+from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
 from gateway.ledger.writer import Writer
@@ -54,7 +68,8 @@ class Ledger:
         self._url = url
         self._clock_us = clock_us
         self._engine = writer_engine(url)
-        self._writer = Writer(self._engine, limits or Limits())
+        self._limits = limits or Limits()
+        self._writer = Writer(self._engine, self._limits)
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
 
@@ -113,14 +128,37 @@ class Ledger:
         """Keep labels; what became of each, in order. All of them are kept, or none."""
         return self._writer.submit_labels(rows)
 
+    def submit_feedback(
+        self, rows: Sequence[LabelRow], waiting: Sequence[PendingRow], *, dry_run: bool = False
+    ) -> Future[tuple[list[Kept], list[Kept]]]:
+        """Keep labels, and what waits for its decision's record; what became of each. All of them are kept, or none.
+
+        With `dry_run` none is: it is only found out what would become of them.
+        """
+
+        def work(connection: sa.Connection) -> tuple[list[Kept], list[Kept]]:
+            with connection.begin_nested() as tried:
+                kept = labels.keep(connection, rows) if rows else []
+                held = pending.hold(connection, waiting, self._limits.pending_labels) if waiting else []
+                if dry_run:
+                    tried.rollback()
+            return kept, held
+
+        return self._writer.submit(work)
+
+    def resolve_pending(self, classes: Callable[[str], RouteClasses | None]) -> Future[Resolved]:
+        """Judge what waited for records that have come, and give up what waited too long."""
+        return self._writer.submit(partial(pending.resolve, classes=classes, now_us=self._clock_us()))
+
     def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
         """Keep a policy and return its version; the version is the same when the document is that of the latest one.
 
-        Waits for the commit. `version` within the document is left out of the comparison. Raises: LedgerUnavailable.
+        Waits for the commit. `version` within the document, and what review budgets were
+        divided by, are left out of the comparison. Raises: LedgerUnavailable.
         """
         content = {key: value for key, value in document.items() if key != "version"}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        text = _compact(content)
+        digest = hashlib.sha256(_compared(content).encode()).hexdigest()
         now_us = self._clock_us()
 
         def work(connection: sa.Connection) -> int:
@@ -174,7 +212,7 @@ class Ledger:
         Returns: all that was deleted. Raises: LedgerUnavailable; what was done until then stays done.
         """
         now_us = self._clock_us()
-        for tally in schema.rolled_of:
+        for tally in rolling.rolled_of:
             for span in reversed(rolling.SPANS):
                 roll = partial(rolling.roll, tally=tally, span=span, now_hour=now_us // HOUR_US)
                 while self._writer.submit(roll).result():
@@ -238,10 +276,26 @@ class Ledger:
             partial(review.skip, task=task, token=token, reviewer=reviewer, reason=reason, now_us=now_us)
         )
 
+    def transact(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Run some of this room's functions in a transaction; the future has the result once that is committed."""
+        return self._writer.submit(work)
+
     def review_stats(self, queue: str | None = None) -> list[review.QueueStats]:
         """Tasks by queue; one queue or all. Raises: LedgerUnavailable."""
         return self.reader.snapshot(partial(review.stats, queue=queue, now_us=self._clock_us()))
 
     def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
-        """The facts of kept decisions, by (decision id, row); others are left out. Raises: LedgerUnavailable."""
-        return self.reader.snapshot(partial(review.find_facts, wanted=wanted))
+        """The facts of kept decisions and of those spoken of before, by (decision id, row); others are left out.
+
+        Raises: LedgerUnavailable.
+        """
+        return self.reader.snapshot(partial(facts.find, wanted=wanted))
+
+
+def _compact(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _compared(content: Mapping[str, Any]) -> str:
+    """Rates of traffic never stand still, and alone make no other policy."""
+    return _compact({key: value for key, value in content.items() if key != BUDGET_KEY})

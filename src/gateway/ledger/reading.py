@@ -20,6 +20,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger import rolling, schema
 from gateway.ledger.database import check_head, reader_engine
 from gateway.ledger.grid import HOUR_US, OVERHEAD_BUCKETS, overhead_edges_us
+from gateway.ledger.labels import superseded
 
 __all__ = ["Calls", "Labelled", "Overhead", "Population", "Reader", "Shadows", "Window"]
 
@@ -261,14 +262,7 @@ class Reader:
 
     def labelled(self, window: Window = Window(), source: str | None = None) -> Labelled:
         """Predictions with their truth, of one source or of all."""
-        label, later = schema.labels, schema.labels.alias("later")
-        superseded = sa.exists().where(
-            later.c.decision == label.c.decision,
-            later.c.row == label.c.row,
-            later.c.source == label.c.source,
-            later.c.kind == label.c.kind,
-            later.c.revision == label.c.revision + 1,
-        )
+        label = schema.labels
         names = ["time_us", "received_us", "route", "policy", "backend", "segment", "outcome", "score"]
         query = sa.select(
             *[label.c[name] for name in names],
@@ -276,7 +270,7 @@ class Reader:
             label.c.positive,
             label.c.source,
             label.c.review_pi,
-        ).where(label.c.kind == "label", label.c.positive.is_not(None), ~superseded)
+        ).where(label.c.kind == "label", label.c.positive.is_not(None), ~superseded(label))
         since, until = window.hours
         if since is not None:
             query = query.where(label.c.time_us >= since * HOUR_US)

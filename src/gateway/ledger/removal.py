@@ -21,6 +21,10 @@ def chunks(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield values[start : start + AT_ONCE]
 
 
+STAY: Final = ("labels", "pending_labels", "review_gold")
+"""What is said about a decision, or is a copy of it, outlives it."""
+
+
 def of_task() -> tuple[sa.Table, ...]:
     """Every table whose rows belong to a review task."""
     return tuple(table for table in schema.metadata.sorted_tables if "task" in table.c)
@@ -33,8 +37,11 @@ def remove_decisions(connection: sa.Connection, decisions: Sequence[bytes]) -> i
     """
     gone = 0
     remove_tasks(connection, decisions)
+    of_decision = [table for table in schema.metadata.sorted_tables if "decision" in table.c]
     for some in chunks(decisions):
-        for table in (schema.captures, schema.decisions):
+        for table in of_decision:
+            if table.name in STAY:
+                continue
             done = connection.execute(sa.delete(table).where(table.c.decision.in_(some)))
             gone += done.rowcount if table is schema.decisions else 0
     return gone

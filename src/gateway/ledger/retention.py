@@ -174,7 +174,7 @@ def _old_labels(connection: sa.Connection, before_us: int, room: int) -> int:
 def _empty_cells(connection: sa.Connection, before_hour: int) -> None:
     """Cells that labels were taken out of, where no more will come."""
     tally = schema.tally_labels
-    rolled = schema.rolled_of[tally]
+    rolled = rolling.rolled_of[tally]
     for table, *spans in ((tally,), (rolled, rolled.c.span.in_(rolling.SPANS))):
         connection.execute(sa.delete(table).where(*spans, table.c.hour < before_hour, table.c.labels == 0))
 
@@ -183,7 +183,7 @@ def _old_tallies(connection: sa.Connection, before_us: int, room: int) -> int:
     """Whole days, oldest hours first; those of labels go with their labels."""
     before = before_us // HOUR_US // 24 * 24
     gone = 0
-    for tally in schema.rolled_of:
+    for tally in rolling.rolled_of:
         if tally is schema.tally_labels:
             continue
         while gone < room:

@@ -3,9 +3,12 @@
     policies        what was in force: one row a version
     decisions       predictions sampled for review, one row each; and calls that people are asked about
     labels          the truth about predictions; append-only, a correction is a further revision, the last one counts
+    pending_labels  what was said of decisions whose record had not come; by decision id, as it was said
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
     review_skips    who did not want which task, and why
+    tool_tasks      review tasks that lie in a label tool: where, and under which lease
+    tool_answers    which version of which answer was taken from there
     audit           append-only: who did what to what, and when
     tally_calls     additive: calls and rows by hour, route, policy, backend, segment, outcome, reason
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
@@ -17,7 +20,7 @@
     rolled_overhead of tally_overhead
     rolled_shadow   of tally_shadow
     rolled_labels   of tally_labels
-    rolled          which hours the rolled tallies hold; see `gateway.ledger.rolling`
+    rolled          which hours the rolled tallies hold; these tables stand in `gateway.ledger.rolling`
     segments        the segments that each route has shown, up to the limit
     writers         how far each writer's numbered groups of records are stored: none is counted twice
 
@@ -45,6 +48,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 __all__ = [
@@ -55,21 +59,22 @@ __all__ = [
     "decisions",
     "labels",
     "metadata",
+    "pending_labels",
     "policies",
     "review_skips",
     "review_tasks",
-    "rolled",
-    "rolled_of",
     "segments",
     "tally_calls",
     "tally_labels",
     "tally_overhead",
     "tally_scores",
     "tally_shadow",
+    "tool_answers",
+    "tool_tasks",
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -79,6 +84,8 @@ _ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by 
 _HALF_FULL = {"fillfactor": 50}
 """Sums are raised in place all the time: with room on its page a row is not copied to the table's end, nor its index
 entries. Measured: half the time, and a table that does not grow."""
+
+_NO_LABEL = text("kind <> 'label'")
 
 metadata = MetaData(
     naming_convention={
@@ -134,12 +141,14 @@ labels = Table(
     Column("row", Integer, nullable=False),
     Column("source", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),  # of a signal; "" for labels and outcomes
     Column("revision", Integer, nullable=False),
     Column("label", Text),
     Column("positive", Boolean),
     Column("value", Double),
     Column("author", Text, nullable=False),
     Column("received_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),  # when it happened, where that was said
     Column("time_us", BigInteger, nullable=False),
     Column("policy", Integer, nullable=False),
     Column("route", Text, nullable=False),
@@ -152,8 +161,30 @@ labels = Table(
     Column("sampled", Boolean, nullable=False),
     Column("arm", Text),
     Column("propensity", Double, nullable=False, server_default="1"),
-    UniqueConstraint("decision", "row", "source", "kind", "revision"),
+    UniqueConstraint("decision", "row", "source", "kind", "name", "revision"),
     Index(None, "time_us"),
+    # So that a report finds signals without passing over millions of labels.
+    Index("ix_labels_signals", "time_us", sqlite_where=_NO_LABEL, postgresql_where=_NO_LABEL),
+)
+
+pending_labels = Table(
+    "pending_labels",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("decision", LargeBinary(16), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("label", Text),
+    Column("positive", Boolean),
+    Column("value", Double),
+    Column("author", Text, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),
+    Column("expires_us", BigInteger, nullable=False),
+    UniqueConstraint("decision", "row", "source", "kind", "name"),
+    Index(None, "expires_us"),
 )
 
 captures = Table(
@@ -315,30 +346,30 @@ writers = Table(
     sqlite_with_rowid=False,
 )
 
-
-def _rolled(tally: Table) -> Table:
-    """The same tally with the hours of a span in one."""
-    same = [
-        Column(one.name, one.type, primary_key=one.primary_key, autoincrement=False, nullable=False)
-        for one in tally.c
-    ]
-    span = Column("span", SmallInteger, primary_key=True, autoincrement=False)
-    return Table(
-        "rolled_" + tally.name.removeprefix("tally_"), metadata, span, *same, sqlite_with_rowid=False
-    )
-
-
-rolled_of: Final = {
-    tally: _rolled(tally) for tally in (tally_calls, tally_scores, tally_overhead, tally_shadow, tally_labels)
-}
-"""Each tally, and its rolled form."""
-
-rolled = Table(
-    "rolled",
+tool_tasks = Table(
+    "tool_tasks",
     metadata,
-    Column("tally", Text, primary_key=True),
-    Column("span", SmallInteger, primary_key=True, autoincrement=False),
-    Column("first_hour", Integer, nullable=False),
-    Column("end_hour", Integer, nullable=False),
+    Column("decision", LargeBinary(16), primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("place", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("task", BigInteger, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("remote", BigInteger),  # NULL while it is not known whether it arrived
+    Column("sent_us", BigInteger, nullable=False),
+    Index(None, "place", "remote"),
+    sqlite_with_rowid=False,
+)
+
+tool_answers = Table(
+    "tool_answers",
+    metadata,
+    Column("decision", LargeBinary(16), primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("answer", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("token", BigInteger),  # of the lease it became a label under; NULL where it did not
+    Index(None, "answer"),
     sqlite_with_rowid=False,
 )
