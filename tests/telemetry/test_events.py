@@ -61,7 +61,7 @@ class Counts:
 def sink(url: str, **options: Any) -> Iterator[tuple[EventSink, Counts]]:
     counts = Counts()
     made = EventSink(
-        EventOptions(url, **{"timeout_s": 0.3, "retry_s": 0.4, **options}), counts.drop, counts.send
+        EventOptions(url, **{"timeout_s": 10.0, "retry_s": 20.0, **options}), counts.drop, counts.send
     )
     made.start()
     try:
@@ -135,7 +135,7 @@ def test_connections_are_used_again() -> None:
 def test_what_may_work_later_is_tried_again(status: int) -> None:
     """Each is sent until it is taken, the same each time, so that the receiver knows one it has."""
     with EventReceiver(first(2, say(status), say(200))) as receiver:
-        with sink(receiver.url, send=("request",), retry_s=20.0) as (made, counts):
+        with sink(receiver.url, send=("request",)) as (made, counts):
             made.put(batch(capture()))
             eventually(lambda: counts.sent.total() == 1)
         assert not counts.dropped
@@ -147,7 +147,7 @@ def test_retry_after_is_kept() -> None:
     """A receiver that says when is not asked before."""
     with (
         EventReceiver(first(1, say(429, {"retry-after": "1"}), say(200))) as receiver,
-        sink(receiver.url, send=("request",), retry_s=20.0) as (made, counts),
+        sink(receiver.url, send=("request",)) as (made, counts),
     ):
         began = time.monotonic()
         made.put(batch(capture()))
@@ -218,13 +218,13 @@ def test_a_bad_receiver_costs_counted_drops(kind: str, reason: str) -> None:
             receiver.answer(answers[kind])
         timeout_s = 0.3 if reason == "timeout" else 10.0
         url = nobody() if kind == "dead" else receiver.url
-        with sink(url, connections=8, timeout_s=timeout_s) as (made, counts):
+        with sink(url, connections=8, timeout_s=timeout_s, retry_s=0.4) as (made, counts):
             began = time.monotonic()
             for number in range(4):
                 made.put(batch(capture(number)))
             put_s = time.monotonic() - began
             eventually(lambda: counts.dropped.total() == 8)
-    assert put_s < 0.3, "as long as a try takes"
+    assert put_s < 2, "nothing was waited for"
     assert set(counts.dropped) == {reason}, counts.dropped
     assert not counts.sent
 
@@ -233,7 +233,7 @@ def test_an_endless_answer_is_cut() -> None:
     """It was taken: the status said so; the rest is not read."""
     with (
         EventReceiver(endless) as receiver,
-        sink(receiver.url, send=("request",), timeout_s=10.0) as (made, counts),
+        sink(receiver.url, send=("request",)) as (made, counts),
     ):
         made.put(batch(capture()))
         eventually(lambda: counts.sent.total() == 1)
