@@ -8,6 +8,7 @@
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
+    ├── FeedbackUnsent      a client could not hand its feedback over
     ├── LabelToolError      a label tool cannot be worked with as it is
     ├── RateLimited         the caller sends more than it may
     ├── QualityError        arrays from which no number can be had
@@ -19,10 +20,12 @@ says where, what was found, what was wanted, and the mend.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 __all__ = [
     "DataSetError",
+    "FeedbackUnsent",
     "GatewayError",
     "LabelError",
     "LabelToolError",
@@ -103,6 +106,21 @@ class NotFound(GatewayError):
 
     code = "not_found"
     grpc_status = 5  # NOT_FOUND
+
+
+class FeedbackUnsent(GatewayError):
+    """The gateway did not acknowledge these items. What is sent again and was kept after all counts once.
+
+    `results`: of the items before them. `unsent`: the items.
+    """
+
+    code = "feedback_unsent"
+    grpc_status = 14  # UNAVAILABLE: the same may be sent again
+
+    def __init__(self, message: str, results: Sequence[Any], unsent: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.results = list(results)
+        self.unsent = list(unsent)
 
 
 class LabelToolError(GatewayError):

@@ -23,6 +23,7 @@ CODES = {
     "LedgerUnavailable": ("ledger_unavailable", grpc.StatusCode.UNAVAILABLE),
     "LeaseLost": ("lease_lost", grpc.StatusCode.FAILED_PRECONDITION),
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
+    "FeedbackUnsent": ("feedback_unsent", grpc.StatusCode.UNAVAILABLE),
     "RateLimited": ("rate_limited", grpc.StatusCode.RESOURCE_EXHAUSTED),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),
     "DataSetError": ("data_set", grpc.StatusCode.FAILED_PRECONDITION),

@@ -28,6 +28,7 @@ COMMANDS = (
     "diff",
     "serve",
     "report",
+    "plan",
     "export",
     "audit",
     "labels",

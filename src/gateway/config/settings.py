@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.config.backends import Backend, Dns
-from gateway.config.faults import did_you_mean, quoted
+from gateway.config.faults import quoted
 from gateway.config.fields import (
     Block,
     Count,
@@ -25,6 +25,7 @@ from gateway.config.fields import (
     wrong,
 )
 from gateway.config.label_studio import LabelStudio
+from gateway.config.ledger_url import ledger_place
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
 from gateway.config.routes import Route
@@ -193,16 +194,6 @@ class Telemetry(Block):
     )
 
 
-def _ledger(value: str) -> str:
-    if value.startswith(("postgresql:", "postgres:")):
-        raise wrong("a ledger in PostgreSQL is not supported yet", "sqlite", "write ledger: sqlite")
-    if value != "sqlite" and not value.startswith("sqlite:///"):
-        raise wrong(
-            f"{quoted(value)}", "sqlite, or sqlite:///path/to/file.db", did_you_mean(value, ("sqlite",))
-        )
-    return value
-
-
 def _workers(value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(value, str) and value.isdecimal():
@@ -225,8 +216,10 @@ class Settings(Block):
     identity: Identity = Field(default_factory=Identity)
     secrets: Secrets = Field(default_factory=Secrets)
     state_dir: Path = Field(Path("state"), description="folder of the ledger and of secrets that were made")
-    ledger: Annotated[Text, AfterValidator(_ledger)] = Field(
-        "sqlite", description="sqlite (in state_dir), or sqlite:///path/to/file.db"
+    ledger: Annotated[Text, AfterValidator(ledger_place)] = Field(
+        "sqlite",
+        repr=False,
+        description="sqlite (in state_dir), sqlite:///path/to/file.db, or postgresql://USER@HOST/DATABASE",
     )
     lists: Mapping[Name, Annotated[tuple[Text, ...], BeforeValidator(as_list)]] = Field(
         default_factory=dict, description="texts that rules look into, or file:<path> with one a line"

@@ -20,6 +20,7 @@ from gateway.ledger.labels import Kept, LabelRow, RouteClasses, Truth
 from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
+from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
 from gateway.ledger.writer import Writer
@@ -135,11 +136,12 @@ class Ledger:
     def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
         """Keep a policy and return its version; the version is the same when the document is that of the latest one.
 
-        Waits for the commit. `version` within the document is left out of the comparison. Raises: LedgerUnavailable.
+        Waits for the commit. `version` within the document, and what review budgets were
+        divided by, are left out of the comparison. Raises: LedgerUnavailable.
         """
         content = {key: value for key, value in document.items() if key != "version"}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        text = _compact(content)
+        digest = hashlib.sha256(_compared(content).encode()).hexdigest()
         now_us = self._clock_us()
 
         def work(connection: sa.Connection) -> int:
@@ -235,3 +237,12 @@ class Ledger:
         Raises: LedgerUnavailable.
         """
         return self.reader.snapshot(partial(facts.find, wanted=wanted))
+
+
+def _compact(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _compared(content: Mapping[str, Any]) -> str:
+    """Rates of traffic never stand still, and alone make no other policy."""
+    return _compact({key: value for key, value in content.items() if key != BUDGET_KEY})

@@ -202,6 +202,28 @@ CATALOGUE: Final = {
         Instrument("gateway.review.open", "gauge", "{task}", "Review tasks nobody has answered.", ("queue",)),
         Instrument("gateway.review.age", "gauge", "s", "Age of the oldest open review task.", ("queue",)),
         Instrument(
+            "gateway.review.share",
+            "gauge",
+            "1",
+            "Probability of review now in force, by stratum.",
+            ("route", "stratum"),
+        ),
+        Instrument(
+            "gateway.review.budget",
+            "gauge",
+            "{task}",
+            "Review tasks an hour: wanted by the settings, expected from the shares and the traffic, made, done.",
+            ("route", "what"),
+        ),
+        Instrument(
+            "gateway.review.workload",
+            "gauge",
+            "{state}",
+            "1 for the state of a review budget: people do fewer than it (overload) or more (underload), "
+            "or there is not enough to review (starved).",
+            ("route", "state"),
+        ),
+        Instrument(
             "gateway.label_tool.open",
             "gauge",
             "{task}",
