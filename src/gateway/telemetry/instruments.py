@@ -188,6 +188,7 @@ CATALOGUE: Final = {
             "What the ledger took away because it was too old or too much.",
             ("what", "reason"),
         ),
+        Instrument("gateway.events", "counter", "{event}", "Events that a receiver took.", ("kind",)),
         Instrument("gateway.people.waiting", "gauge", "{call}", "Calls that wait for people.", ("backend",)),
         Instrument(
             "gateway.people.age", "gauge", "s", "How long the oldest of them has waited.", ("backend",)
