@@ -75,7 +75,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """One label about one prediction."""
+    """One label about one prediction. `agreement`: of `reviews` answers of reviewers, the share that say the same."""
 
     decision: bytes
     row: int
@@ -84,6 +84,8 @@ class LabelRow:
     facts: Facts
     received_us: int
     author: str = ""
+    agreement: float | None = None
+    reviews: int | None = None
 
 
 class Kept(Enum):
@@ -199,4 +201,6 @@ def _columns(row: LabelRow, revision: int) -> dict[str, Any]:
         "sampled": facts.sampled,
         "arm": facts.arm,
         "propensity": facts.propensity,
+        "agreement": row.agreement,
+        "reviews": row.reviews,
     }
