@@ -28,6 +28,7 @@ demo: .make/release  ## A real model behind the gateway, in a minute
 	@$(BIN)/python -m examples.demo
 
 test: .make/built  ## All tests: Rust, then Python up to whole processes
+	@scripts/postgres.sh
 	cd $(CRATE) && $(CARGO) test --quiet
 	$(BIN)/python -m pytest -q
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from gateway.ledger import Facts, LabelRow, RouteClasses, truth_of
+from gateway.ledger.database import writer_engine
 from gateway.runtime.batch import Batch, PolicyNames
 from gateway.types import NO_INDEX, NO_STRING, UNKNOWN
 
@@ -176,6 +179,26 @@ def label(
     """A label about one prediction of the route `spam`."""
     truth = truth_of("spam", CLASSES, positive=None if value is not None else positive, value=value)
     return LabelRow(decision(number), row, source, truth, replace(FACTS, **facts), received_us)
+
+
+@contextmanager
+def another(url: str) -> Iterator[sa.Connection]:
+    """A transaction of another process on the same database; committed at the end."""
+    engine = writer_engine(url)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def locked(url: str, *tables: str) -> Iterator[None]:
+    """Another process holds some tables (in SQLite: the whole database)."""
+    with another(url) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+        yield
 
 
 def wait_for(condition: Callable[[], bool], within_s: float = 20.0) -> None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -17,6 +18,7 @@ from alembic.script import ScriptDirectory
 from gateway.errors import LedgerError, LedgerUnavailable
 from gateway.ledger import Ledger, Reader, migrations, schema
 from gateway.ledger.database import writer_engine
+from tests.ledger.making import another
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,19 +29,32 @@ def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> No
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
 
 
-def test_a_new_ledger_is_what_the_steps_lead_to(tmp_path: Path) -> None:
+def test_a_new_ledger_is_what_the_steps_lead_to(url: str) -> None:
     """A new ledger skips the steps; both ways must end at the same tables and indexes."""
-    made, stepped = (writer_engine(f"sqlite:///{tmp_path / name}.db") for name in ("made", "stepped"))
-    migrations.make(made)
-    migrations.step(stepped)
+    engine = writer_engine(url)
     tables = []
-    for engine in (made, stepped):
-        with engine.connect() as connection:
+    for way in (migrations.make, migrations.step):
+        way(engine)
+        with engine.begin() as connection:
             assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
-            tables.append({row[0] for row in connection.exec_driver_sql("SELECT name FROM sqlite_master")})
-        engine.dispose()
+            tables.append(catalogue(connection))
+            schema.metadata.drop_all(connection)
+            migrations.VERSION_TABLE.drop(connection)
+    engine.dispose()
     assert tables[0] == tables[1]
-    assert "alembic_version" in tables[0]
+    assert {"table alembic_version", "index ix_labels_time_us"} <= tables[0]
+
+
+def catalogue(connection: sa.Connection) -> set[str]:
+    """Every table and index, by name."""
+    if connection.dialect.name == "sqlite":
+        query = "SELECT type || ' ' || name FROM sqlite_master"
+    else:
+        query = (
+            "SELECT CASE relkind WHEN 'r' THEN 'table ' WHEN 'i' THEN 'index ' ELSE 'other ' END || relname "
+            "FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+        )
+    return {str(row[0]) for row in connection.exec_driver_sql(query)}
 
 
 def test_known_versions_are_those_of_the_migrations() -> None:
@@ -61,9 +76,8 @@ def test_all_tables_are_described() -> None:
 
 
 def set_version(url: str, version: str) -> None:
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
-        connection.commit()
+    with another(url) as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{version}'")
 
 
 def test_a_schema_of_a_newer_gateway_is_refused(ledger: Ledger, url: str) -> None:
@@ -94,8 +108,9 @@ def test_gateways_that_start_together_make_one_schema(url: str) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(start, range(4)))
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(schema.HEAD,)]
+    with another(url) as connection:
+        rows = connection.exec_driver_sql("SELECT version_num FROM alembic_version").all()
+        assert [tuple(row) for row in rows] == [(schema.HEAD,)]
 
 
 def test_alembic_is_not_imported_when_the_schema_is_at_head(ledger: Ledger, url: str) -> None:
@@ -117,11 +132,11 @@ def test_a_policy_keeps_its_version_until_it_changes(ledger: Ledger, url: str) -
     assert keep({"routes": [2]}, author="ann", reason="new route") == 2
     assert keep({"routes": [1]}, author="ann", reason="roll back") == 3
     ledger.close()
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
-        rows = connection.execute(
+    with another(url) as connection:
+        rows = connection.exec_driver_sql(
             "SELECT version, document, author, reason FROM policies ORDER BY version"
-        ).fetchall()
-    assert rows == [
+        ).all()
+    assert [tuple(row) for row in rows] == [
         (1, '{"routes":[1]}', "serve", "start"),
         (2, '{"routes":[2]}', "ann", "new route"),
         (3, '{"routes":[1]}', "ann", "roll back"),

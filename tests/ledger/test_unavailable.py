@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import stat
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ import sqlalchemy as sa
 
 from gateway.errors import LedgerError, LedgerUnavailable
 from gateway.ledger import Kept, Ledger, Limits, Reader
-from tests.ledger.making import batch, label, sampled, wait_for
+from tests.ledger.making import another, batch, label, locked, sampled, wait_for
 
 
 def opened(url: str, retry_s: float = 30.0) -> Ledger:
@@ -91,9 +90,9 @@ def test_records_wait_out_a_full_disk(small_disk: Path) -> None:
     ledger.close()
 
 
-def test_a_full_database_refuses_whoever_runs_the_tests(url: str) -> None:
+def test_a_full_database_refuses_whoever_runs_the_tests(sqlite_url: str) -> None:
     """The same without the right to mount: SQLite's own limit gives the same error."""
-    ledger = opened(url)
+    ledger = opened(sqlite_url)
     before = ledger._engine
     pages = []
 
@@ -111,18 +110,10 @@ def test_a_full_database_refuses_whoever_runs_the_tests(url: str) -> None:
     ledger.close()
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-        other.execute("ROLLBACK")
-
-
-def test_a_lock_of_another_process_is_waited_for_a_little_then_said(url: str, tmp_path: Path) -> None:
+def test_a_lock_of_another_process_is_waited_for_a_little_then_said(url: str) -> None:
     """Labels fail within seconds; records are kept and written when the lock is gone."""
     ledger = opened(url)
-    with locked(tmp_path / "ledger.db"):
+    with locked(url, "labels", "tally_calls"):
         ledger.write_batch(batch([{}, {}]))
         with pytest.raises(LedgerUnavailable, match="locked"):
             ledger.submit_labels([label(1)]).result(timeout=20)
@@ -135,14 +126,13 @@ def test_a_lock_of_another_process_is_waited_for_a_little_then_said(url: str, tm
 def test_labels_are_served_while_records_wait_for_another_try(url: str) -> None:
     """One bad table must not stop the other work."""
     ledger = opened(url)
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
-        other.execute("ALTER TABLE tally_calls RENAME TO away")
-        other.commit()
-        ledger.write_batch(batch([{}]))
-        assert not ledger.flush(0.2)
-        assert ledger.submit_labels([label(1)]).result(timeout=10) == [Kept.ACCEPTED]
-        other.execute("ALTER TABLE away RENAME TO tally_calls")
-        other.commit()
+    with another(url) as other:
+        other.exec_driver_sql("ALTER TABLE tally_calls RENAME TO away")
+    ledger.write_batch(batch([{}]))
+    assert not ledger.flush(0.2)
+    assert ledger.submit_labels([label(1)]).result(timeout=10) == [Kept.ACCEPTED]
+    with another(url) as other:
+        other.exec_driver_sql("ALTER TABLE away RENAME TO tally_calls")
     assert ledger.flush()
     assert ledger.reader.calls().calls.tolist() == [1]
     ledger.close()
@@ -151,9 +141,8 @@ def test_labels_are_served_while_records_wait_for_another_try(url: str) -> None:
 def test_records_are_dropped_and_counted_when_it_lasts_too_long(url: str) -> None:
     """Memory is bounded, so waiting is."""
     ledger = opened(url, retry_s=0.1)
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as other:
-        other.execute("DROP TABLE tally_calls")
-        other.commit()
+    with another(url) as other:
+        other.exec_driver_sql("DROP TABLE tally_calls")
     ledger.write_batch(sampled(1, rows=3))
     assert ledger.flush()
     counters = ledger.counters()
@@ -230,9 +219,9 @@ def test_a_place_that_cannot_be_written_is_said_at_start(tmp_path: Path) -> None
         Ledger(f"sqlite:///{tmp_path / 'file' / 'ledger.db'}").open()
 
 
-def test_only_this_user_may_read_a_ledger(ledger: Ledger, tmp_path: Path) -> None:
+def test_only_this_user_may_read_a_ledger(sqlite_ledger: Ledger, tmp_path: Path) -> None:
     """Captured inputs are in it, and in the files beside it."""
-    ledger.submit_labels([label(1)]).result()
+    sqlite_ledger.submit_labels([label(1)]).result()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
 

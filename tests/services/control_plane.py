@@ -84,7 +84,13 @@ async def running(folder: Path) -> AsyncIterator[Plane]:
     ledger.open()
     socket = str(folder / "control")
     control = Control(
-        socket, ledger=ledger, verify=verify, classes=ROUTES.get, receipt_max_age_h=MAX_AGE_H, clock_us=clock
+        socket,
+        ledger=ledger,
+        verify=verify,
+        classes=ROUTES.get,
+        receipt_max_age_h=MAX_AGE_H,
+        clock_us=clock,
+        task_key=b"a key of the tests",
     )
     await control.start()
     control.set_serving(True)

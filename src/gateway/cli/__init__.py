@@ -18,7 +18,7 @@ import sys
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("init", "check", "schema", "descriptors", "explain", "test", "diff", "serve", "report")
+COMMANDS = ("init", "check", "schema", "descriptors", "explain", "test", "diff", "serve", "report", "audit")
 """In the order of the help."""
 
 

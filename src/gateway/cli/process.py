@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import hashlib
 import logging
 import signal
 import tempfile
@@ -27,7 +28,7 @@ from gateway.cli.sources import LedgerSource, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
-from gateway.ledger import Ledger
+from gateway.ledger import Ledger, rules_of
 from gateway.runtime import (
     RULE_ERRORS,
     CertificateWatch,
@@ -91,6 +92,7 @@ class Process:
         self._settings = settings = await asyncio.to_thread(self._load, machine=True)
         self._secrets = kept_secrets(settings)
         self._ledger = Ledger(settings.ledger_url)
+        self._ledger.set_review_rules(rules_of(settings))
         self._ledger.open()
         try:
             with tempfile.TemporaryDirectory(prefix="gateway-") as sockets:
@@ -139,6 +141,7 @@ class Process:
             receipt_max_age_h=settings.receipts.max_age_h,
             models=self._plane.health,
             people=people,
+            task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
         )
         self._plane.subscribe(self._ledger.write_batch)
         self._plane.subscribe(telemetry.consume)
@@ -292,6 +295,7 @@ class Process:
         self._rules.close()
         self._rules = rules
         self._settings, self._budget = settings, budget
+        self._ledger.set_review_rules(rules_of(settings))
         self._certificates.follow(certificate_files(settings))
         log.info("settings taken", extra={"policy": self._version, "before": before, "why": reason})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.check import JsonOption, SetOption
+from gateway.cli.ledgers import WhereArgument
 
 if TYPE_CHECKING:
     from gateway.ledger.report import Report
@@ -18,10 +19,7 @@ WEEK_H = 168.0
 
 
 def report(
-    where: Annotated[
-        Path,
-        typer.Argument(metavar="FILE_OR_STATE_DIR", help="The settings file, or the folder of the state."),
-    ] = Path("gateway.yaml"),
+    where: WhereArgument = Path("gateway.yaml"),
     overrides: SetOption = [],  # noqa: B006  typer copies it
     json: JsonOption = False,
     route: Annotated[str | None, typer.Option("--route", metavar="NAME", help="One route only.")] = None,
@@ -58,23 +56,13 @@ def report(
 
 
 def _read(where: Path, overrides: list[str], route: str | None, since_us: int | None) -> Report:
+    from gateway.cli.ledgers import find_ledger
     from gateway.cli.printing import wrong_use
-    from gateway.errors import LedgerError
     from gateway.ledger import Reader, Window
     from gateway.ledger.report import make_report
 
-    known: tuple[str, ...] = ()
-    if where.is_dir():
-        url = f"sqlite:///{where.absolute() / 'ledger.db'}"
-    else:
-        from gateway.config import load
-
-        settings = load(where, overrides)
-        url, known = settings.ledger_url, tuple(settings.routes)
-    file = Path(url.removeprefix("sqlite:///"))
-    if url.startswith("sqlite:") and not file.exists():
-        # opening would make an empty one
-        raise LedgerError(f"there is no ledger at {file}; `gateway serve` makes it when it starts")
+    url, settings = find_ledger(where, overrides)
+    known = () if settings is None else tuple(settings.routes)
     reader = Reader.open(url)
     try:
         if route is not None and route not in known and route not in (seen := reader.routes()):

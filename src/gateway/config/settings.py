@@ -26,6 +26,7 @@ from gateway.config.fields import (
 )
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
+from gateway.config.queues import Queue
 from gateway.config.routes import Route
 from gateway.config.tls import ListenTls
 
@@ -219,6 +220,9 @@ class Settings(Block):
     )
     routes: Mapping[Name, Route] = Field(
         default_factory=dict, max_length=4096, description="what is done with which calls, by name"
+    )
+    queues: Mapping[Name, Queue] = Field(
+        default_factory=dict, max_length=4096, description="how people work on review queues, by name"
     )
 
     @property

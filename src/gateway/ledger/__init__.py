@@ -1,4 +1,4 @@
-"""What is kept: labels, review tasks, policies, and additive tallies of everything else.
+"""What is kept: labels, review tasks, policies, who did what, and additive tallies of everything else.
 
 In: batches of records from the data plane, labels, reviewers' answers, policies. Out: numpy columns for the
 report (see `reading`: `Reader.calls`, `.overhead`, `.shadows`, `.labelled`, `.population`). Never:
@@ -14,7 +14,16 @@ from gateway.ledger.labels import REVIEW, Facts, Kept, LabelRow, RouteClasses, T
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Limits
 from gateway.ledger.reading import Calls, Labelled, Overhead, Population, Reader, Shadows, Window
-from gateway.ledger.review import Lease, NothingForYou, QueueStats
+from gateway.ledger.review import (
+    Lease,
+    NothingForYou,
+    QueueRule,
+    QueueStats,
+    Revealed,
+    ReviewRules,
+    TaskRule,
+    rules_of,
+)
 from gateway.ledger.urgent import Urgent
 
 __all__ = [
@@ -33,14 +42,19 @@ __all__ = [
     "NothingForYou",
     "Overhead",
     "Population",
+    "QueueRule",
     "QueueStats",
     "Reader",
+    "Revealed",
+    "ReviewRules",
     "RouteClasses",
     "Shadows",
+    "TaskRule",
     "Truth",
     "Urgent",
     "Window",
     "overhead_edges_us",
+    "rules_of",
     "score_edges",
     "truth_of",
 ]

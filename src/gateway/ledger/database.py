@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "reader_engine",
     "replace_unsampled",
     "schema_version",
+    "shown",
     "version_fault",
     "writer_engine",
 ]
@@ -39,23 +41,52 @@ _REASONS = {
     "SQLITE_CANTOPEN": "not_there",
 }
 
-_BUSY_S = 2.0  # how long SQLite waits for another process's lock before it says so
+_AT_ONCE = 500  # ids in one IN (...): far below SQLite's 32,766 and PostgreSQL's 65,535 variables
+_BUSY_S = 2.0  # how long another process's lock is waited for before it is said
+
+_POSTGRES_REASONS = {
+    "55P03": "locked",  # lock_timeout
+    "40P01": "locked",  # deadlock
+    "40001": "locked",  # could not serialize
+    "53100": "disk_full",
+    "58030": "io_error",
+    "25006": "read_only",
+    "28": "refused",  # who we say we are is not believed
+    "3D000": "not_there",
+    "XX001": "broken",
+    "XX002": "broken",
+}
+"""What SQLSTATE, or its class, means; https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+
+_TAKEN_AWAY = frozenset(
+    {"42P01", "42501"}
+)  # a table that is gone, a right that was revoked: SQLite says so too
 
 
 def writer_engine(url: str) -> sa.Engine:
     """One connection, for the writer's thread.
 
     SQLite: WAL, so that readers never wait for the writer; synchronous=FULL, so that a commit is on disk;
-    BEGIN IMMEDIATE, so that a lock is met when a transaction begins and not halfway.
+    BEGIN IMMEDIATE, so that a lock is met when a transaction begins and not halfway. PostgreSQL: a commit waits for the
+    disk, whatever the server's default says.
     """
-    return _engine(
+    if _is_postgresql(url):
+        return _postgresql(url, pool_size=1, isolation_level="READ COMMITTED")
+    return _sqlite(
         url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=("journal_mode=WAL", "synchronous=FULL")
     )
 
 
 def reader_engine(url: str) -> sa.Engine:
-    """A few connections that cannot write."""
-    return _engine(url, pool_size=4, begin="BEGIN", pragmas=("query_only=ON",))
+    """A few connections that cannot write, whose transactions see one state of the database."""
+    if _is_postgresql(url):
+        return _postgresql(
+            url,
+            pool_size=4,
+            isolation_level="REPEATABLE READ",
+            execution_options={"postgresql_readonly": True},
+        )
+    return _sqlite(url, pool_size=4, begin="BEGIN", pragmas=("query_only=ON",))
 
 
 def schema_version(connection: sa.Connection) -> str | None:
@@ -75,9 +106,9 @@ def check_head(engine: sa.Engine) -> None:
         with engine.connect() as connection:
             found = schema_version(connection)
     except sa.exc.DBAPIError as error:
-        raise LedgerUnavailable(f"the ledger {_shown(engine.url)} cannot be read: {error.orig}") from error
+        raise LedgerUnavailable(f"the ledger {shown(engine.url)} cannot be read: {error.orig}") from error
     if found is None:
-        raise LedgerError(f"{_shown(engine.url)} holds no ledger; `gateway serve` makes one")
+        raise LedgerError(f"{shown(engine.url)} holds no ledger; `gateway serve` makes one")
     if found != HEAD:
         raise LedgerError(version_fault(engine.url, found))
 
@@ -85,9 +116,11 @@ def check_head(engine: sa.Engine) -> None:
 def version_fault(url: URL, found: str) -> str:
     """Words for a schema that is not at head."""
     if found in KNOWN:
-        return f"the ledger {_shown(url)} has schema {found}, wanted {HEAD}; `gateway serve` brings it up to date"
+        return (
+            f"the ledger {shown(url)} has schema {found}, wanted {HEAD}; `gateway serve` brings it up to date"
+        )
     return (
-        f"the ledger {_shown(url)} has schema {found}, made by a newer gateway; this one knows up to {HEAD}. "
+        f"the ledger {shown(url)} has schema {found}, made by a newer gateway; this one knows up to {HEAD}. "
         "Start the newer gateway, or restore a copy from before the upgrade"
     )
 
@@ -101,6 +134,8 @@ def lock_schema(connection: sa.Connection) -> None:
 def is_unavailable(error: BaseException) -> bool:
     """Whether the database is at fault (full, locked, broken, away) and not what was asked of it."""
     if isinstance(error, sa.exc.DBAPIError):
+        if getattr(error.orig, "sqlstate", None) in _TAKEN_AWAY:
+            return True
         ours = (sa.exc.IntegrityError, sa.exc.DataError, sa.exc.ProgrammingError, sa.exc.NotSupportedError)
         return not isinstance(error, ours)
     return isinstance(error, (sa.exc.TimeoutError, OSError))
@@ -116,6 +151,10 @@ def failure_reason(error: BaseException) -> str:
         name = str(getattr(getattr(link, "orig", link), "sqlite_errorname", ""))
         for start, reason in _REASONS.items():
             if name.startswith(start):
+                return reason
+        state = str(getattr(getattr(link, "orig", link), "sqlstate", None) or "")
+        for start, reason in _POSTGRES_REASONS.items():
+            if state.startswith(start):
                 return reason
         link = link.__context__
     return "unavailable" if is_unavailable(error) else "fault"
@@ -152,14 +191,25 @@ def replace_unsampled(connection: sa.Connection, rows: Sequence[dict[str, Any]])
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=known), rows)
 
 
-def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert tasks of a sample; one that a caller waited for before becomes one of them."""
+def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Insert tasks of a sample; one that a caller waited for before becomes one of them.
+
+    Returns: how many are new, by queue.
+    """
     if not rows:
-        return
+        return Counter()
     statement = _insert(connection, review_tasks)
     keys = [review_tasks.c.decision, review_tasks.c.row]
+    there = sa.select(*keys).where(review_tasks.c.decision.in_(sa.bindparam("some", expanding=True)))
+    known: set[tuple[bytes, int]] = set()
+    decisions_of = list({row["decision"] for row in rows})
+    for start in range(0, len(decisions_of), _AT_ONCE):
+        found = connection.execute(there, {"some": decisions_of[start : start + _AT_ONCE]})
+        known |= {(bytes(decision), row) for decision, row in found}
     usual = {"urgent_until_us": None}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=usual), rows)
+    new = {(row["decision"], row["row"]): row["queue"] for row in rows}
+    return Counter(queue for key, queue in new.items() if key not in known)
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:
@@ -169,12 +219,30 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
     return sqlite.insert(table)
 
 
-def _engine(url: str, *, pool_size: int, begin: str, pragmas: tuple[str, ...]) -> sa.Engine:
+def _is_postgresql(url: str) -> bool:
+    return make_url(url).get_backend_name() == "postgresql"
+
+
+def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
+    where = make_url(url).set(drivername="postgresql+psycopg")
+    # A server that restarted must not cost a request: a connection is tried before it is given out.
+    engine = sa.create_engine(where, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, **options)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {int(_BUSY_S * 1000)}")
+            cursor.execute(
+                "SELECT set_config('synchronous_commit', 'on', false) "
+                "WHERE current_setting('synchronous_commit') = 'off'"
+            )
+        connection.commit()
+
+    return engine
+
+
+def _sqlite(url: str, *, pool_size: int, begin: str, pragmas: tuple[str, ...]) -> sa.Engine:
     where = make_url(url)
-    if where.get_backend_name() == "postgresql":
-        if where.drivername == "postgresql":
-            where = where.set(drivername="postgresql+psycopg")
-        return sa.create_engine(where, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
     if where.get_backend_name() != "sqlite":
         raise LedgerError(f"a ledger lives in sqlite or postgresql, found {where.get_backend_name()!r}")
     if not where.database or where.database == ":memory:":
@@ -198,6 +266,6 @@ def _engine(url: str, *, pool_size: int, begin: str, pragmas: tuple[str, ...]) -
     return engine
 
 
-def _shown(url: URL) -> str:
+def shown(url: URL) -> str:
     """A URL without its password."""
     return url.render_as_string(hide_password=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,11 +15,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import labels, migrations, review, schema, urgent
-from gateway.ledger.database import writer_engine
-from gateway.ledger.labels import Kept, LabelRow, Truth
+from gateway.ledger import audit, labels, migrations, schema, urgent
+from gateway.ledger.database import shown, writer_engine
+from gateway.ledger.labels import Kept, LabelRow
 from gateway.ledger.limits import Limits
 from gateway.ledger.reading import Reader
+from gateway.ledger.review.events import find_facts
+from gateway.ledger.reviewing import Reviews
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
 from gateway.ledger.writer import Writer
@@ -28,7 +31,7 @@ __all__ = ["Ledger"]
 T = TypeVar("T")
 
 
-class Ledger:
+class Ledger(Reviews):
     """Thread-safe. What a future of it was resolved with is on disk; `write_batch` promises nothing and blocks nobody.
 
     Futures end with LedgerUnavailable when nothing could be kept (full disk, lock, database away, queue full): the same
@@ -38,6 +41,7 @@ class Ledger:
         url: `sqlite:///path` or `postgresql://...`.
         limits: every bound of it.
         clock_us: the time, microseconds since 1970.
+        dice: decides when a reviewer gets a task whose truth is known.
     """
 
     def __init__(
@@ -45,13 +49,15 @@ class Ledger:
         url: str,
         limits: Limits | None = None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        dice: random.Random | None = None,
     ) -> None:
         self._url = url
-        self._clock_us = clock_us
         self._engine = writer_engine(url)
-        self._writer = Writer(self._engine, limits or Limits())
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
+        super().__init__(
+            Writer(self._engine, limits or Limits()), self.reader, clock_us, dice or random.Random()
+        )
 
     def open(self) -> None:
         """Make or upgrade the schema, and begin to write.
@@ -64,9 +70,13 @@ class Ledger:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
             migrations.upgrade(self._engine)
-        except (sa.exc.DBAPIError, OSError) as error:
-            why = getattr(error, "orig", error)
-            raise LedgerUnavailable(f"the ledger {self._engine.url!r} cannot be opened: {why}") from error
+        except BaseException as error:
+            self._engine.dispose()
+            if not isinstance(error, (sa.exc.DBAPIError, OSError)):
+                raise
+            raise LedgerUnavailable(
+                f"the ledger {shown(self._engine.url)} cannot be opened: {getattr(error, 'orig', error)}"
+            ) from error
         self._writer.start()
 
     def close(self, timeout_s: float = 10.0) -> None:
@@ -119,9 +129,30 @@ class Ledger:
                     "reason": reason,
                 },
             )
+            audit.note(
+                connection,
+                time_us=now_us,
+                actor=author,
+                action="policy.keep",
+                subject=f"policy {version}",
+                reason=reason,
+                hash=digest,
+            )
             return version
 
         return self._writer.submit(work).result()
+
+    def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
+        """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.
+
+        Raises: ValueError and TypeError as `audit.note`, from the future.
+        """
+        now_us = self._clock_us()
+
+        def work(connection: sa.Connection) -> None:
+            audit.note(connection, time_us=now_us, actor=actor, action=action, subject=subject, **details)
+
+        return self._writer.submit(work)
 
     def ask_people(self, asked: Urgent) -> Future[list[int]]:
         """Make urgent tasks of a call that people are asked about; their ids, by row."""
@@ -131,37 +162,6 @@ class Ledger:
         """Nobody waits for these any more; tasks whose time is up, and that nobody has begun, are taken away."""
         return self._writer.submit(partial(urgent.expire, decisions=decisions, now_us=self._clock_us()))
 
-    def lease(self, queue: str, reviewer: str, lease_s: float) -> Future[review.Lease | review.NothingForYou]:
-        """The reviewer's next task of a queue."""
-        now_us = self._clock_us()
-        lease_us = int(lease_s * 1_000_000)
-        return self._writer.submit(
-            partial(review.lease, queue=queue, reviewer=reviewer, lease_us=lease_us, now_us=now_us)
-        )
-
-    def submit_review(
-        self, task: int, token: int, reviewer: str, truth: Callable[[str], Truth]
-    ) -> Future[Kept]:
-        """Keep a reviewer's answer; `truth` makes it of the task's route.
-
-        The future ends also with NotFound, LeaseLost, LabelError.
-        """
-        now_us = self._clock_us()
-        return self._writer.submit(
-            partial(review.submit, task=task, token=token, reviewer=reviewer, truth=truth, now_us=now_us)
-        )
-
-    def skip_review(self, task: int, token: int, reviewer: str, reason: str) -> Future[None]:
-        """Give a task back. Ends also with NotFound, LeaseLost."""
-        now_us = self._clock_us()
-        return self._writer.submit(
-            partial(review.skip, task=task, token=token, reviewer=reviewer, reason=reason, now_us=now_us)
-        )
-
-    def review_stats(self, queue: str | None = None) -> list[review.QueueStats]:
-        """Tasks by queue; one queue or all. Raises: LedgerUnavailable."""
-        return self.reader.snapshot(partial(review.stats, queue=queue, now_us=self._clock_us()))
-
     def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
         """The facts of kept decisions, by (decision id, row); others are left out. Raises: LedgerUnavailable."""
-        return self.reader.snapshot(partial(review.find_facts, wanted=wanted))
+        return self.reader.snapshot(partial(find_facts, wanted=wanted))

@@ -8,6 +8,7 @@
     review_events   append-only: who was shown a task, answered it, skipped it, or took that back; the last one counts
     review_gold     predictions whose truth is known, with a copy of their payload: reviewers are measured by them
     review_counts   additive: tasks and events by queue, so that nobody has to count a million rows
+    audit           append-only: who did what to what, and when
     tally_calls     additive: calls and rows by hour, route, policy, backend, segment, outcome, reason
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
@@ -45,6 +46,7 @@ __all__ = [
     "HEAD",
     "KNOWN",
     "NEVER_US",
+    "audit",
     "captures",
     "decisions",
     "labels",
@@ -60,7 +62,7 @@ __all__ = [
     "tally_shadow",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -248,6 +250,18 @@ review_counts = Table(
     Column("what", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("time_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", Text, nullable=False),  # a JSON object
+    Index(None, "time_us"),
 )
 
 tally_calls = Table(

@@ -22,7 +22,7 @@ from gateway.ledger.database import add_up, insert_once, insert_tasks, replace_u
 from gateway.ledger.grid import hours, overhead_bucket, score_bin
 from gateway.ledger.limits import Limits
 from gateway.ledger.review import counts
-from gateway.ledger.review.rules import ReviewRules
+from gateway.ledger.review.rules import USUAL, ReviewRules
 from gateway.types import NO_INDEX, NO_STRING, UNKNOWN, reason_text
 
 __all__ = ["OTHER_SEGMENT", "Batch", "Delta", "Segments", "reduce_batch", "store"]
@@ -143,16 +143,14 @@ def reduce_batch(batch: Batch, delta: Delta, segments: Segments, limits: Limits)
 
 
 def store(
-    connection: sa.Connection, delta: Delta, limits: Limits, rules: ReviewRules = ReviewRules()
+    connection: sa.Connection, delta: Delta, limits: Limits, rules: ReviewRules = USUAL
 ) -> Counter[str]:
     """Write a delta; returns what was dropped on the way. The transaction is the caller's."""
     with counts.counting(connection):
         return _store(connection, delta, limits, rules)
 
 
-def _store(
-    connection: sa.Connection, delta: Delta, limits: Limits, rules: ReviewRules
-) -> Counter[str]:
+def _store(connection: sa.Connection, delta: Delta, limits: Limits, rules: ReviewRules) -> Counter[str]:
     for table, rows in delta.sums.items():
         names = [column.name for column in table.c]
         add_up(

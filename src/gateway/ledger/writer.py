@@ -26,6 +26,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger import labels, tallies
 from gateway.ledger.database import failure_reason, is_unavailable
 from gateway.ledger.limits import Limits
+from gateway.ledger.review import ReviewRules, counts
 
 __all__ = ["Writer"]
 
@@ -54,6 +55,8 @@ class Writer:
     """Owns the thread; `engine` has the only connection that writes."""
 
     def __init__(self, engine: sa.Engine, limits: Limits) -> None:
+        self.review_rules = ReviewRules()
+        """What new tasks get; replaced as a whole."""
         self._engine = engine
         self._limits = limits
         self._segments = tallies.Segments(limits.segments)
@@ -222,7 +225,8 @@ class Writer:
                 delta.merge(part)
         try:
             dropped = self._retrying()(
-                self._transaction, lambda connection: tallies.store(connection, delta, self._limits)
+                self._transaction,
+                lambda connection: tallies.store(connection, delta, self._limits, self.review_rules),
             )
         except Exception as error:
             reason = failure_reason(error)
@@ -282,6 +286,11 @@ class Writer:
 
 def _work(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:
     """The results of jobs, or the exception where one failed by itself, in order."""
+    with counts.counting(connection):
+        return _results(connection, group)
+
+
+def _results(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:
     together = [job for job in group if isinstance(job, LabelJob)]
     rows = [row for job in together for row in job.rows]
     kept = _tried(connection, lambda inner: labels.keep(inner, rows)) if rows else []
@@ -300,7 +309,7 @@ def _work(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> li
 def _tried(connection: sa.Connection, work: Callable[[sa.Connection], T]) -> T | Exception:
     """Within a savepoint, so that what fails by its own fault leaves nothing and the others' work stands."""
     try:
-        with connection.begin_nested():
+        with counts.undone_by_errors(connection), connection.begin_nested():
             return work(connection)
     except Exception as error:
         if is_unavailable(error):

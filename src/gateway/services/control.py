@@ -46,6 +46,7 @@ class Control:
         messages: what captured messages are read by.
         clock_us: the time, microseconds since 1970.
         people: told of reviewers' answers that callers may wait for.
+        task_key: makes of the ledger's task numbers those that reviewers see; at most 64 bytes.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class Control:
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         people: People | None = None,
         messages: Callable[[], Messages | None] = lambda: None,
+        task_key: bytes = b"",
     ) -> None:
         self._socket = socket
         self._feedback = FeedbackService(ledger, verify, classes, receipt_max_age_h, clock_us)
-        self._review = ReviewService(ledger, classes, clock_us, people, messages)
+        self._review = ReviewService(ledger, classes, clock_us, people, messages, task_key)
         self._health = Health(SERVICES, models)
         self._server: grpc.aio.Server | None = None
 

@@ -18,7 +18,10 @@ from gateway.ledger.schema import HEAD, KNOWN, metadata
 __all__ = ["make", "step", "upgrade"]
 
 VERSION_TABLE: Final = sa.Table(
-    "alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 """As Alembic itself makes it."""
 

@@ -32,7 +32,7 @@ from gateway.ledger.review.events import (
     same,
 )
 from gateway.ledger.review.leasing import Lease, Stage, hand_over, hand_over_gold, held, joined, locked
-from gateway.ledger.review.rules import MAX_REVIEWERS, MAX_SEEN, QueueRule, ReviewRules
+from gateway.ledger.review.rules import MAX_REVIEWERS, MAX_SEEN, USUAL, QueueRule, ReviewRules
 
 __all__ = ["Revealed", "reveal", "skip", "submit", "undo"]
 
@@ -57,13 +57,13 @@ def submit(
     reviewer: str,
     truth: Callable[[str], Truth],
     now_us: int,
-    rules: ReviewRules = ReviewRules(),
+    rules: ReviewRules = USUAL,
 ) -> Kept:
     """Keep a reviewer's answer; with the last one that is wanted, the task is done and there is a label.
 
     Args:
         truth: makes of the task's route what was said; may raise LabelError.
-    Raises: NotFound, no such task. LeaseLost, somebody else has it. TooLate, others have been told of the answer before.
+    Raises: NotFound, no such task. LeaseLost, somebody else has it. TooLate, others work on what was said.
     """
     found = locked(connection, task)._mapping
     past = history(connection, task)
@@ -92,7 +92,7 @@ def skip(
     reviewer: str,
     reason: str,
     now_us: int,
-    rules: ReviewRules = ReviewRules(),
+    rules: ReviewRules = USUAL,
 ) -> None:
     """Give a task back for good; sent twice it counts once.
 
@@ -117,7 +117,7 @@ def undo(
     reviewer: str,
     lease_us: int,
     now_us: int,
-    rules: ReviewRules = ReviewRules(),
+    rules: ReviewRules = USUAL,
 ) -> Lease | None:
     """Take back the reviewer's answer or skip under that lease, and lease the task to them again.
 
@@ -217,9 +217,7 @@ def _judge(found: sa.RowMapping, standing: History, rule: QueueRule) -> _Verdict
     if decided:
         last = decided[-1]
         agree = sum(same(answer.truth, last.truth) for answer in answers)
-        return _Verdict(
-            stage, queue, last.truth, last.reviewer, agree / len(answers) if answers else None
-        )
+        return _Verdict(stage, queue, last.truth, last.reviewer, agree / len(answers) if answers else None)
     skips = len(standing.standing(SKIP))
     if len(answers) + skips >= (MAX_SEEN if stage == Stage.DECIDE else MAX_REVIEWERS):
         return _Verdict(Stage.ASIDE, queue)
@@ -296,9 +294,7 @@ def _label(
     keep(connection, [label])
 
 
-def _again(
-    connection: sa.Connection, task: int, reviewer: str, lease_us: int, now_us: int
-) -> Lease | None:
+def _again(connection: sa.Connection, task: int, reviewer: str, lease_us: int, now_us: int) -> Lease | None:
     """Lease a task to whom it was taken back from; None where its call is no longer kept."""
     found = locked(connection, task)._mapping
     if found[_task.c.gold] is not None:

@@ -1,10 +1,10 @@
 """What happened to a task, in order, for ever: shown, answered, skipped, taken back. The last one counts.
 
-    view     a reviewer was given the task
-    answer   a reviewer's answer; `decide`: the answer of the one who settles a disagreement
-    skip     a reviewer gave it back for good
-    undo     the reviewer took back their last answer or skip
-    reveal   after the answer a reviewer was shown the model's and the others'
+view     a reviewer was given the task
+answer   a reviewer's answer; `decide`: the answer of the one who settles a disagreement
+skip     a reviewer gave it back for good
+undo     the reviewer took back their last answer or skip
+reveal   after the answer a reviewer was shown the model's and the others'
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -32,9 +32,13 @@ __all__ = [
     "History",
     "append",
     "facts_of",
+    "find_facts",
     "history",
     "mark",
+    "marks",
+    "packed",
     "same",
+    "unpacked",
 ]
 
 VIEW: Final = "view"
@@ -44,11 +48,11 @@ SKIP: Final = "skip"
 UNDO: Final = "undo"
 REVEAL: Final = "reveal"
 
+NOTHING: Final = Truth()
+
 _event = schema.review_events
 _decision = schema.decisions
-_FACTS: Final = (
-    "time_us policy route backend segment outcome score flagged review_pi sampled arm propensity".split()
-)
+_FACTS: Final = tuple(field.name for field in fields(Facts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,7 @@ class History:
 
     def undone(self, reviewer: str, token: int) -> bool:
         """Whether the reviewer took back what they had done under that lease."""
-        kinds = [
-            event.kind for event in self._events if (event.reviewer, event.token) == (reviewer, token)
-        ]
+        kinds = [event.kind for event in self._events if (event.reviewer, event.token) == (reviewer, token)]
         return bool(kinds) and kinds[-1] == UNDO
 
     def blind(self, reviewer: str) -> bool:
@@ -102,7 +104,7 @@ def append(
     now_us: int,
     *,
     token: int,
-    truth: Truth = Truth(),
+    truth: Truth = NOTHING,
     blind: bool = True,
     reason: str | None = None,
 ) -> Event:
@@ -157,6 +159,19 @@ def facts_of(row: sa.Row[*tuple[object, ...]]) -> Facts:
     """A decision's row, joined with what else, as facts."""
     found = row._mapping
     return Facts(**{name: found[_decision.c[name]] for name in _FACTS})
+
+
+def find_facts(
+    connection: sa.Connection, wanted: Sequence[tuple[bytes, int]]
+) -> dict[tuple[bytes, int], Facts]:
+    """Facts of the decisions that were kept, by id and row."""
+    found = {}
+    ids = list({decision for decision, _ in wanted})
+    for start in range(0, len(ids), 500):
+        query = sa.select(_decision).where(_decision.c.decision.in_(ids[start : start + 500]))
+        for row in connection.execute(query):
+            found[bytes(row._mapping[_decision.c.decision]), row._mapping[_decision.c.row]] = facts_of(row)
+    return {key: found[key] for key in wanted if key in found}
 
 
 def packed(facts: Facts, label: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Tasks whose truth is known: mixed in among the others to see how often a reviewer is right, and never counted as labels.
+"""Tasks whose truth is known: mixed in among the others to see how often a reviewer is right, never counted as labels.
 
 A gold task that is handed out is a task of its own, for one reviewer, with a made-up decision id: it has the time,
 priority and deadline of the task whose turn it was, so that nothing tells it apart. Its payload was copied when it was
@@ -83,7 +83,7 @@ def draw(
     dice: random.Random,
     now_us: int,
 ) -> sa.RowMapping | None:
-    """A gold task instead of the one whose turn it is, not leased yet; None where the reviewer has seen all there are."""
+    """A gold task instead of the one whose turn it is, not leased yet; None where the reviewer has seen them all."""
     queue = neighbour[_task.c.queue]
     given = sa.select(_task).where(
         sa.text("gold IS NOT NULL"), _task.c.reviewer == reviewer, _task.c.queue == queue
@@ -300,7 +300,7 @@ def _insert(
 
 
 def _made_up(neighbour: bytes, dice: random.Random) -> bytes:
-    """A decision id as if it had been made in the same millisecond (UUIDv7, RFC 9562): time, version and variant stay."""
+    """An id as if it had been made in the same millisecond (UUIDv7, RFC 9562): time, version and variant stay."""
     noise = dice.randbytes(16)
     mixed = bytearray(neighbour[:6] + noise[6:])
     mixed[6] = neighbour[6] & 0xF0 | noise[6] & 0x0F

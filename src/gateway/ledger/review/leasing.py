@@ -5,9 +5,9 @@ two people who both believe they hold a task one is refused, whatever their cloc
 while nobody else took the task is still the last one: work that was done is not thrown away.
 
 Whom a task may not go to any more (they answered or skipped it) stands in the task itself, as a list of marks, and the
-index of free tasks begins with that list. Without that, a reviewer who has done a hundred thousand tasks that wait for a
-second opinion would have all of them looked through at every lease. The distinct lists are few, and the index is asked
-for the first task of each.
+index of free tasks begins with that list. Without that, all the tasks that a reviewer has done and that wait for a
+second opinion would be looked through at every lease. The distinct lists are few, and the index is asked for the first
+task of each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gateway.ledger import schema
 from gateway.ledger.labels import Facts, Truth
 from gateway.ledger.review import counts, gold
 from gateway.ledger.review.events import ANSWER, VIEW, History, append, facts_of, history, mark
-from gateway.ledger.review.rules import QueueRule
+from gateway.ledger.review.rules import USUAL_QUEUE, QueueRule
 
 __all__ = [
     "MAX_HOLD_US",
@@ -110,7 +110,7 @@ def lease(
     reviewer: str,
     lease_us: int,
     now_us: int,
-    rule: QueueRule = QueueRule(),
+    rule: QueueRule = USUAL_QUEUE,
     dice: random.Random | None = None,
     shown: bool = False,
 ) -> Lease | NothingForYou:
@@ -174,14 +174,14 @@ def heartbeat(
 ) -> int:
     """Extend a lease from now on; never shortens it. Returns: until when it is good.
 
-    Raises: NotFound, no such task. LeaseLost: somebody else has it, it is answered or skipped, or was held for too long.
+    Raises: NotFound, no such task. LeaseLost: somebody else has it, it is answered, or was held for too long.
     """
     found = locked(connection, task)._mapping
     held(found, token, reviewer)
     last_us = found[_task.c.leased_us] + MAX_HOLD_US
     if now_us >= last_us:
         raise LeaseLost(f"task {task} was held for {MAX_HOLD_US // 3_600_000_000} hours; lease it again")
-    until_us = max(int(found[_task.c.lease_until_us]), min(now_us + lease_us, last_us))
+    until_us: int = max(found[_task.c.lease_until_us], min(now_us + lease_us, last_us))
     connection.execute(sa.update(_task).where(_task.c.id == task).values(lease_until_us=until_us))
     return until_us
 
@@ -263,7 +263,9 @@ def _urgent(
 def _usual(connection: sa.Connection, queue: str, me: str) -> sa.Row[*tuple[object, ...]] | None:
     """The first of the free tasks that the reviewer has not seen."""
     best = (_task.c.priority, _task.c.due_us, _task.c.id)
-    of_queue = joined().where(_task.c.queue == queue, _free).limit(1).with_for_update(of=_task, skip_locked=True)
+    of_queue = (
+        joined().where(_task.c.queue == queue, _free).limit(1).with_for_update(of=_task, skip_locked=True)
+    )
     lists = connection.execute(heads(), {"queue": queue, "me": f"%{me}%"}).all()
     for found in lists:
         row = connection.execute(of_queue.where(_task.c.seen == found.seen).order_by(*best)).first()

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from gateway.config import Settings
+if TYPE_CHECKING:
+    from gateway.config import Settings
 
-__all__ = ["MAX_REVIEWERS", "MAX_SEEN", "QueueRule", "ReviewRules", "TaskRule", "rules_of"]
+__all__ = [
+    "MAX_REVIEWERS",
+    "MAX_SEEN",
+    "USUAL",
+    "USUAL_QUEUE",
+    "QueueRule",
+    "ReviewRules",
+    "TaskRule",
+    "rules_of",
+]
 
 MAX_REVIEWERS: Final = 64
 """Reviewers who may have seen a task; after them it is set aside, so that its list of names does not grow for ever."""
@@ -46,14 +56,16 @@ class ReviewRules:
     routes: Mapping[str, TaskRule] = field(default_factory=dict)
 
     def queue(self, name: str) -> QueueRule:
-        return self.queues.get(name, _USUAL)
+        return self.queues.get(name, USUAL_QUEUE)
 
     def route(self, name: str) -> TaskRule:
         return self.routes.get(name, _USUAL_TASK)
 
 
-_USUAL = QueueRule()
-_USUAL_TASK = TaskRule()
+USUAL_QUEUE: Final = QueueRule()
+_USUAL_TASK: Final = TaskRule()
+USUAL: Final = ReviewRules()
+"""Where the settings say nothing."""
 
 
 def rules_of(settings: Settings) -> ReviewRules:

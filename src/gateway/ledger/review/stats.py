@@ -69,10 +69,11 @@ class Accuracy:
 
 
 def stats(connection: sa.Connection, queue: str | None, now_us: int) -> list[QueueStats]:
-    """One row a queue that ever had a task, by name."""
+    """One row a queue that has or had tasks, by name; not where all that it had was taken away."""
     return [
         _queue_stats(connection, name, counted, now_us)
         for name, counted in counts.read(connection, queue).items()
+        if counted.get("open") or counted.get("done") or counted.get("skips")
     ]
 
 
@@ -109,7 +110,7 @@ def agreement(connection: sa.Connection, queue: str) -> Agreement | None:
 
 
 def accuracy(connection: sa.Connection, queue: str | None = None) -> list[Accuracy]:
-    """By queue and reviewer, how many of the gold tasks were answered right; what was said after a look does not count."""
+    """By queue and reviewer, how many gold tasks were answered right; what was said after a look does not count."""
     query = sa.select(_task.c.id, _task.c.queue, _task.c.reviewer, _task.c.gold).where(
         sa.text("gold IS NOT NULL"), _task.c.done_us.is_not(None)
     )
@@ -138,9 +139,7 @@ def _accuracy(queue: str, reviewer: str, answers: int, right: int, skips: int) -
     return Accuracy(queue, reviewer, answers, right, skips, right / answers, low, high)
 
 
-def _queue_stats(
-    connection: sa.Connection, queue: str, counted: dict[str, int], now_us: int
-) -> QueueStats:
+def _queue_stats(connection: sa.Connection, queue: str, counted: dict[str, int], now_us: int) -> QueueStats:
     of_queue = _task.c.queue == queue
     waits = sa.text("done_us IS NULL")
     leased = (sa.text("done_us IS NULL AND lease_until_us > 0"), _task.c.lease_until_us > now_us)

@@ -6,8 +6,8 @@ from collections import defaultdict
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 NEVER_US = 2**62
 INDEXES = {
@@ -131,11 +131,11 @@ def _carry_over() -> None:
             ],
         )
     op.drop_table("review_skips")
-    for what, condition in (("open", "done_us IS NULL"), ("done", "done_us IS NOT NULL")):
-        op.execute(
-            "INSERT INTO review_counts (queue, what, count) "
-            f"SELECT queue, '{what}', COUNT(*) FROM review_tasks WHERE {condition} GROUP BY queue"
-        )
+    op.execute(
+        "INSERT INTO review_counts (queue, what, count) "
+        "SELECT queue, CASE WHEN done_us IS NULL THEN 'open' ELSE 'done' END, COUNT(*) FROM review_tasks "
+        "GROUP BY queue, CASE WHEN done_us IS NULL THEN 'open' ELSE 'done' END"
+    )
     op.execute(
         "INSERT INTO review_counts (queue, what, count) SELECT t.queue, 'skips', COUNT(*) "
         "FROM review_events e JOIN review_tasks t ON t.id = e.task WHERE e.kind = 'skip' GROUP BY t.queue"
