@@ -16,7 +16,8 @@ from gateway.config import read_text
 from gateway.runtime import RuleWorkers
 from gateway.runtime.check import check
 from gateway.runtime.rule_process import Ended, Hung, NotLoaded, RuleProcess, Verdict
-from gateway.runtime.rules import Seldom, asking, functions_of, rule_faults
+from gateway.runtime.rules import asking, functions_of, rule_faults
+from gateway.runtime.seldom import Seldom
 
 MODULE = '''
 import os, time

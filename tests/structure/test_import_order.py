@@ -15,15 +15,16 @@ RANKS = {
     "config": 2,
     "quality": 3,
     **dict.fromkeys(("runtime", "ledger"), 4),
-    **dict.fromkeys(("console", "services", "autopilot", "telemetry"), 5),
-    "cli": 6,
+    "fleet": 5,
+    **dict.fromkeys(("console", "services", "autopilot", "telemetry"), 6),
+    "cli": 7,
 }
 """A room may import what has a lower number, and itself."""
 
 ALONE = {"client": {"types", "errors", "v1"}}
 """The SDK stands apart: what it imports, every caller carries."""
 
-GENERATED_FOR = {"services", "console", "cli", "client"}
+GENERATED_FOR = {"fleet", "services", "console", "cli", "client"}
 """Who speaks the services' messages."""
 
 RUST_RANKS = {

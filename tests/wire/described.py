@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_reflection.v1alpha import reflection
 
 from gateway.config import read_text
-from gateway.runtime import document
+from gateway.runtime.document import document
 
 __all__ = ["FOLDER", "SET", "DescribedServer", "ask", "message", "policy", "tensor"]
 

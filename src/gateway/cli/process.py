@@ -36,13 +36,13 @@ from gateway.runtime import (
     PlaneOptions,
     RuleWorkers,
     certificate_files,
-    check,
-    document,
     functions_of,
     kept_secrets,
     listen_tls,
     verify_receipt,
 )
+from gateway.runtime.check import check
+from gateway.runtime.document import document
 from gateway.services import Control, Messages, People, RouteClasses
 from gateway.services.admin import AdminServer
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "MOST_DIFFERENCE",
     "NO_SCORE",
     "OVERHEAD_BUCKETS",
     "SCORE_BINS",
@@ -27,6 +28,11 @@ SCORE_BINS: Final = 1000
 
 NO_SCORE: Final = -1
 """The bin of a prediction without a score."""
+
+MOST_DIFFERENCE: Final = 1e100
+"""Scores that differ by more are counted as compared and not added up: one square that overflowed would make a sum
+infinite for good.
+"""
 
 _STEPS_PER_OCTAVE: Final = 16
 _OCTAVES: Final = 27

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import audit, labels, migrations, schema, urgent
-from gateway.ledger.database import shown, writer_engine
+from gateway.ledger.database import lock_policies, shown, writer_engine
 from gateway.ledger.labels import Kept, LabelRow
 from gateway.ledger.limits import Limits
 from gateway.ledger.reading import Reader
@@ -70,6 +70,7 @@ class Ledger(Reviews):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
             migrations.upgrade(self._engine)
+            self._writer.start()
         except BaseException as error:
             self._engine.dispose()
             if not isinstance(error, (sa.exc.DBAPIError, OSError)):
@@ -77,7 +78,6 @@ class Ledger(Reviews):
             raise LedgerUnavailable(
                 f"the ledger {shown(self._engine.url)} cannot be opened: {getattr(error, 'orig', error)}"
             ) from error
-        self._writer.start()
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits, then let go of the database."""
@@ -89,12 +89,25 @@ class Ledger(Reviews):
         """Take a batch of records; dropped whole and counted where the queue is full."""
         self._writer.put(batch)
 
+    def keep_batch(self, batch: Batch, origin: str, number: int) -> Future[bool]:
+        """Take a batch that is acknowledged: the future ends when it is on disk, with whether it was new.
+
+        Sent again, to this ledger or to another process's on the same database, it changes nothing; so a sender keeps a
+        batch until it is told, and sends it again where it is not.
+
+        Args:
+            origin: who made it, the same through all its restarts; `number`: counts its batches, in the order sent.
+                A number at or below the last one that was kept counts as known.
+        """
+        return self._writer.keep(batch, origin, number)
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until every batch taken before is readable, or dropped; False when the time was up."""
         return self._writer.flush(timeout_s)
 
     def counters(self) -> dict[str, int]:
-        """`stored.<what>`, `dropped.<what>.<reason>`, `jobs_failed.<reason>` since the start; `queued.<what>` now."""
+        """`stored.<what>`, `known.<what>` (sent again), `dropped.<what>.<reason>`, `jobs_failed.<reason>`, `conflicts`
+        since the start; `queued.<what>` now."""
         return self._writer.counters()
 
     def submit_labels(self, rows: Sequence[LabelRow]) -> Future[list[Kept]]:
@@ -112,6 +125,7 @@ class Ledger(Reviews):
         now_us = self._clock_us()
 
         def work(connection: sa.Connection) -> int:
+            lock_policies(connection)
             table = schema.policies
             newest = sa.select(table.c.version, table.c.hash).order_by(table.c.version.desc()).limit(1)
             latest = connection.execute(newest).first()

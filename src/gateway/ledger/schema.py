@@ -13,6 +13,8 @@
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
     tally_shadow    additive: comparisons with shadows, and of the primary with its twin (`noise`)
+    segments        the segments that each route has shown, up to the limit
+    writers         how far each writer's numbered groups of records are stored: none is counted twice
 
 A label carries the facts of its prediction (route, score, flagged, probability...), as the receipt does: it is counted
 without a look-up, and whether or not the decision was ever kept. What a shadow contradicts after its record was counted
@@ -56,13 +58,15 @@ __all__ = [
     "review_events",
     "review_gold",
     "review_tasks",
+    "segments",
     "tally_calls",
     "tally_overhead",
     "tally_scores",
     "tally_shadow",
+    "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -83,6 +87,10 @@ def _partial(name: str, where: str, *columns: str) -> Index:
 
 
 _ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
+
+_HALF_FULL = {"fillfactor": 50}
+"""Sums are raised in place all the time: with room on its page a row is not copied to the table's end, nor its index
+entries. Measured: half the time, and a table that does not grow."""
 
 metadata = MetaData(
     naming_convention={
@@ -276,6 +284,7 @@ tally_calls = Table(
     Column("reason", Text, primary_key=True),
     Column("calls", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
+    postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
 
@@ -292,6 +301,7 @@ tally_scores = Table(
     Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
     Column("review_pi", Double, primary_key=True),
     Column("rows", BigInteger, nullable=False),
+    postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
 
@@ -302,6 +312,7 @@ tally_overhead = Table(
     Column("route", Text, primary_key=True),
     Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
     Column("calls", BigInteger, nullable=False),
+    postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
 
@@ -325,5 +336,24 @@ tally_shadow = Table(
     Column("sum_difference", Double, nullable=False),
     Column("sum_squared", Double, nullable=False),
     Column("sum_absolute", Double, nullable=False),
+    postgresql_with=_HALF_FULL,
+    sqlite_with_rowid=False,
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("route", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+writers = Table(
+    "writers",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )

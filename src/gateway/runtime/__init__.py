@@ -3,6 +3,9 @@
 In: checked settings, the ledger's policy versions, review shares. Out: published policies, batches of records.
 Never: touches a call, or talks to a network other than through the data plane.
 
+What settings are made of is loaded when it is asked for: a sidecar runs the data plane by a policy that control made,
+and carries none of it. `check` and `document` are named like the modules they live in, and are taken from there.
+
     certificates        what is wrong with their files, and when to read them again
     check               everything that can be wrong with settings before they are used
     document, names     settings -> the policy document, and the names behind its indexes
@@ -14,14 +17,21 @@ Never: touches a call, or talks to a network other than through the data plane.
     receipts            what callers hand back
 """
 
-from gateway.runtime.batch import Batch, Columns, PolicyNames
-from gateway.runtime.certificates import CertificateWatch, certificate_files, listen_tls
-from gateway.runtime.check import check, preflight
-from gateway.runtime.document import FIRST_SHARES, ReviewShares, document, names
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.runtime.batch import Batch, Columns, PolicyNames, names
 from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
 from gateway.runtime.receipts import verify_receipt
-from gateway.runtime.rules import RULE_ERRORS, RuleWorkers, functions_of
-from gateway.runtime.secrets import Secrets, kept_secrets
+
+if TYPE_CHECKING:
+    from gateway.runtime.certificates import CertificateWatch, certificate_files, listen_tls
+    from gateway.runtime.check import preflight
+    from gateway.runtime.document import FIRST_SHARES, ReviewShares
+    from gateway.runtime.rules import RULE_ERRORS, RuleWorkers, functions_of
+    from gateway.runtime.secrets import Secrets, kept_secrets
 
 __all__ = [
     "FIRST_SHARES",
@@ -37,8 +47,6 @@ __all__ = [
     "Secrets",
     "Subscriber",
     "certificate_files",
-    "check",
-    "document",
     "functions_of",
     "kept_secrets",
     "listen_tls",
@@ -46,3 +54,24 @@ __all__ = [
     "preflight",
     "verify_receipt",
 ]
+
+HOMES: Final = {
+    "CertificateWatch": "certificates",
+    "certificate_files": "certificates",
+    "listen_tls": "certificates",
+    "preflight": "check",
+    "FIRST_SHARES": "document",
+    "ReviewShares": "document",
+    "RULE_ERRORS": "rules",
+    "RuleWorkers": "rules",
+    "functions_of": "rules",
+    "Secrets": "secrets",
+    "kept_secrets": "secrets",
+}
+"""Where the names live that are loaded when they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gateway.types import NO_INDEX
 
-__all__ = ["Batch", "Columns", "PolicyNames"]
+__all__ = ["Batch", "Columns", "PolicyNames", "names"]
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -66,3 +66,12 @@ class Batch:
     def calls(self) -> NDArray[np.bool_]:
         """Marks the first row of each call, shape (rows,)."""
         return np.asarray(self.records["row"] == 0)
+
+
+def names(policy: Mapping[str, Any]) -> PolicyNames:
+    """The names behind the indexes of a document's routes, backends and rules."""
+    return PolicyNames(
+        routes=tuple(route["name"] for route in policy["routes"]),
+        backends=tuple(backend["name"] for backend in policy["backends"]),
+        rules=tuple(tuple(rule["name"] for rule in route["rules"]) for route in policy["routes"]),
+    )

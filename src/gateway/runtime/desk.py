@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from gateway._dataplane import Dataplane
-from gateway.runtime.rules import Seldom
+from gateway.runtime.seldom import Seldom
 
 __all__ = ["Answerer", "Desk", "Reply"]
 

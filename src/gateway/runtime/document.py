@@ -16,7 +16,7 @@ from gateway.config.memory import LoopGuard
 from gateway.config.routes import Rule, Then
 from gateway.config.sampling import Explore, Review
 from gateway.config.settings import From
-from gateway.runtime.batch import PolicyNames
+from gateway.runtime.batch import names
 
 __all__ = ["FIRST_SHARES", "ReviewShares", "document", "names", "settings_path"]
 
@@ -74,15 +74,6 @@ def document(
         "backends": [_backend(name, backend) for name, backend in settings.backends.items()],
         "routes": [_route(name, route, shares.get(name)) for name, route in settings.routes.items()],
     }
-
-
-def names(policy: Mapping[str, Any]) -> PolicyNames:
-    """The names behind the indexes of a document's routes, backends and rules."""
-    return PolicyNames(
-        routes=tuple(route["name"] for route in policy["routes"]),
-        backends=tuple(backend["name"] for backend in policy["backends"]),
-        rules=tuple(tuple(rule["name"] for rule in route["rules"]) for route in policy["routes"]),
-    )
 
 
 def settings_path(policy: Mapping[str, Any], path: Sequence[str | int]) -> Path:

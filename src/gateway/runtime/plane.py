@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway._dataplane import Dataplane, Policy
-from gateway.runtime.batch import Batch, PolicyNames
+from gateway.runtime.batch import Batch, PolicyNames, names
 from gateway.runtime.desk import Desk
-from gateway.runtime.document import names
 
 __all__ = ["Plane", "PlaneOptions", "Subscriber"]
 

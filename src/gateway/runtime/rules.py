@@ -21,13 +21,13 @@ from gateway.config import Settings
 from gateway.config.faults import Path as SettingsPath
 from gateway.config.faults import did_you_mean, listed
 from gateway.runtime.rule_process import Ended, Hung, NotLoaded, RuleProcess, Said, Verdict
+from gateway.runtime.seldom import Seldom
 
 __all__ = [
     "RULE_ERRORS",
     "Asker",
     "RuleFault",
     "RuleWorkers",
-    "Seldom",
     "asking",
     "functions_of",
     "rule_faults",
@@ -37,9 +37,6 @@ log = logging.getLogger(__name__)
 
 RULE_ERRORS: Final = (NotLoaded, Ended, Hung)
 """What the making of processes may raise."""
-
-SELDOM_S: Final = 10.0
-"""At most one line in the log in so many seconds, for each function and what is wrong with it."""
 
 RESTART_S: Final = 1.0
 """Rest before a process that could not be started is tried again."""
@@ -153,26 +150,6 @@ def asking(settings: Settings, folder: Path) -> Iterator[Asker | None]:
         yield ask
     finally:
         process.close()
-
-
-class Seldom:
-    """Says a thing at once, and then at most once in `SELDOM_S` with how often it happened meanwhile."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._said: dict[tuple[str, str], tuple[float, int]] = {}
-        self._lock = threading.Lock()
-
-    def due(self, *key: str) -> int | None:
-        """How often it happened since it was said last, this time included; None while it is not to be said."""
-        now, of = self._clock(), (key[0], key[1])
-        with self._lock:
-            at, count = self._said.get(of, (-SELDOM_S, 0))
-            if now - at < SELDOM_S:
-                self._said[of] = (at, count + 1)
-                return None
-            self._said[of] = (now, 0)
-            return count + 1
 
 
 @dataclass(frozen=True, slots=True)

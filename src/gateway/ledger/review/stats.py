@@ -73,7 +73,7 @@ def stats(connection: sa.Connection, queue: str | None, now_us: int) -> list[Que
     return [
         _queue_stats(connection, name, counted, now_us)
         for name, counted in counts.read(connection, queue).items()
-        if counted.get("open") or counted.get("done") or counted.get("skips")
+        if counted.get("open") or counted.get("done")
     ]
 
 

@@ -1,0 +1,190 @@
+"""Batches that control has not acknowledged, oldest first: in memory, and on disk once they are old or many.
+
+Why not all on disk: a fleet at peace acknowledges within milliseconds, and a disk that writes every record of every
+sidecar would be paid for nothing. Why not all in memory: control may be away for an hour, and a sidecar is small. So
+kill -9 costs at most what came in the last `spool_after_s` and was not acknowledged, and `memory_bytes` of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.fleet.spool import Spool, Spooled, Torn
+
+__all__ = ["Limits", "Outbox", "Waiting"]
+
+log = logging.getLogger(__name__)
+
+TOLD_S: Final = 10.0
+"""At most one line in the log in so many seconds about what is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`memory_bytes`: batches in memory; beyond, they go to disk. `spool_after_s`: as do those older than this.
+    `spool_bytes`: on disk; beyond, batches are dropped whole (`spool_full`; `spool_failed` where the disk refuses).
+    `window`: batches on their way to control.
+    """
+
+    memory_bytes: int = 4 * 1024 * 1024
+    spool_after_s: float = 2.0
+    spool_bytes: int = 256 * 1024 * 1024
+    window: int = 8
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One batch; either `data` or `spooled` is there."""
+
+    run: bytes
+    sequence: int
+    records: int
+    since: float
+    data: bytes | None
+    spooled: Spooled | None = None
+
+
+class Outbox:
+    """Thread-safe: batches come from the thread that drains, they are sent and acknowledged by the event loop's.
+
+    Args: wake: called when there is something to send; must return at once. clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        limits: Limits,
+        wake: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spool, self._limits, self._wake, self._clock = spool, limits, wake, clock
+        self._lock = threading.RLock()
+        self._waiting: deque[Waiting] = deque(
+            Waiting(one.run, one.sequence, one.records, clock(), None, one) for one in spool.left()
+        )
+        self._memory = 0
+        self._sent = 0
+        self._counts: Counter[str] = Counter()
+        self._told = -TOLD_S
+
+    def put(self, run: bytes, sequence: int, records: int, data: bytes) -> None:
+        """Take a batch; sequences of a run rise."""
+        with self._lock:
+            self._waiting.append(Waiting(run, sequence, records, self._clock(), data))
+            self._memory += len(data)
+            if self._memory > self._limits.memory_bytes:
+                self._settle(everything=True)
+        self._wake()
+
+    def settle(self, *, everything: bool = False) -> None:
+        """Write what has waited too long to disk; or all of it, before the process ends. Waits for the disk."""
+        with self._lock:
+            self._settle(everything)
+
+    def next(self) -> Waiting | None:
+        """The next batch to send in this conversation, with its data; None when there is none, or enough are on the
+        way.
+        """
+        with self._lock:
+            while self._sent < min(len(self._waiting), self._limits.window):
+                item = self._waiting[self._sent]
+                data = item.data if item.spooled is None else self._read(item)
+                if data is not None:
+                    self._sent += 1
+                    return Waiting(item.run, item.sequence, item.records, item.since, data)
+            return None
+
+    def begin(self) -> None:
+        """A new conversation: whatever has no answer is sent again."""
+        with self._lock:
+            self._sent = 0
+
+    def acknowledged(self, run: bytes, sequence: int, refused: str = "") -> None:
+        """Control has it, or never will; anything else than the oldest is an answer to nothing and left alone."""
+        with self._lock:
+            item = self._waiting[0] if self._waiting else None
+            if item is None or (item.run, item.sequence) != (run, sequence):
+                return
+            if refused:
+                self._drop(item, "refused", refused)
+            else:
+                self._counts["acknowledged.records"] += item.records
+            self._forget(0)
+            self._sent = max(0, self._sent - 1)
+
+    def drop(self, records: int, reason: str, words: str) -> None:
+        """Count a batch that could not even be taken."""
+        with self._lock:
+            self._drop(Waiting(b"", 0, records, 0.0, None), reason, words)
+
+    def counters(self) -> dict[str, int]:
+        """`acknowledged.records`, `dropped.records.<reason>`, `dropped.batches.<reason>`; what waits, and where."""
+        with self._lock:
+            return {
+                **self._counts,
+                "waiting.batches": len(self._waiting),
+                "waiting.records": sum(item.records for item in self._waiting),
+                "waiting.memory_bytes": self._memory,
+                "waiting.spool_bytes": self._spool.bytes,
+            }
+
+    def _settle(self, everything: bool) -> None:
+        old = self._clock() - self._limits.spool_after_s
+        at = 0
+        while at < len(self._waiting):
+            item = self._waiting[at]
+            if item.data is None or not (everything or item.since <= old):
+                at += 1
+                continue
+            why = self._write(item)
+            # What is on its way may be counted already: it is no longer ours to drop.
+            if why is None or at < self._sent:
+                at += 1
+            elif why[0] == "spool_failed" and self._memory <= self._limits.memory_bytes and not everything:
+                return  # the disk may be well again before memory is full
+            else:
+                self._drop(item, *why)
+                self._forget(at)
+
+    def _write(self, item: Waiting) -> tuple[str, str] | None:
+        data = item.data or b""
+        if not self._spool.fits(len(data)):
+            return "spool_full", f"the spool holds {self._spool.bytes} bytes"
+        try:
+            item.spooled = self._spool.write(item.run, item.sequence, item.records, data)
+        except OSError as error:
+            return "spool_failed", str(error)
+        item.data = None
+        self._memory -= len(data)
+        return None
+
+    def _read(self, item: Waiting) -> bytes | None:
+        assert item.spooled is not None
+        try:
+            return self._spool.read(item.spooled)
+        except (Torn, OSError) as error:
+            self._drop(item, "spool_torn", str(error))
+            self._forget(self._sent)
+            return None
+
+    def _forget(self, at: int) -> None:
+        item = self._waiting[at]
+        del self._waiting[at]
+        if item.data is not None:
+            self._memory -= len(item.data)
+        if item.spooled is not None:
+            self._spool.remove(item.spooled)
+
+    def _drop(self, item: Waiting, reason: str, words: str) -> None:
+        self._counts[f"dropped.records.{reason}"] += item.records
+        self._counts[f"dropped.batches.{reason}"] += 1
+        now = self._clock()
+        if now - self._told >= TOLD_S:
+            self._told = now
+            log.warning("a batch of records was dropped: %s", words, extra={"reason": reason})
