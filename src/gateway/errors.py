@@ -10,6 +10,7 @@
     ├── TooLate             what was said about a review task cannot be changed any more
     ├── NotAllowed          a queue is not for this reviewer
     ├── NotFound            no decision or review task of that id
+    ├── RateLimited         the caller sends more than it may
     └── QualityError        arrays from which no number can be had
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
@@ -29,6 +30,7 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "QualityError",
+    "RateLimited",
     "ReceiptError",
     "SettingsError",
     "TooLate",
@@ -115,6 +117,17 @@ class NotFound(GatewayError):
 
     code = "not_found"
     grpc_status = 5  # NOT_FOUND
+
+
+class RateLimited(GatewayError):
+    """The caller sends more than it may; nothing was kept, and after `wait_s` seconds it may send the same again."""
+
+    code = "rate_limited"
+    grpc_status = 8  # RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class QualityError(GatewayError):

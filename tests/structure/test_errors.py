@@ -24,6 +24,7 @@ CODES = {
     "TooLate": ("too_late", grpc.StatusCode.FAILED_PRECONDITION),
     "NotAllowed": ("not_allowed", grpc.StatusCode.PERMISSION_DENIED),
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
+    "RateLimited": ("rate_limited", grpc.StatusCode.RESOURCE_EXHAUSTED),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),
 }
 """Dashboards match on the codes: a change here breaks somebody's alert."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.autopilot import ReviewBudget, Shares
+from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.sources import LedgerSource, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
@@ -123,25 +124,27 @@ class Process:
         self._plane.desk.answer("people", people)
         self._plane.desk.answer("rule", self._rules)
         ledger_source = LedgerSource(self._ledger)
-        telemetry = Telemetry(
-            TelemetryOptions(otlp=settings.telemetry.otlp),
-            sources=[
-                plane_source(self._plane.counters, lambda: self._version),
-                certificate_source(self._plane.certificates),
-                people_source(people),
-                ledger_source.points,
-            ],
-        )
         control = Control(
             control_socket,
             ledger=self._ledger,
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
             messages=lambda: self._messages,
-            receipt_max_age_h=settings.receipts.max_age_h,
+            rules=lambda: feedback_rules(self._settings),
+            rate=lambda: feedback_rate(self._settings),
             models=self._plane.health,
             people=people,
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
+        )
+        telemetry = Telemetry(
+            TelemetryOptions(otlp=settings.telemetry.otlp),
+            sources=[
+                plane_source(self._plane.counters, lambda: self._version),
+                certificate_source(self._plane.certificates),
+                people_source(people),
+                feedback_source(control),
+                ledger_source.points,
+            ],
         )
         self._plane.subscribe(self._ledger.write_batch)
         self._plane.subscribe(telemetry.consume)

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, labels, migrations, schema, urgent
+from gateway.ledger import audit, facts, labels, migrations, pending, schema, urgent
 from gateway.ledger.database import lock_policies, shown, writer_engine
-from gateway.ledger.labels import Kept, LabelRow
+from gateway.ledger.labels import Kept, LabelRow, RouteClasses
 from gateway.ledger.limits import Limits
+from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
-from gateway.ledger.review.events import find_facts
 from gateway.ledger.reviewing import Reviews
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
@@ -53,11 +53,10 @@ class Ledger(Reviews):
     ) -> None:
         self._url = url
         self._engine = writer_engine(url)
+        self._limits = limits or Limits()
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
-        super().__init__(
-            Writer(self._engine, limits or Limits()), self.reader, clock_us, dice or random.Random()
-        )
+        super().__init__(Writer(self._engine, self._limits), self.reader, clock_us, dice or random.Random())
 
     def open(self) -> None:
         """Make or upgrade the schema, and begin to write.
@@ -113,6 +112,21 @@ class Ledger(Reviews):
     def submit_labels(self, rows: Sequence[LabelRow]) -> Future[list[Kept]]:
         """Keep labels; what became of each, in order. All of them are kept, or none."""
         return self._writer.submit_labels(rows)
+
+    def submit_feedback(
+        self, rows: Sequence[LabelRow], waiting: Sequence[PendingRow]
+    ) -> Future[tuple[list[Kept], list[Kept]]]:
+        """Keep labels, and what waits for its decision's record; what became of each. All of them are kept, or none."""
+
+        def work(connection: sa.Connection) -> tuple[list[Kept], list[Kept]]:
+            kept = labels.keep(connection, rows) if rows else []
+            return kept, pending.hold(connection, waiting, self._limits.pending_labels)
+
+        return self._writer.submit(work)
+
+    def resolve_pending(self, classes: Callable[[str], RouteClasses | None]) -> Future[Resolved]:
+        """Judge what waited for records that have come, and give up what waited too long."""
+        return self._writer.submit(partial(pending.resolve, classes=classes, now_us=self._clock_us()))
 
     def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
         """Keep a policy and return its version; the version is the same when the document is that of the latest one.
@@ -177,5 +191,8 @@ class Ledger(Reviews):
         return self._writer.submit(partial(urgent.expire, decisions=decisions, now_us=self._clock_us()))
 
     def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
-        """The facts of kept decisions, by (decision id, row); others are left out. Raises: LedgerUnavailable."""
-        return self.reader.snapshot(partial(find_facts, wanted=wanted))
+        """The facts of kept decisions and of those spoken of before, by (decision id, row); others are left out.
+
+        Raises: LedgerUnavailable.
+        """
+        return self.reader.snapshot(partial(facts.find, wanted=wanted))

@@ -3,6 +3,7 @@
     policies        what was in force: one row a version
     decisions       predictions sampled for review, one row each; and calls that people are asked about
     labels          the truth about predictions; append-only, a correction is a further revision, the last one counts
+    pending_labels  what was said of decisions whose record had not come; by decision id, as it was said
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
     review_events   append-only: who was shown a task, answered it, skipped it, or took that back; the last one counts
@@ -13,6 +14,13 @@
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
     tally_shadow    additive: comparisons with shadows, and of the primary with its twin (`noise`)
+    tally_labels    additive: labels that count, by hour, ..., source, and what they say
+    rolled_calls    the same as tally_calls in spans of 24 and of 768 hours; so for the others:
+    rolled_scores   of tally_scores
+    rolled_overhead of tally_overhead
+    rolled_shadow   of tally_shadow
+    rolled_labels   of tally_labels
+    rolled          which hours the rolled tallies hold; see `gateway.ledger.rolling`
     segments        the segments that each route has shown, up to the limit
     writers         how far each writer's numbered groups of records are stored: none is counted twice
 
@@ -35,12 +43,20 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
-    text,
+)
+
+from gateway.ledger.metadata import ID, metadata
+from gateway.ledger.review_schema import (
+    FREE,
+    NEVER_US,
+    review_counts,
+    review_events,
+    review_gold,
+    review_tasks,
 )
 
 __all__ = [
@@ -53,52 +69,31 @@ __all__ = [
     "decisions",
     "labels",
     "metadata",
+    "pending_labels",
     "policies",
     "review_counts",
     "review_events",
     "review_gold",
     "review_tasks",
+    "rolled",
+    "rolled_of",
     "segments",
     "tally_calls",
+    "tally_labels",
     "tally_overhead",
     "tally_scores",
     "tally_shadow",
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
 
-NEVER_US: Final = 2**62
-"""A time that does not come."""
-
-FREE: Final = (
-    "done_us IS NULL AND lease_until_us = 0 AND urgent_until_us IS NULL AND gold IS NULL AND stage < 2"
-)
-"""Tasks that may be leased and that no caller waits for; a query must say it in these very words to find the index."""
-
-
-def _partial(name: str, where: str, *columns: str) -> Index:
-    """An index of review_tasks over the rows that meet a condition."""
-    condition = text(where)
-    return Index(f"ix_review_tasks_{name}", *columns, sqlite_where=condition, postgresql_where=condition)
-
-
-_ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
-
 _HALF_FULL = {"fillfactor": 50}
 """Sums are raised in place all the time: with room on its page a row is not copied to the table's end, nor its index
 entries. Measured: half the time, and a table that does not grow."""
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
 
 policies = Table(
     "policies",
@@ -139,17 +134,19 @@ decisions = Table(
 labels = Table(
     "labels",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("decision", LargeBinary(16), nullable=False),
     Column("row", Integer, nullable=False),
     Column("source", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),  # of a signal; "" for labels and outcomes
     Column("revision", Integer, nullable=False),
     Column("label", Text),
     Column("positive", Boolean),
     Column("value", Double),
     Column("author", Text, nullable=False),
     Column("received_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),  # when it happened, where that was said
     Column("time_us", BigInteger, nullable=False),
     Column("policy", Integer, nullable=False),
     Column("route", Text, nullable=False),
@@ -164,8 +161,28 @@ labels = Table(
     Column("propensity", Double, nullable=False, server_default="1"),
     Column("agreement", Double),  # of reviewers' answers, the share that say what the label says
     Column("reviews", SmallInteger),  # how many answers that is a share of
-    UniqueConstraint("decision", "row", "source", "kind", "revision"),
+    UniqueConstraint("decision", "row", "source", "kind", "name", "revision"),
     Index(None, "time_us"),
+)
+
+pending_labels = Table(
+    "pending_labels",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("decision", LargeBinary(16), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("label", Text),
+    Column("positive", Boolean),
+    Column("value", Double),
+    Column("author", Text, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),
+    Column("expires_us", BigInteger, nullable=False),
+    UniqueConstraint("decision", "row", "source", "kind", "name"),
+    Index(None, "expires_us"),
 )
 
 captures = Table(
@@ -177,93 +194,10 @@ captures = Table(
     Column("answer", LargeBinary, nullable=False),
 )
 
-review_tasks = Table(
-    "review_tasks",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("decision", LargeBinary(16), nullable=False),
-    Column("row", Integer, nullable=False),
-    Column("queue", Text, nullable=False),  # where it is now
-    Column("created_us", BigInteger, nullable=False),
-    Column("done_us", BigInteger),  # NULL while the task is open
-    Column("lease_token", BigInteger, nullable=False),
-    Column("lease_until_us", BigInteger, nullable=False),  # 0: free
-    Column("reviewer", Text, nullable=False),  # of the last lease; "" when it was given back
-    Column(
-        "urgent_until_us", BigInteger
-    ),  # until when a caller waits for the answer; NULL where none ever did
-    Column("home", Text, nullable=False, server_default=""),  # the queue it was made for
-    Column("stage", SmallInteger, nullable=False, server_default="0"),  # of `gateway.ledger.review.Stage`
-    Column("seen", Text, nullable=False, server_default=""),  # marks of those who may not have it any more
-    Column("reviews", SmallInteger, nullable=False, server_default="0"),  # reviewers' answers that stand
-    Column("skips", SmallInteger, nullable=False, server_default="0"),
-    Column("priority", SmallInteger, nullable=False, server_default="5"),  # 1 goes first
-    Column("due_us", BigInteger, nullable=False, server_default=str(NEVER_US)),
-    Column("leased_us", BigInteger, nullable=False, server_default="0"),  # when the last lease was given
-    Column("gold", BigInteger),  # what it is a copy of; NULL for a task of its own
-    UniqueConstraint("decision", "row"),
-    # An index for each question that is asked all the time, over those rows only that it is asked of.
-    _partial("free", FREE, "queue", "seen", "priority", "due_us", "id"),
-    _partial("open", "done_us IS NULL", "queue", "created_us"),
-    _partial("leased", "done_us IS NULL AND lease_until_us > 0", "queue", "lease_until_us"),
-    _partial("urgent", "done_us IS NULL AND urgent_until_us IS NOT NULL", "queue", "urgent_until_us"),
-    _partial("due", f"done_us IS NULL AND due_us < {NEVER_US}", "queue", "due_us"),
-    _partial("stuck", "done_us IS NULL AND (stage > 0 OR skips > 0)", "queue", "stage", "skips"),
-    _partial("compared", "done_us IS NOT NULL AND reviews > 1 AND gold IS NULL", "home", "done_us"),
-    _partial("gold", "gold IS NOT NULL", "gold", "reviewer"),
-)
-
-review_events = Table(
-    "review_events",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("task", BigInteger, nullable=False),
-    Column("time_us", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),  # view, answer, decide, skip, undo, reveal
-    Column("reviewer", Text, nullable=False),
-    Column("token", BigInteger, nullable=False),
-    Column("label", Text),
-    Column("positive", Boolean),
-    Column("blind", Boolean, nullable=False),  # nothing of the model or of others had been shown
-    Column("reason", Text),
-    Index(None, "task", "id"),
-    Index(None, "time_us"),
-)
-
-review_gold = Table(
-    "review_gold",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("decision", LargeBinary(16), nullable=False),
-    Column("row", Integer, nullable=False),
-    Column("queue", Text, nullable=False),
-    Column("label", Text),
-    Column("positive", Boolean),
-    Column("author", Text, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Column("retired_us", BigInteger),
-    Column("unit", BigInteger, nullable=False),
-    Column("route", Text, nullable=False),
-    Column("facts", Text, nullable=False),  # JSON: the facts of the prediction, and its label
-    Column("request", LargeBinary, nullable=False),
-    Column("answer", LargeBinary, nullable=False),
-    UniqueConstraint("decision", "row", "queue"),
-    Index(None, "queue", "id"),
-)
-
-review_counts = Table(
-    "review_counts",
-    metadata,
-    Column("queue", Text, primary_key=True),
-    Column("what", Text, primary_key=True),
-    Column("count", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-
 audit = Table(
     "audit",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("time_us", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),
@@ -301,6 +235,27 @@ tally_scores = Table(
     Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
     Column("review_pi", Double, primary_key=True),
     Column("rows", BigInteger, nullable=False),
+    Column("sampled", BigInteger, nullable=False, server_default="0"),  # of the rows
+    postgresql_with=_HALF_FULL,
+    sqlite_with_rowid=False,
+)
+
+tally_labels = Table(
+    "tally_labels",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),  # of the prediction
+    Column("route", Text, primary_key=True),
+    Column("policy", Integer, primary_key=True, autoincrement=False),
+    Column("backend", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
+    Column("flagged", SmallInteger, primary_key=True, autoincrement=False),
+    Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
+    Column("review_pi", Double, primary_key=True),
+    Column("sampled", SmallInteger, primary_key=True, autoincrement=False),
+    Column("source", Text, primary_key=True),
+    Column("positive", SmallInteger, primary_key=True, autoincrement=False),
+    Column("labels", BigInteger, nullable=False),
     postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
@@ -355,5 +310,33 @@ writers = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("time_us", BigInteger, nullable=False),
     postgresql_with=_HALF_FULL,
+    sqlite_with_rowid=False,
+)
+
+
+def _rolled(tally: Table) -> Table:
+    """The same tally with the hours of a span in one."""
+    same = [
+        Column(one.name, one.type, primary_key=one.primary_key, autoincrement=False, nullable=False)
+        for one in tally.c
+    ]
+    span = Column("span", SmallInteger, primary_key=True, autoincrement=False)
+    return Table(
+        "rolled_" + tally.name.removeprefix("tally_"), metadata, span, *same, sqlite_with_rowid=False
+    )
+
+
+rolled_of: Final = {
+    tally: _rolled(tally) for tally in (tally_calls, tally_scores, tally_overhead, tally_shadow, tally_labels)
+}
+"""Each tally, and its rolled form."""
+
+rolled = Table(
+    "rolled",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("span", SmallInteger, primary_key=True, autoincrement=False),
+    Column("first_hour", Integer, nullable=False),
+    Column("end_hour", Integer, nullable=False),
     sqlite_with_rowid=False,
 )

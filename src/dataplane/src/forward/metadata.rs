@@ -1,5 +1,7 @@
 //! Metadata on its way through: what is the gateway's own to say is dropped, all else goes on as it came.
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy;
@@ -14,6 +16,8 @@ pub const EXPLAIN: HeaderName = HeaderName::from_static("gateway-explain");
 pub const NO_REVIEW: HeaderName = HeaderName::from_static("gateway-no-review");
 /// Marks a copy.
 pub const SHADOW: HeaderName = HeaderName::from_static("gateway-shadow");
+/// Tells the control plane who calls.
+pub const CALLER: HeaderName = HeaderName::from_static("gateway-caller");
 
 /// By which proxies tell whose certificate a caller has shown.
 pub const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -27,6 +31,32 @@ fn strip(headers: &mut HeaderMap, own: impl Fn(&HeaderName) -> bool) {
             headers.remove(name);
         }
     }
+}
+
+/// Who calls, for the control plane: `tls:` and the first name of the certificate, else `addr:` and the address, else
+/// `unix`. What of a name no header may hold stands as `%` and its hexadecimal code, and so does `%`.
+#[must_use]
+pub fn caller(peer: Option<&policy::Peer>, from: Option<IpAddr>) -> HeaderValue {
+    let name = peer.map(policy::Peer::id).filter(|name| !name.is_empty());
+    let words = match (name, from) {
+        (Some(name), _) => {
+            let mut words = String::from("tls:");
+            for byte in name.bytes() {
+                match byte {
+                    b'!'..=b'~' if byte != b'%' => words.push(char::from(byte)),
+                    _ => words.extend(['%', hex(byte >> 4), hex(byte & 15)]),
+                }
+            }
+            words
+        }
+        (None, Some(from)) => format!("addr:{from}"),
+        (None, None) => "unix".to_owned(),
+    };
+    HeaderValue::try_from(words).unwrap_or(HeaderValue::from_static("unix"))
+}
+
+fn hex(half: u8) -> char {
+    char::from_digit(u32::from(half), 16).unwrap_or('0').to_ascii_uppercase()
 }
 
 /// A request's, as it came in: what others say in the gateway's name is dropped, but for what a caller may ask.
@@ -66,6 +96,18 @@ impl policy::Metadata for Seen<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_is_its_certificate_or_else_its_address() {
+        let said = |names: &[&str], from: Option<&str>| {
+            let peer = policy::Peer::new(names.iter().map(|name| (*name).to_owned()).collect());
+            caller(Some(&peer), from.map(|from| from.parse().unwrap())).to_str().unwrap().to_owned()
+        };
+        assert_eq!(said(&["spiffe://acme/web", "web"], Some("10.0.0.1")), "tls:spiffe://acme/web");
+        assert_eq!(said(&["a b%\u{e9}\n"], None), "tls:a%20b%25%C3%A9%0A");
+        assert_eq!(said(&[], Some("::1")), "addr:::1");
+        assert_eq!(caller(None, None), "unix");
+    }
 
     #[test]
     fn what_is_the_gateways_own_is_dropped_and_the_rest_keeps_its_order() {

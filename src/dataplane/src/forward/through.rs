@@ -138,7 +138,9 @@ pub async fn relay(
 ) -> Result<Ended, Gone> {
     let Opened { lease, sender, answer } = opened;
     let (mut head, from) = answer.into_parts();
-    metadata::answer(&mut head.headers);
+    if !turn.own {
+        metadata::answer(&mut head.headers);
+    }
     if let Some(status) = not_grpc(head.status, &head.headers) {
         caller.fail(&status, extra(status.code))?;
         return Ok(Ended { status: status.code, answer_bytes: 0 });
@@ -186,6 +188,7 @@ pub async fn go_on(
     extra: impl FnOnce(u8) -> HeaderMap,
 ) -> Result<Ended, Gone> {
     let Begun { lease, mut sender, mut headers, here, from } = begun;
+    let own = turn.own;
     let append = turn.append(&mut headers);
     caller.open(grpc_head(headers), false)?;
     let mut down = Download { from: Inflow::new(from), append, out: VecDeque::new(), unreleased: 0, bytes: 0 };
@@ -201,7 +204,9 @@ pub async fn go_on(
     let answer_bytes = down.bytes;
     match ended.and_then(|ended| ended) {
         Ok(Some(mut trailers)) => {
-            metadata::answer(&mut trailers);
+            if !own {
+                metadata::answer(&mut trailers);
+            }
             let status = code_of(&mut trailers);
             trailers.extend(extra(status));
             caller.trailers(trailers)?;

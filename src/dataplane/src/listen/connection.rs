@@ -17,6 +17,7 @@ use crate::records::{Arrival, Counter};
 /// Serves a connection. Once `drain` is called off it takes no new calls, and ends with the last one under way.
 pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, drain: CancellationToken) {
     let listening = worker.shared.listening;
+    let from = socket.tcp().and_then(|stream| stream.peer_addr().ok()).map(|address| address.ip());
     let (cork, corked) = cork::watched(socket, Watch::caller(listening.pings()));
     let handshake = cork.run(limits::server(&listening).handshake::<_, bytes::Bytes>(corked));
     let handshake = tokio::time::timeout(Duration::from_millis(listening.handshake_ms), handshake).await;
@@ -33,7 +34,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, dra
         Ok(Err(_)) => return,
         Err(_) => return worker.count(Counter::ConnectionHandshake),
     };
-    let conduct = Rc::new(Conduct::default());
+    let conduct = Rc::new(Conduct::of(from));
     let keeper = tokio::task::spawn_local(keeper::run(Rc::clone(&conduct), cork.clone(), listening));
     let keeper = AbortOnDropHandle::new(keeper);
     let mut draining = std::pin::pin!(drain.cancelled());

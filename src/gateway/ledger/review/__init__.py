@@ -13,6 +13,7 @@ task, an answer of a lost lease, a task that vanishes.
 """
 
 from gateway.ledger.review.answering import Revealed, reveal, skip, submit, undo
+from gateway.ledger.review.events import facts_of, find_facts
 from gateway.ledger.review.gold import GoldTask
 from gateway.ledger.review.leasing import Lease, NothingForYou, Stage, heartbeat, lease
 from gateway.ledger.review.rules import QueueRule, ReviewRules, TaskRule, rules_of
@@ -31,6 +32,8 @@ __all__ = [
     "TaskRule",
     "accuracy",
     "agreement",
+    "facts_of",
+    "find_facts",
     "heartbeat",
     "lease",
     "reveal",
