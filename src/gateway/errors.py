@@ -10,8 +10,11 @@
     ├── TooLate             what was said about a review task cannot be changed any more
     ├── NotAllowed          a queue is not for this reviewer
     ├── NotFound            no decision or review task of that id
+    ├── FeedbackUnsent      a client could not hand its feedback over
+    ├── LabelToolError      a label tool cannot be worked with as it is
     ├── RateLimited         the caller sends more than it may
-    └── QualityError        arrays from which no number can be had
+    ├── QualityError        arrays from which no number can be had
+    └── DataSetError        a data set that cannot be made, or not there
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
 says where, what was found, what was wanted, and the mend.
@@ -19,11 +22,15 @@ says where, what was found, what was wanted, and the mend.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 __all__ = [
+    "DataSetError",
+    "FeedbackUnsent",
     "GatewayError",
     "LabelError",
+    "LabelToolError",
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
@@ -119,6 +126,32 @@ class NotFound(GatewayError):
     grpc_status = 5  # NOT_FOUND
 
 
+class FeedbackUnsent(GatewayError):
+    """The gateway did not acknowledge these items. What is sent again and was kept after all counts once.
+
+    `results`: of the items before them. `unsent`: the items.
+    """
+
+    code = "feedback_unsent"
+    grpc_status = 14  # UNAVAILABLE: the same may be sent again
+
+    def __init__(self, message: str, results: Sequence[Any], unsent: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.results = list(results)
+        self.unsent = list(unsent)
+
+
+class LabelToolError(GatewayError):
+    """A label tool is away, refuses, or holds something else than was wanted; `kind` says in one word why."""
+
+    code = "label_tool"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class RateLimited(GatewayError):
     """The caller sends more than it may; nothing was kept, and after `wait_s` seconds it may send the same again."""
 
@@ -135,3 +168,10 @@ class QualityError(GatewayError):
 
     code = "quality"
     grpc_status = 3  # INVALID_ARGUMENT
+
+
+class DataSetError(GatewayError):
+    """A data set cannot be made of what there is, or cannot be written there; nothing was."""
+
+    code = "data_set"
+    grpc_status = 9  # FAILED_PRECONDITION

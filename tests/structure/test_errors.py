@@ -18,14 +18,17 @@ CODES = {
     "SettingsError": ("faulty_settings", grpc.StatusCode.INVALID_ARGUMENT),
     "ReceiptError": ("bad_receipt", grpc.StatusCode.INVALID_ARGUMENT),
     "LabelError": ("bad_label", grpc.StatusCode.INVALID_ARGUMENT),
+    "LabelToolError": ("label_tool", grpc.StatusCode.FAILED_PRECONDITION),
     "LedgerError": ("ledger", grpc.StatusCode.FAILED_PRECONDITION),
     "LedgerUnavailable": ("ledger_unavailable", grpc.StatusCode.UNAVAILABLE),
     "LeaseLost": ("lease_lost", grpc.StatusCode.FAILED_PRECONDITION),
     "TooLate": ("too_late", grpc.StatusCode.FAILED_PRECONDITION),
     "NotAllowed": ("not_allowed", grpc.StatusCode.PERMISSION_DENIED),
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
+    "FeedbackUnsent": ("feedback_unsent", grpc.StatusCode.UNAVAILABLE),
     "RateLimited": ("rate_limited", grpc.StatusCode.RESOURCE_EXHAUSTED),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),
+    "DataSetError": ("data_set", grpc.StatusCode.FAILED_PRECONDITION),
 }
 """Dashboards match on the codes: a change here breaks somebody's alert."""
 

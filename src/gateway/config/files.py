@@ -40,6 +40,11 @@ def read_files(source: Source, folder: FilePath) -> None:
                 _secret(source, ("secrets", "receipt_keys", index), key, folder) if _named(key) else key
                 for index, key in enumerate(keys)
             ]
+    tool = tree.get("label_studio")
+    if isinstance(tool, dict):
+        for key in ("token", "webhook_secret"):
+            if _named(tool.get(key)):
+                tool[key] = _secret(source, ("label_studio", key), tool[key], folder)
     if isinstance(lists, dict):
         for name, value in lists.items():
             if _named(value):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.config.backends import Backend, Dns
-from gateway.config.faults import did_you_mean, quoted
+from gateway.config.faults import quoted
 from gateway.config.fields import (
     Block,
     Count,
@@ -24,6 +24,8 @@ from gateway.config.fields import (
     endpoint_fault,
     wrong,
 )
+from gateway.config.label_studio import LabelStudio
+from gateway.config.ledger_url import ledger_place
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
 from gateway.config.queues import Queue
@@ -62,6 +64,10 @@ class Listen(Block):
         "127.0.0.1:9090", description="health, readiness and metrics, in plain text; null for none"
     )
     tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
+    drain_s: Annotated[Number, Field(gt=0, le=3_600)] = Field(
+        5.0,
+        description="grace of calls under way when it is told to stop; in its first quarter new ones are welcome",
+    )
     limits: ListenLimits = Field(default_factory=ListenLimits)
 
 
@@ -189,16 +195,6 @@ class Telemetry(Block):
     )
 
 
-def _ledger(value: str) -> str:
-    if value.startswith(("postgresql:", "postgres:")):
-        raise wrong("a ledger in PostgreSQL is not supported yet", "sqlite", "write ledger: sqlite")
-    if value != "sqlite" and not value.startswith("sqlite:///"):
-        raise wrong(
-            f"{quoted(value)}", "sqlite, or sqlite:///path/to/file.db", did_you_mean(value, ("sqlite",))
-        )
-    return value
-
-
 def _workers(value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(value, str) and value.isdecimal():
@@ -221,8 +217,10 @@ class Settings(Block):
     identity: Identity = Field(default_factory=Identity)
     secrets: Secrets = Field(default_factory=Secrets)
     state_dir: Path = Field(Path("state"), description="folder of the ledger and of secrets that were made")
-    ledger: Annotated[Text, AfterValidator(_ledger)] = Field(
-        "sqlite", description="sqlite (in state_dir), or sqlite:///path/to/file.db"
+    ledger: Annotated[Text, AfterValidator(ledger_place)] = Field(
+        "sqlite",
+        repr=False,
+        description="sqlite (in state_dir), sqlite:///path/to/file.db, or postgresql://USER@HOST/DATABASE",
     )
     lists: Mapping[Name, Annotated[tuple[Text, ...], BeforeValidator(as_list)]] = Field(
         default_factory=dict, description="texts that rules look into, or file:<path> with one a line"
@@ -236,6 +234,9 @@ class Settings(Block):
         tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
     ] = Field((), max_length=64, description="files with descriptor sets of services that routes read")
     dns: Dns = Field(default_factory=Dns)
+    label_studio: LabelStudio | None = Field(
+        None, description="where review tasks are answered; nowhere else if absent"
+    )
     backends: Mapping[Name, Backend] = Field(
         default_factory=dict, max_length=4096, description="what can answer, by name"
     )

@@ -21,6 +21,7 @@ from gateway.ledger.labels import Kept, LabelRow, RouteClasses
 from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
+from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.ledger.reviewing import Reviews
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
@@ -114,13 +115,20 @@ class Ledger(Reviews):
         return self._writer.submit_labels(rows)
 
     def submit_feedback(
-        self, rows: Sequence[LabelRow], waiting: Sequence[PendingRow]
+        self, rows: Sequence[LabelRow], waiting: Sequence[PendingRow], *, dry_run: bool = False
     ) -> Future[tuple[list[Kept], list[Kept]]]:
-        """Keep labels, and what waits for its decision's record; what became of each. All of them are kept, or none."""
+        """Keep labels, and what waits for its decision's record; what became of each. All of them are kept, or none.
+
+        With `dry_run` none is: it is only found out what would become of them.
+        """
 
         def work(connection: sa.Connection) -> tuple[list[Kept], list[Kept]]:
-            kept = labels.keep(connection, rows) if rows else []
-            return kept, pending.hold(connection, waiting, self._limits.pending_labels)
+            with connection.begin_nested() as tried:
+                kept = labels.keep(connection, rows) if rows else []
+                held = pending.hold(connection, waiting, self._limits.pending_labels) if waiting else []
+                if dry_run:
+                    tried.rollback()
+            return kept, held
 
         return self._writer.submit(work)
 
@@ -131,11 +139,12 @@ class Ledger(Reviews):
     def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
         """Keep a policy and return its version; the version is the same when the document is that of the latest one.
 
-        Waits for the commit. `version` within the document is left out of the comparison. Raises: LedgerUnavailable.
+        Waits for the commit. `version` within the document, and what review budgets were
+        divided by, are left out of the comparison. Raises: LedgerUnavailable.
         """
         content = {key: value for key, value in document.items() if key != "version"}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        text = _compact(content)
+        digest = hashlib.sha256(_compared(content).encode()).hexdigest()
         now_us = self._clock_us()
 
         def work(connection: sa.Connection) -> int:
@@ -190,9 +199,22 @@ class Ledger(Reviews):
         """Nobody waits for these any more; tasks whose time is up, and that nobody has begun, are taken away."""
         return self._writer.submit(partial(urgent.expire, decisions=decisions, now_us=self._clock_us()))
 
+    def transact(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Run some of this room's functions in a transaction; the future has the result once that is committed."""
+        return self._writer.submit(work)
+
     def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
         """The facts of kept decisions and of those spoken of before, by (decision id, row); others are left out.
 
         Raises: LedgerUnavailable.
         """
         return self.reader.snapshot(partial(facts.find, wanted=wanted))
+
+
+def _compact(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _compared(content: Mapping[str, Any]) -> str:
+    """Rates of traffic never stand still, and alone make no other policy."""
+    return _compact({key: value for key, value in content.items() if key != BUDGET_KEY})

@@ -27,8 +27,8 @@ MAX_ITEMS: Final = 1_000
 DEFAULT_SOURCE: Final = "feedback"
 
 CALLER_METADATA: Final = "gateway-caller"
-"""Who calls, as the data plane says it: `tls:<name>`, `addr:<address>` or `unix`. Callers cannot say it; whoever may use
-the admin port, which is the operators', can."""
+"""Who calls, as the data plane says it: `tls:<name>`, `addr:<address>` or `unix`. Callers cannot say it; whoever may
+use the admin port, which is the operators', can."""
 
 _STATUS: Final = {
     Kept.ACCEPTED: pb.FeedbackResult.ACCEPTED,

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use super::exchange::Fault;
+use super::transport::limits;
 use crate::policy;
 
 /// Metadata of this prefix is the gateway's own.
@@ -70,6 +72,18 @@ pub fn admit(headers: &mut HeaderMap) {
 pub fn answer(headers: &mut HeaderMap) {
     strip(headers, |name| name.as_str().starts_with(OWN));
     headers.remove(header::CONTENT_LENGTH);
+}
+
+/// Whether a backend's headers or trailers are as short as they may be. `h2` drops what is too long of trailers and says
+/// nothing, so it is given four times the room, and asked here.
+///
+/// # Errors
+/// [`Fault::TooMuchMetadata`].
+pub fn bounded(headers: &HeaderMap) -> Result<(), Fault> {
+    /// What HTTP/2 adds for each (RFC 9113, 6.5.2).
+    const UPKEEP_BYTES: usize = 32;
+    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + UPKEEP_BYTES).sum::<usize>();
+    if bytes > limits::MAX_HEADER_LIST_BYTES as usize { Err(Fault::TooMuchMetadata(bytes)) } else { Ok(()) }
 }
 
 /// Metadata as a decision sees it.

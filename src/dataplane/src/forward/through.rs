@@ -40,7 +40,7 @@ pub fn status_of(fault: &Fault) -> Status {
         Fault::Gone => CANCELLED,
         Fault::Deadline => DEADLINE_EXCEEDED,
         Fault::Unreachable(_) => UNAVAILABLE,
-        Fault::TooLong => RESOURCE_EXHAUSTED,
+        Fault::TooLong | Fault::TooMuchMetadata(_) => RESOURCE_EXHAUSTED,
         Fault::Broken(error) => match error.reason() {
             _ if error.is_go_away() || error.is_io() => UNAVAILABLE,
             Some(h2::Reason::REFUSED_STREAM) | None => UNAVAILABLE,
@@ -116,7 +116,17 @@ impl Download {
                         self.take(chunk)?;
                     }
                     Some(Err(error)) => return Poll::Ready(Err(Fault::Broken(error))),
-                    None => return self.from.poll_trailers(cx).map_err(Fault::Broken),
+                    None => {
+                        if let Some(rest) = self.append.as_mut().and_then(Append::rest) {
+                            self.out.push_back(rest);
+                            continue;
+                        }
+                        let trailers = ready!(self.from.poll_trailers(cx)).map_err(Fault::Broken)?;
+                        if let Some(trailers) = &trailers {
+                            metadata::bounded(trailers)?;
+                        }
+                        return Poll::Ready(Ok(trailers));
+                    }
                 }
             }
         }

@@ -98,7 +98,8 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, dra
 fn counter(close: Close) -> Counter {
     match close {
         Close::Calm(Excess::Pings) => Counter::ConnectionPings,
-        Close::Calm(Excess::Control) => Counter::ConnectionControl,
+        // A caller's metadata are bounded otherwise.
+        Close::Calm(Excess::Control | Excess::Metadata) => Counter::ConnectionControl,
         Close::Calm(Excess::Resets) => Counter::ConnectionResets,
         Close::Silent => Counter::ConnectionSilent,
         Close::Stalled | Close::Unfinished => Counter::ConnectionStalled,
@@ -114,7 +115,7 @@ async fn end(cork: Cork<Socket>, close: Option<Close>) {
         }
         Some(Close::Unfinished) => cork.go_away(h2::Reason::ENHANCE_YOUR_CALM, "unfinished_headers"),
         // The cork has said it.
-        Some(Close::Calm(Excess::Pings | Excess::Control)) | None => {}
+        Some(Close::Calm(Excess::Pings | Excess::Control | Excess::Metadata)) | None => {}
     }
     cork.linger().await;
 }
