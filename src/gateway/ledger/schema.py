@@ -49,6 +49,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from gateway.ledger.metadata import ID, metadata
@@ -98,6 +99,8 @@ HEAD: Final = KNOWN[-1]
 _HALF_FULL = {"fillfactor": 50}
 """Sums are raised in place all the time: with room on its page a row is not copied to the table's end, nor its index
 entries. Measured: half the time, and a table that does not grow."""
+
+_NO_LABEL = text("kind <> 'label'")
 
 policies = Table(
     "policies",
@@ -167,6 +170,8 @@ labels = Table(
     Column("reviews", SmallInteger),  # how many answers that is a share of
     UniqueConstraint("decision", "row", "source", "kind", "name", "revision"),
     Index(None, "time_us"),
+    # So that a report finds signals without passing over millions of labels.
+    Index("ix_labels_signals", "time_us", sqlite_where=_NO_LABEL, postgresql_where=_NO_LABEL),
 )
 
 pending_labels = Table(
