@@ -48,12 +48,10 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
-    text,
 )
 
-from gateway.ledger.metadata import ID, metadata
-from gateway.ledger.review_schema import (
+from gateway.ledger.label_tables import labels, pending_labels
+from gateway.ledger.review_tables import (
     FREE,
     NEVER_US,
     review_counts,
@@ -61,6 +59,7 @@ from gateway.ledger.review_schema import (
     review_gold,
     review_tasks,
 )
+from gateway.ledger.tables import ID, metadata
 
 __all__ = [
     "FREE",
@@ -100,8 +99,6 @@ _HALF_FULL = {"fillfactor": 50}
 """Sums are raised in place all the time: with room on its page a row is not copied to the table's end, nor its index
 entries. Measured: half the time, and a table that does not grow."""
 
-_NO_LABEL = text("kind <> 'label'")
-
 policies = Table(
     "policies",
     metadata,
@@ -136,62 +133,6 @@ decisions = Table(
     Column("propensity", Double, nullable=False),
     Column("unit", BigInteger, nullable=False),
     sqlite_with_rowid=False,
-)
-
-labels = Table(
-    "labels",
-    metadata,
-    Column("id", ID, primary_key=True),
-    Column("decision", LargeBinary(16), nullable=False),
-    Column("row", Integer, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("name", Text, nullable=False, server_default=""),  # of a signal; "" for labels and outcomes
-    Column("revision", Integer, nullable=False),
-    Column("label", Text),
-    Column("positive", Boolean),
-    Column("value", Double),
-    Column("author", Text, nullable=False),
-    Column("received_us", BigInteger, nullable=False),
-    Column("event_us", BigInteger),  # when it happened, where that was said
-    Column("time_us", BigInteger, nullable=False),
-    Column("policy", Integer, nullable=False),
-    Column("route", Text, nullable=False),
-    Column("backend", Text, nullable=False),
-    Column("segment", Text, nullable=False),
-    Column("outcome", SmallInteger, nullable=False),
-    Column("score", Double),
-    Column("flagged", Boolean),
-    Column("review_pi", Double, nullable=False),
-    Column("sampled", Boolean, nullable=False),
-    Column("arm", Text),
-    Column("propensity", Double, nullable=False, server_default="1"),
-    Column("agreement", Double),  # of reviewers' answers, the share that say what the label says
-    Column("reviews", SmallInteger),  # how many answers that is a share of
-    UniqueConstraint("decision", "row", "source", "kind", "name", "revision"),
-    Index(None, "time_us"),
-    # So that a report finds signals without passing over millions of labels.
-    Index("ix_labels_signals", "time_us", sqlite_where=_NO_LABEL, postgresql_where=_NO_LABEL),
-)
-
-pending_labels = Table(
-    "pending_labels",
-    metadata,
-    Column("id", ID, primary_key=True),
-    Column("decision", LargeBinary(16), nullable=False),
-    Column("row", Integer, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("label", Text),
-    Column("positive", Boolean),
-    Column("value", Double),
-    Column("author", Text, nullable=False),
-    Column("received_us", BigInteger, nullable=False),
-    Column("event_us", BigInteger),
-    Column("expires_us", BigInteger, nullable=False),
-    UniqueConstraint("decision", "row", "source", "kind", "name"),
-    Index(None, "expires_us"),
 )
 
 captures = Table(

@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from gateway.ledger.metadata import ID, metadata
+from gateway.ledger.tables import ID, metadata
 
 __all__ = ["FREE", "NEVER_US", "review_counts", "review_events", "review_gold", "review_tasks"]
 

@@ -1,13 +1,14 @@
-"""What all tables of the ledger share."""
+"""What every table of the ledger is made with."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from sqlalchemy import BigInteger, Integer, MetaData
 
 __all__ = ["ID", "metadata"]
 
-ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
-
+ID: Final = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
 
 metadata = MetaData(
     naming_convention={
