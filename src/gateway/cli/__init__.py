@@ -34,6 +34,8 @@ COMMANDS = (
     "forget",
     "labels",
     "label-studio",
+    "reviews",
+    "gold",
 )
 """In the order of the help."""
 

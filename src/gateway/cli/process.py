@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import hashlib
 import logging
 import signal
 import tempfile
@@ -30,7 +31,7 @@ from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
-from gateway.ledger import Ledger
+from gateway.ledger import Ledger, rules_of
 from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.runtime import (
     RULE_ERRORS,
@@ -92,6 +93,7 @@ class Process:
         self._settings = settings = await asyncio.to_thread(self._load, machine=True)
         self._secrets = kept_secrets(settings)
         self._ledger = Ledger(settings.ledger_url)
+        self._ledger.set_review_rules(rules_of(settings))
         self._ledger.open()
         try:
             with tempfile.TemporaryDirectory(prefix="gateway-") as sockets:
@@ -136,6 +138,7 @@ class Process:
             rate=lambda: feedback_rate(self._settings),
             models=self._plane.health,
             people=people,
+            task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
         )
         telemetry = Telemetry(
             TelemetryOptions(otlp=settings.telemetry.otlp, events=event_options(settings)),
@@ -301,6 +304,7 @@ class Process:
         self._rules.close()
         self._rules = rules
         self._settings, self._budget = settings, budget
+        self._ledger.set_review_rules(rules_of(settings))
         self._certificates.follow(certificate_files(settings))
         log.info("settings taken", extra={"policy": self._version, "before": before, "why": reason})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -25,11 +26,6 @@ __all__ = [
     "is_conflict",
     "is_postgresql",
     "is_unavailable",
-    "lock_labels",
-    "lock_policies",
-    "lock_schema",
-    "lock_segments",
-    "may_tidy",
     "reader_engine",
     "replace_unsampled",
     "schema_version",
@@ -50,6 +46,7 @@ _REASONS = {
     "SQLITE_CANTOPEN": "not_there",
 }
 
+_AT_ONCE = 500  # ids in one IN (...): far below SQLite's 32,766 and PostgreSQL's 65,535 variables
 _BUSY_S = 2.0  # how long another process's lock is waited for before it is said
 
 _PATIENCE: Final = {
@@ -157,43 +154,6 @@ def version_fault(url: URL, found: str) -> str:
         f"the ledger {shown(url)} has schema {found}, made by a newer gateway; this one knows up to {HEAD}. "
         "Start the newer gateway, or restore a copy from before the upgrade"
     )
-
-
-def lock_schema(connection: sa.Connection) -> None:
-    """Keep other processes from changing the schema until this transaction ends."""
-    _lock(connection, 7_105_118)
-
-
-def lock_policies(connection: sa.Connection) -> None:
-    """Keep other processes from giving out a policy version until this transaction ends."""
-    _lock(connection, 7_105_119)
-
-
-def lock_segments(connection: sa.Connection) -> None:
-    """Keep other processes from admitting segments until this transaction ends."""
-    _lock(connection, 7_105_120)
-
-
-def lock_labels(connection: sa.Connection, *, alone: bool) -> None:
-    """Until this transaction ends nobody else changes labels that are there (`alone`), or nobody does so alone.
-
-    Else a label that two processes change at once would be taken out of its cell twice.
-    """
-    _lock(connection, 7_105_121, shared=not alone)
-
-
-def may_tidy(connection: sa.Connection) -> bool:
-    """Whether nobody else takes old things away; then nobody does until this transaction ends."""
-    if connection.dialect.name != "postgresql":
-        return True
-    return bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(7_105_122))).scalar_one())
-
-
-def _lock(connection: sa.Connection, number: int, *, shared: bool = False) -> None:
-    """PostgreSQL only: BEGIN IMMEDIATE keeps every other writer out of an SQLite file as it is."""
-    if connection.dialect.name == "postgresql":
-        lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
-        connection.execute(sa.select(lock(number)))
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -307,14 +267,25 @@ def replace_unsampled(connection: sa.Connection, rows: Sequence[dict[str, Any]])
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=known), rows)
 
 
-def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert tasks of a sample; one that a caller waited for before becomes one of them."""
+def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Insert tasks of a sample; one that a caller waited for before becomes one of them.
+
+    Returns: how many are new, by queue.
+    """
     if not rows:
-        return
+        return Counter()
     statement = _insert(connection, review_tasks)
     keys = [review_tasks.c.decision, review_tasks.c.row]
+    there = sa.select(*keys).where(review_tasks.c.decision.in_(sa.bindparam("some", expanding=True)))
+    known: set[tuple[bytes, int]] = set()
+    decisions_of = list({row["decision"] for row in rows})
+    for start in range(0, len(decisions_of), _AT_ONCE):
+        found = connection.execute(there, {"some": decisions_of[start : start + _AT_ONCE]})
+        known |= {(bytes(decision), row) for decision, row in found}
     usual = {"urgent_until_us": None}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=usual), rows)
+    new = {(row["decision"], row["row"]): row["queue"] for row in rows}
+    return Counter(queue for key, queue in new.items() if key not in known)
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from gateway.ledger import audit, label_tally, schema
-from gateway.ledger.database import lock_labels
-from gateway.ledger.removal import AT_ONCE, chunks, remove_tasks
+from gateway.ledger.locks import lock_labels
+from gateway.ledger.removal import AT_ONCE, chunks, remove_gold, remove_tasks
 
 __all__ = ["Forgotten", "find_authored", "forget"]
 
@@ -53,12 +53,14 @@ def forget(
     if connection.dialect.name == "sqlite":
         # What is deleted is overwritten, else it could still be read in the file.
         connection.exec_driver_sql("PRAGMA secure_delete=ON")
-    decision, label = schema.decisions, schema.labels
-    query = sa.select(decision.c.decision).distinct().where(decision.c.unit == unit)
-    found = [bytes(row[0]) for row in connection.execute(query)]
+    label = schema.labels
+    held = (schema.decisions, schema.review_gold)  # a copy may outlive its decision
+    by_unit = sa.union(*(sa.select(table.c.decision).where(table.c.unit == unit) for table in held))
+    found = [bytes(row[0]) for row in connection.execute(by_unit)]
     lock_labels(connection, alone=True)
     label_tally.take_out(connection, label_tally.last_said(connection, found))
-    open_tasks, closed_tasks = remove_tasks(connection, found)
+    removed = (remove_gold(connection, found), remove_tasks(connection, found))
+    open_tasks, closed_tasks = (sum(counts) for counts in zip(*removed, strict=True))
     gone = dict.fromkeys(("decisions", "captures", "labels", "others"), 0)
     for table in schema.metadata.sorted_tables:
         if "decision" not in table.c or table is schema.review_tasks:

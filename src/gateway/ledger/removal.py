@@ -8,8 +8,9 @@ from typing import Final
 import sqlalchemy as sa
 
 from gateway.ledger import schema
+from gateway.ledger.review import counts
 
-__all__ = ["AT_ONCE", "chunks", "of_task", "remove_decisions", "remove_tasks"]
+__all__ = ["AT_ONCE", "chunks", "of_task", "remove_decisions", "remove_gold", "remove_tasks"]
 
 AT_ONCE: Final = 500
 """Values in one IN (...)."""
@@ -49,18 +50,39 @@ def remove_decisions(connection: sa.Connection, decisions: Sequence[bytes]) -> i
 
 def remove_tasks(connection: sa.Connection, decisions: Sequence[bytes]) -> tuple[int, int]:
     """Take away the review tasks of some calls, and all that was noted of them. Returns: open ones, and others."""
-    task = schema.review_tasks
     open_tasks = others = 0
     for some in chunks(decisions):
-        found = connection.execute(
-            sa.select(task.c.id, task.c.done_us).where(task.c.decision.in_(some))
-        ).all()
-        ids = [row.id for row in found]
-        still_open = sum(row.done_us is None for row in found)
-        open_tasks, others = open_tasks + still_open, others + len(found) - still_open
-        for start in range(0, len(ids), AT_ONCE):
-            few = ids[start : start + AT_ONCE]
-            for table in of_task():
-                connection.execute(sa.delete(table).where(table.c.task.in_(few)))
-            connection.execute(sa.delete(task).where(task.c.id.in_(few)))
+        found = _remove_tasks(connection, schema.review_tasks.c.decision.in_(some))
+        open_tasks, others = open_tasks + found[0], others + found[1]
     return open_tasks, others
+
+
+def remove_gold(connection: sa.Connection, decisions: Sequence[bytes]) -> tuple[int, int]:
+    """Take away what was copied of some calls to measure reviewers by, and the tasks that were made of the copies.
+
+    Returns: open tasks, and others.
+    """
+    gold = schema.review_gold
+    open_tasks = others = 0
+    for some in chunks(decisions):
+        copies = connection.execute(sa.select(gold.c.id).where(gold.c.decision.in_(some))).scalars().all()
+        for start in range(0, len(copies), AT_ONCE):
+            found = _remove_tasks(connection, schema.review_tasks.c.gold.in_(copies[start : start + AT_ONCE]))
+            open_tasks, others = open_tasks + found[0], others + found[1]
+        connection.execute(sa.delete(gold).where(gold.c.decision.in_(some)))
+    return open_tasks, others
+
+
+def _remove_tasks(connection: sa.Connection, which: sa.ColumnElement[bool]) -> tuple[int, int]:
+    task = schema.review_tasks
+    found = connection.execute(sa.select(task.c.id, task.c.done_us, task.c.queue).where(which)).all()
+    for row in found:
+        counts.note(connection, row.queue, "open" if row.done_us is None else "done", -1)
+    ids = [row.id for row in found]
+    for start in range(0, len(ids), AT_ONCE):
+        few = ids[start : start + AT_ONCE]
+        for table in of_task():
+            connection.execute(sa.delete(table).where(table.c.task.in_(few)))
+        connection.execute(sa.delete(task).where(task.c.id.in_(few)))
+    open_tasks = sum(row.done_us is None for row in found)
+    return open_tasks, len(found) - open_tasks

@@ -15,8 +15,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.ledger import audit, label_tally, rolling, schema
-from gateway.ledger.database import lock_labels, may_tidy
 from gateway.ledger.grid import HOUR_US
+from gateway.ledger.locks import lock_labels, may_tidy
 from gateway.ledger.removal import AT_ONCE, chunks, remove_decisions
 from gateway.ledger.size import used_bytes
 
