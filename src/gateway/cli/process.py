@@ -25,7 +25,7 @@ from gateway.autopilot import ReviewBudget
 from gateway.cli.budgets import BudgetWatch, kept_starts, make_budget
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.label_tool import label_tool_of, label_tool_source
-from gateway.cli.sources import LedgerSource, people_source
+from gateway.cli.sources import LedgerSource, event_options, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
@@ -137,7 +137,7 @@ class Process:
             people=people,
         )
         telemetry = Telemetry(
-            TelemetryOptions(otlp=settings.telemetry.otlp),
+            TelemetryOptions(otlp=settings.telemetry.otlp, events=event_options(settings)),
             sources=[
                 plane_source(self._plane.counters, lambda: self._version),
                 certificate_source(self._plane.certificates),

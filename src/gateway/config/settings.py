@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.config.backends import Backend, Dns
+from gateway.config.events import Events
 from gateway.config.faults import quoted
 from gateway.config.fields import (
     Block,
@@ -192,6 +193,7 @@ class Telemetry(Block):
     trace_share: Share = Field(
         0.01, description="of calls that get spans, besides those whose caller asks for it"
     )
+    events: Events | None = Field(None, description="captured payloads as CloudEvents; none if absent")
 
 
 def _workers(value: Any) -> Any:
