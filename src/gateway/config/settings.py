@@ -29,6 +29,7 @@ from gateway.config.label_studio import LabelStudio
 from gateway.config.ledger_url import ledger_place
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
+from gateway.config.queues import Queue
 from gateway.config.routes import Route
 from gateway.config.tls import ListenTls
 
@@ -243,6 +244,9 @@ class Settings(Block):
     )
     routes: Mapping[Name, Route] = Field(
         default_factory=dict, max_length=4096, description="what is done with which calls, by name"
+    )
+    queues: Mapping[Name, Queue] = Field(
+        default_factory=dict, max_length=4096, description="how people work on review queues, by name"
     )
 
     @property
