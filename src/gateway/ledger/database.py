@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -34,6 +36,7 @@ __all__ = [
     "shown",
     "version_fault",
     "writer_engine",
+    "writes_side_by_side",
 ]
 
 _REASONS = {
@@ -47,6 +50,7 @@ _REASONS = {
     "SQLITE_CANTOPEN": "not_there",
 }
 
+_AT_ONCE = 500  # ids in one IN (...): far below SQLite's 32,766 and PostgreSQL's 65,535 variables
 _BUSY_S = 2.0  # how long another process's lock is waited for before it is said
 
 _PATIENCE: Final = {
@@ -81,17 +85,22 @@ _TAKEN_AWAY = frozenset(
 
 
 def writer_engine(url: str) -> sa.Engine:
-    """One connection, for the writer's thread.
+    """The connections of the writer's threads: one, or two where `writes_side_by_side`.
 
     SQLite: WAL, so that readers never wait for the writer; synchronous=FULL, so that a commit is on disk;
     BEGIN IMMEDIATE, so that a lock is met when a transaction begins and not halfway. PostgreSQL: a commit waits for the
     disk, whatever the server's default says.
     """
     if is_postgresql(url):
-        return _postgresql(url, pool_size=1, isolation_level="READ COMMITTED")
+        return _postgresql(url, pool_size=2, isolation_level="READ COMMITTED")
     return _sqlite(
         url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=("journal_mode=WAL", "synchronous=FULL")
     )
+
+
+def writes_side_by_side(engine: sa.Engine) -> bool:
+    """Whether two transactions may write at once."""
+    return engine.dialect.name == "postgresql"
 
 
 def reader_engine(url: str) -> sa.Engine:
@@ -283,14 +292,25 @@ def replace_unsampled(connection: sa.Connection, rows: Sequence[dict[str, Any]])
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=known), rows)
 
 
-def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert tasks of a sample; one that a caller waited for before becomes one of them."""
+def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Insert tasks of a sample; one that a caller waited for before becomes one of them.
+
+    Returns: how many are new, by queue.
+    """
     if not rows:
-        return
+        return Counter()
     statement = _insert(connection, review_tasks)
     keys = [review_tasks.c.decision, review_tasks.c.row]
+    there = sa.select(*keys).where(review_tasks.c.decision.in_(sa.bindparam("some", expanding=True)))
+    known: set[tuple[bytes, int]] = set()
+    decisions_of = list({row["decision"] for row in rows})
+    for start in range(0, len(decisions_of), _AT_ONCE):
+        found = connection.execute(there, {"some": decisions_of[start : start + _AT_ONCE]})
+        known |= {(bytes(decision), row) for decision, row in found}
     usual = {"urgent_until_us": None}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=usual), rows)
+    new = {(row["decision"], row["row"]): row["queue"] for row in rows}
+    return Counter(queue for key, queue in new.items() if key not in known)
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:
@@ -307,12 +327,10 @@ def is_postgresql(url: str) -> bool:
 
 def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
     where = make_url(url).set(drivername="postgresql+psycopg")
-    # A server that restarted must not cost a request: a connection is tried before it is given out.
     engine = sa.create_engine(
         where,
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=True,
         hide_parameters=True,
         connect_args={name: value for name, value in _PATIENCE.items() if name not in where.query},
         **options,
@@ -328,6 +346,15 @@ def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
                 "WHERE current_setting('synchronous_commit') = 'off'"
             )
         connection.commit()
+
+    @sa.event.listens_for(engine, "checkout")
+    def check(connection: Any, _record: object, _proxy: object) -> None:
+        """A server that restarted must not cost a request. Asking it would cost each of them a round trip."""
+        poll = select.poll()  # nobody speaks unasked, but to say good-bye
+        if not connection.closed:
+            poll.register(connection.fileno(), select.POLLIN)
+        if connection.closed or poll.poll(0):
+            raise sa.exc.DisconnectionError("the connection was closed while it was idle")
 
     return engine
 
