@@ -8,6 +8,8 @@
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
     ├── NotFound            no decision or review task of that id
+    ├── PolicyConflict      another policy came first
+    ├── Forbidden           who asks may not, or cannot be told from who may
     └── QualityError        arrays from which no number can be had
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
@@ -19,12 +21,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "Forbidden",
     "GatewayError",
     "LabelError",
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
     "NotFound",
+    "PolicyConflict",
     "QualityError",
     "ReceiptError",
     "SettingsError",
@@ -97,6 +101,20 @@ class NotFound(GatewayError):
 
     code = "not_found"
     grpc_status = 5  # NOT_FOUND
+
+
+class PolicyConflict(GatewayError):
+    """A policy was made to follow one that is not the latest any more."""
+
+    code = "policy_conflict"
+    grpc_status = 10  # ABORTED: look again and decide again
+
+
+class Forbidden(GatewayError):
+    """Wants a role that the caller did not show."""
+
+    code = "forbidden"
+    grpc_status = 7  # PERMISSION_DENIED
 
 
 class QualityError(GatewayError):

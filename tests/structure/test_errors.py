@@ -22,6 +22,8 @@ CODES = {
     "LedgerUnavailable": ("ledger_unavailable", grpc.StatusCode.UNAVAILABLE),
     "LeaseLost": ("lease_lost", grpc.StatusCode.FAILED_PRECONDITION),
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
+    "PolicyConflict": ("policy_conflict", grpc.StatusCode.ABORTED),
+    "Forbidden": ("forbidden", grpc.StatusCode.PERMISSION_DENIED),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),
 }
 """Dashboards match on the codes: a change here breaks somebody's alert."""

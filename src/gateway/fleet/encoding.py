@@ -17,9 +17,9 @@ from gateway.fleet.forms import KINDS, LATEST_US, LEAST, MOST_NUMBER, UNSENT, Ma
 from gateway.runtime.batch import Batch, PolicyNames
 from gateway.v1 import fleet_pb2
 
-__all__ = ["MOST_BATCH_BYTES", "MOST_ROWS", "Malformed", "decode", "encode", "parse"]
+__all__ = ["MOST_BATCH_BYTES", "MOST_ROWS", "RUN_BYTES", "Malformed", "decode", "encode", "parse"]
 
-MOST_BATCH_BYTES: Final = 32 * 1024 * 1024
+MOST_BATCH_BYTES: Final = 16 * 1024 * 1024
 """One batch with its captures."""
 
 MOST_ROWS: Final = 262_144

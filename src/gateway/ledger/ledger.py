@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, labels, migrations, review, schema, urgent
+from gateway.ledger import audit, fleet, labels, migrations, policies, review, urgent
 from gateway.ledger.database import shown, writer_engine
 from gateway.ledger.labels import Kept, LabelRow, Truth
 from gateway.ledger.limits import Limits
@@ -49,7 +47,8 @@ class Ledger:
         self._url = url
         self._clock_us = clock_us
         self._engine = writer_engine(url)
-        self._writer = Writer(self._engine, limits or Limits())
+        self._limits = limits or Limits()
+        self._writer = Writer(self._engine, self._limits)
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
 
@@ -95,46 +94,56 @@ class Ledger:
         """Keep labels; what became of each, in order. All of them are kept, or none."""
         return self._writer.submit_labels(rows)
 
-    def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
-        """Keep a policy and return its version; the version is the same when the document is that of the latest one.
+    def keep_policy(
+        self,
+        document: Mapping[str, Any],
+        *,
+        author: str,
+        reason: str,
+        source: Mapping[str, Any] | None = None,
+        onto: int | None = None,
+    ) -> int:
+        """Keep a policy and return its version; see `policies.keep`. Waits for the commit.
 
-        Waits for the commit. `version` within the document is left out of the comparison. Raises: LedgerUnavailable.
+        Raises: LedgerUnavailable; PolicyConflict, when the latest version is another than `onto`.
         """
-        content = {key: value for key, value in document.items() if key != "version"}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        kept = partial(policies.keep, author=author, reason=reason, source=source, onto=onto)
         now_us = self._clock_us()
+        return self._writer.submit(lambda inner: kept(inner, document, now_us=now_us)).result()
 
-        def work(connection: sa.Connection) -> int:
-            table = schema.policies
-            newest = sa.select(table.c.version, table.c.hash).order_by(table.c.version.desc()).limit(1)
-            latest = connection.execute(newest).first()
-            if latest is not None and latest[1] == digest:
-                return int(latest[0])
-            version = 1 if latest is None else int(latest[0]) + 1
-            connection.execute(
-                sa.insert(table),
-                {
-                    "version": version,
-                    "hash": digest,
-                    "document": text,
-                    "created_us": now_us,
-                    "author": author,
-                    "reason": reason,
-                },
-            )
-            audit.note(
-                connection,
-                time_us=now_us,
-                actor=author,
-                action="policy.keep",
-                subject=f"policy {version}",
-                reason=reason,
-                hash=digest,
-            )
-            return version
+    def latest_policy(self) -> int:
+        """The version in force; 0 for none. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(policies.latest_version)
 
-        return self._writer.submit(work).result()
+    def find_policy(self, version: int | None = None, *, author: str | None = None) -> policies.Kept | None:
+        """A version, or the latest: of all, or of those of an author. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(policies.find, version=version, author=author))
+
+    def policy_history(self, limit: int) -> Sequence[policies.Kept]:
+        """The newest versions, newest first. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(policies.history, limit=limit))
+
+    def take_pushed(self, pushed: Sequence[fleet.Pushed]) -> Future[list[bool]]:
+        """Count batches of sidecars, all or none; by batch, whether it was counted now or had been before."""
+        made: Future[list[bool]] = Future()
+
+        def done(taken: Future[fleet.Taken]) -> None:
+            if (error := taken.exception()) is not None:
+                made.set_exception(error)
+                return
+            found = taken.result()
+            self._writer.count("stored.records", found.records)
+            for name, count in found.dropped.items():
+                self._writer.count("dropped." + name, count)
+            made.set_result(found.fresh)
+
+        work = partial(fleet.take, pushed=pushed, limits=self._limits, now_us=self._clock_us())
+        self._writer.submit(work).add_done_callback(done)
+        return made
+
+    def prune_runs(self) -> Future[int]:
+        """Forget runs of sidecars that are long gone; how many."""
+        return self._writer.submit(partial(fleet.prune, now_us=self._clock_us()))
 
     def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
         """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.

@@ -1,6 +1,7 @@
 """The ledger's tables, as SQLAlchemy Core sees them.
 
     policies        what was in force: one row a version
+    fleet_runs      runs of sidecars, and the last batch of each that was counted
     decisions       predictions sampled for review, one row each; and calls that people are asked about
     labels          the truth about predictions; append-only, a correction is a further revision, the last one counts
     captures        payloads of captured calls, redacted before they got here
@@ -44,6 +45,7 @@ __all__ = [
     "audit",
     "captures",
     "decisions",
+    "fleet_runs",
     "labels",
     "metadata",
     "policies",
@@ -55,7 +57,7 @@ __all__ = [
     "tally_shadow",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -79,6 +81,18 @@ policies = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("source", Text),  # the settings it was made of, and which routes were stopped besides
+)
+
+fleet_runs = Table(
+    "fleet_runs",
+    metadata,
+    Column("run", LargeBinary(16), primary_key=True),
+    Column("sidecar", Text, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("batches", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 decisions = Table(

@@ -184,7 +184,7 @@ class Writer:
         except Exception as error:
             if not is_unavailable(error):
                 log.exception("the ledger's writer met an error that is a fault of its own")
-            self._count("jobs_failed." + failure_reason(error), len(group))
+            self.count("jobs_failed." + failure_reason(error), len(group))
             for job in group:
                 job.future.set_exception(
                     LedgerUnavailable(
@@ -227,13 +227,13 @@ class Writer:
         except Exception as error:
             reason = failure_reason(error)
             log.error("records were not kept: %s", reason, exc_info=not is_unavailable(error))
-            self._count("dropped.records." + reason, delta.records)
-            self._count("dropped.review_tasks." + reason, len(delta.tasks))
+            self.count("dropped.records." + reason, delta.records)
+            self.count("dropped.review_tasks." + reason, len(delta.tasks))
         else:
-            self._count("stored.records", delta.records)
+            self.count("stored.records", delta.records)
             delta.dropped += dropped
         for name, count in delta.dropped.items():
-            self._count("dropped." + name, count)
+            self.count("dropped." + name, count)
         with self._wake:
             self._queued_records -= records
             self._queued_bytes -= payload
@@ -271,10 +271,11 @@ class Writer:
                 raise
 
     def _drop(self, batch: tallies.Batch, reason: str) -> None:
-        self._count("dropped.records." + reason, len(batch.records["row"]))
-        self._count("dropped.review_tasks." + reason, sum(len(capture["rows"]) for capture in batch.captures))
+        self.count("dropped.records." + reason, len(batch.records["row"]))
+        self.count("dropped.review_tasks." + reason, sum(len(capture["rows"]) for capture in batch.captures))
 
-    def _count(self, name: str, count: int) -> None:
+    def count(self, name: str, count: int) -> None:
+        """Raise one of `counters`."""
         if count:
             with self._wake:
                 self._counters[name] += count
