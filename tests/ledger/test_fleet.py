@@ -9,14 +9,17 @@ import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable, PolicyConflict
 from gateway.ledger import Ledger, Limits
-from gateway.ledger.fleet import DAY_US, RUN_DAYS, Pushed, Reducer
-from tests.ledger.making import Clock, batch, sampled
+from gateway.ledger.fleet import Intake
+from tests.ledger.making import NOW_US, batch, sampled
 
 RUN, OTHER = b"a" * 16, b"b" * 16
 
 
-def pushed(sequence: int, rows: int = 1, run: bytes = RUN) -> Pushed:
-    return Pushed(run, sequence, "s1", Reducer().reduce(batch([{}] * rows)))
+def push(ledger: Ledger, *batches: tuple[int, int, bytes]) -> list[bool]:
+    """Keep batches of (sequence, rows, run) together."""
+    intake = Intake(ledger)
+    groups = [intake.reduce(batch([{}] * rows), run, sequence) for sequence, rows, run in batches]
+    return intake.keep(groups, NOW_US).result()
 
 
 def calls(ledger: Ledger) -> int:
@@ -25,40 +28,42 @@ def calls(ledger: Ledger) -> int:
 
 def test_a_batch_that_comes_again_is_not_counted_again(ledger: Ledger) -> None:
     """A sidecar whose acknowledgement was lost sends it again."""
-    assert ledger.take_pushed([pushed(1, 2), pushed(2, 3)]).result() == [True, True]
-    assert ledger.take_pushed([pushed(2, 3), pushed(3, 1)]).result() == [False, True]
-    assert ledger.take_pushed([pushed(1, 2)]).result() == [False]
+    assert push(ledger, (1, 2, RUN), (2, 3, RUN)) == [True, True]
+    assert push(ledger, (2, 3, RUN), (3, 1, RUN)) == [False, True]
+    assert push(ledger, (1, 2, RUN)) == [False]
     assert calls(ledger) == 6
-    assert ledger.counters()["stored.records"] == 6
+    counters = ledger.counters()
+    assert (counters["stored.records"], counters["known.records"]) == (6, 5)
 
 
 def test_gaps_are_batches_that_were_dropped(ledger: Ledger) -> None:
     """A full spool must not stop all that comes after it."""
-    assert ledger.take_pushed([pushed(1), pushed(7)]).result() == [True, True]
-    assert ledger.take_pushed([pushed(5)]).result() == [False]
+    assert push(ledger, (1, 1, RUN), (7, 1, RUN)) == [True, True]
+    assert push(ledger, (5, 1, RUN)) == [False]
 
 
 def test_runs_are_counted_apart(ledger: Ledger) -> None:
     """A sidecar that starts anew counts from 1."""
-    assert ledger.take_pushed([pushed(1), pushed(1, run=OTHER)]).result() == [True, True]
+    assert push(ledger, (1, 1, RUN), (1, 1, OTHER)) == [True, True]
     assert calls(ledger) == 2
 
 
 def test_a_batch_that_cannot_be_stored_is_not_marked_as_counted(ledger: Ledger) -> None:
     """Sum and mark stand and fall together."""
-    wrong = pushed(1)
+    intake = Intake(ledger)
+    wrong = intake.reduce(batch([{}]), RUN, 1)
     wrong.delta.decisions.append({"decision": b"x", "row": None})
     with pytest.raises(Exception, match=r"(?i)null|bind|required"):
-        ledger.take_pushed([wrong]).result()
+        intake.keep([wrong], NOW_US).result()
     assert calls(ledger) == 0
-    assert ledger.take_pushed([pushed(1)]).result() == [True]
+    assert push(ledger, (1, 1, RUN)) == [True]
     assert calls(ledger) == 1
 
 
 def test_sampled_calls_of_a_sidecar_become_review_tasks(ledger: Ledger) -> None:
     """What people are to look at comes the same way."""
-    whole = Pushed(RUN, 1, "s1", Reducer().reduce(sampled(3, rows=2)))
-    ledger.take_pushed([whole]).result()
+    intake = Intake(ledger)
+    intake.keep([intake.reduce(sampled(3, rows=2), RUN, 1)], NOW_US).result()
     assert [stats.open_tasks for stats in ledger.review_stats()] == [2]
 
 
@@ -69,18 +74,16 @@ def test_two_controls_that_get_the_same_batches_count_each_once(url: str) -> Non
         control.open()
     fresh: list[bool] = []
 
-    def push(control: Ledger) -> None:
+    def push_all(control: Ledger) -> None:
         for sequence in range(1, 21):
             while True:
                 try:
-                    fresh.extend(
-                        control.take_pushed([pushed(sequence, 5), pushed(sequence, 5, OTHER)]).result()
-                    )
+                    fresh.extend(push(control, (sequence, 5, RUN), (sequence, 5, OTHER)))
                     break
                 except LedgerUnavailable:  # SQLite's lock was held too long
                     continue
 
-    threads = [threading.Thread(target=push, args=(control,)) for control in controls]
+    threads = [threading.Thread(target=push_all, args=(control,)) for control in controls]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -89,17 +92,6 @@ def test_two_controls_that_get_the_same_batches_count_each_once(url: str) -> Non
     assert calls(controls[0]) == 200
     for control in controls:
         control.close()
-
-
-def test_runs_that_are_long_gone_are_forgotten(ledger: Ledger, clock: Clock) -> None:
-    """A fleet that restarts every hour must not fill the table."""
-    ledger.take_pushed([pushed(1)]).result()
-    clock.now_us += RUN_DAYS * DAY_US
-    ledger.take_pushed([pushed(1, run=OTHER)]).result()
-    assert ledger.prune_runs().result() == 0
-    clock.now_us += 1
-    assert ledger.prune_runs().result() == 1
-    assert ledger.take_pushed([pushed(1, run=OTHER)]).result() == [False]
 
 
 def test_a_policy_that_was_made_for_another_one_is_refused(ledger: Ledger) -> None:
@@ -134,8 +126,8 @@ def test_versions_are_given_out_once_however_many_publish(url: str) -> None:
     versions: list[int] = []
 
     def publish(which: int) -> None:
-        for number in range(10):
-            versions.append(controls[which].keep_policy({which: number}, author="x", reason="y"))  # type: ignore[dict-item]
+        documents = [{f"{which}": number} for number in range(10)]
+        versions.extend(controls[which].keep_policy(one, author="x", reason="y") for one in documents)
 
     threads = [threading.Thread(target=publish, args=(which,)) for which in range(2)]
     for thread in threads:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.ledger import NO_SCORE, Ledger, Limits, Window
 from gateway.ledger.schema import tally_calls, tally_scores
-from gateway.ledger.tallies import OTHER_SEGMENT, Delta, Segments, reduce_batch
+from gateway.ledger.segments import OTHER_SEGMENT, Segments
+from gateway.ledger.tallies import Delta, reduce_batch
 from gateway.types import NO_INDEX, NO_STRING, Outcome, Reason
 from tests.ledger.making import HOUR_US, NOW_US, batch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,16 +12,20 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import QueuePool
 
 from gateway.errors import LedgerError, LedgerUnavailable
-from gateway.ledger.schema import HEAD, KNOWN, decisions, review_tasks
+from gateway.ledger.schema import HEAD, KNOWN, decisions, review_tasks, writers
 
 __all__ = [
     "add_up",
+    "advance",
     "check_head",
     "failure_reason",
     "insert_once",
     "insert_tasks",
+    "is_conflict",
     "is_unavailable",
+    "lock_policies",
     "lock_schema",
+    "lock_segments",
     "reader_engine",
     "replace_unsampled",
     "schema_version",
@@ -55,6 +60,8 @@ _POSTGRES_REASONS = {
     "XX002": "broken",
 }
 """What SQLSTATE, or its class, means; https://www.postgresql.org/docs/current/errcodes-appendix.html."""
+
+_WORTH_A_COPY = 100  # rows; fewer are sooner sent as statements
 
 _TAKEN_AWAY = frozenset(
     {"42P01", "42501"}
@@ -124,9 +131,29 @@ def version_fault(url: URL, found: str) -> str:
 
 
 def lock_schema(connection: sa.Connection) -> None:
-    """Keep other processes from changing the schema until this transaction ends; BEGIN IMMEDIATE did in SQLite."""
+    """Keep other processes from changing the schema until this transaction ends."""
+    _lock(connection, 7_105_118)
+
+
+def lock_policies(connection: sa.Connection) -> None:
+    """Keep other processes from giving out a policy version until this transaction ends."""
+    _lock(connection, 7_105_119)
+
+
+def lock_segments(connection: sa.Connection) -> None:
+    """Keep other processes from admitting segments until this transaction ends."""
+    _lock(connection, 7_105_120)
+
+
+def _lock(connection: sa.Connection, number: int) -> None:
+    """PostgreSQL only: BEGIN IMMEDIATE keeps every other writer out of an SQLite file as it is."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(7105118)"))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether two transactions were in each other's way and this one gave in: nothing of it is left, do it again."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40001", "40P01")
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -159,15 +186,61 @@ def failure_reason(error: BaseException) -> str:
 
 
 def add_up(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to a tally: a key that is there already gets its sums raised by the row's."""
+    """Add rows to a tally: a key that is there already gets its sums raised by the row's. No key stands twice in them.
+
+    In the order of keys, so that of two processes which add to the same cells one waits for the other, and never both.
+    """
     if not rows:
         return
+    keys = [column.name for column in table.c if column.primary_key]
+    rows = sorted(rows, key=itemgetter(*keys))
     statement = _insert(connection, table)
-    keys = [column for column in table.c if column.primary_key]
     sums = {
         column.name: column + statement.excluded[column.name] for column in table.c if not column.primary_key
     }
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+    if connection.dialect.name != "postgresql" or len(rows) < _WORTH_A_COPY:
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+        return
+    stage = _staged(connection, table, rows)
+    staged = sa.table(stage, *(sa.column(column.name, column.type) for column in table.c))
+    statement = statement.from_select([column.name for column in table.c], sa.select(staged))
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums))
+
+
+def _staged(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> str:
+    """Copy rows into a temporary table that the transaction's end empties; its name.
+
+    COPY, as 20,000 rows cost the client 25 ms so, 50 to 150 ms as arrays, and 500 ms as statements in a pipeline.
+    """
+    stage, names = f"stage_{table.name}", [column.name for column in table.c]
+    connection.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} (LIKE {table.name}) ON COMMIT DELETE ROWS"
+    )
+    values = itemgetter(*names)
+    into = f"COPY {stage} ({', '.join(names)}) FROM STDIN"
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    error_type = connection.dialect.loaded_dbapi.Error
+    try:
+        with driver.cursor() as cursor, cursor.copy(into) as copy:
+            for row in rows:
+                copy.write_row(values(row))
+    except error_type as error:
+        raise sa.exc.DBAPIError.instance(into, None, error, error_type, dialect=connection.dialect) from error
+    return stage
+
+
+def advance(connection: sa.Connection, writer: str, number: int, now_us: int) -> bool:
+    """Note that a writer has come as far as `number`; False where it had already. Others wait for this transaction."""
+    statement = _insert(connection, writers)
+    values = {"sequence": statement.excluded.sequence, "time_us": statement.excluded.time_us}
+    forward = statement.on_conflict_do_update(
+        index_elements=[writers.c.writer], set_=values, where=writers.c.sequence < statement.excluded.sequence
+    )
+    row = {"writer": writer, "sequence": number, "time_us": now_us}
+    done = connection.execute(forward, row, execution_options={"preserve_rowcount": True})
+    assert done.rowcount in (0, 1), "the database must say whether it wrote"
+    return done.rowcount == 1
 
 
 def insert_once(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
@@ -219,6 +292,7 @@ def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
     def prepare(connection: Any, _record: object) -> None:
         with connection.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = {int(_BUSY_S * 1000)}")
+            cursor.execute("SET client_min_messages = warning")
             cursor.execute(
                 "SELECT set_config('synchronous_commit', 'on', false) "
                 "WHERE current_setting('synchronous_commit') = 'off'"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, fleet, labels, migrations, policies, review, urgent
+from gateway.ledger import audit, labels, migrations, policies, review, urgent
 from gateway.ledger.database import shown, writer_engine
 from gateway.ledger.labels import Kept, LabelRow, Truth
 from gateway.ledger.limits import Limits
@@ -47,8 +47,7 @@ class Ledger:
         self._url = url
         self._clock_us = clock_us
         self._engine = writer_engine(url)
-        self._limits = limits or Limits()
-        self._writer = Writer(self._engine, self._limits)
+        self._writer = Writer(self._engine, limits or Limits())
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
 
@@ -63,6 +62,7 @@ class Ledger:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.touch(mode=0o600)  # payloads are in it; SQLite gives its other files the same mode
             migrations.upgrade(self._engine)
+            self._writer.start()
         except BaseException as error:
             self._engine.dispose()
             if not isinstance(error, (sa.exc.DBAPIError, OSError)):
@@ -70,7 +70,6 @@ class Ledger:
             raise LedgerUnavailable(
                 f"the ledger {shown(self._engine.url)} cannot be opened: {getattr(error, 'orig', error)}"
             ) from error
-        self._writer.start()
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits, then let go of the database."""
@@ -82,17 +81,38 @@ class Ledger:
         """Take a batch of records; dropped whole and counted where the queue is full."""
         self._writer.put(batch)
 
+    def keep_batch(self, batch: Batch, origin: str, number: int) -> Future[bool]:
+        """Take a batch that is acknowledged: the future ends when it is on disk, with whether it was new.
+
+        Sent again, to this ledger or to another process's on the same database, it changes nothing; so a sender keeps a
+        batch until it is told, and sends it again where it is not.
+
+        Args:
+            origin: who made it, the same through all its restarts; `number`: counts its batches, in the order sent.
+                A number at or below the last one that was kept counts as known.
+        """
+        return self._writer.keep(batch, origin, number)
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until every batch taken before is readable, or dropped; False when the time was up."""
         return self._writer.flush(timeout_s)
 
     def counters(self) -> dict[str, int]:
-        """`stored.<what>`, `dropped.<what>.<reason>`, `jobs_failed.<reason>` since the start; `queued.<what>` now."""
+        """`stored.<what>`, `known.<what>` (sent again), `dropped.<what>.<reason>`, `jobs_failed.<reason>`, `conflicts`
+        since the start; `queued.<what>` now."""
         return self._writer.counters()
 
     def submit_labels(self, rows: Sequence[LabelRow]) -> Future[list[Kept]]:
         """Keep labels; what became of each, in order. All of them are kept, or none."""
         return self._writer.submit_labels(rows)
+
+    def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Run `work` in a transaction of the writer; the future has its result once that is committed."""
+        return self._writer.submit(work)
+
+    def count(self, name: str, count: int) -> None:
+        """Raise one of `counters`, for work that was submitted."""
+        self._writer.count(name, count)
 
     def keep_policy(
         self,
@@ -122,28 +142,6 @@ class Ledger:
     def policy_history(self, limit: int) -> Sequence[policies.Kept]:
         """The newest versions, newest first. Raises: LedgerUnavailable."""
         return self.reader.snapshot(partial(policies.history, limit=limit))
-
-    def take_pushed(self, pushed: Sequence[fleet.Pushed]) -> Future[list[bool]]:
-        """Count batches of sidecars, all or none; by batch, whether it was counted now or had been before."""
-        made: Future[list[bool]] = Future()
-
-        def done(taken: Future[fleet.Taken]) -> None:
-            if (error := taken.exception()) is not None:
-                made.set_exception(error)
-                return
-            found = taken.result()
-            self._writer.count("stored.records", found.records)
-            for name, count in found.dropped.items():
-                self._writer.count("dropped." + name, count)
-            made.set_result(found.fresh)
-
-        work = partial(fleet.take, pushed=pushed, limits=self._limits, now_us=self._clock_us())
-        self._writer.submit(work).add_done_callback(done)
-        return made
-
-    def prune_runs(self) -> Future[int]:
-        """Forget runs of sidecars that are long gone; how many."""
-        return self._writer.submit(partial(fleet.prune, now_us=self._clock_us()))
 
     def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
         """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.

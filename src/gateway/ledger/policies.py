@@ -16,10 +16,9 @@ import sqlalchemy as sa
 
 from gateway.errors import PolicyConflict
 from gateway.ledger import audit, schema
+from gateway.ledger.database import lock_policies
 
 __all__ = ["Kept", "find", "history", "keep", "latest_version"]
-
-LOCK = 7105119
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,7 @@ def keep(
     text, origin = _text(content), None if source is None else _text(source)
     digest = hashlib.sha256(text.encode()).hexdigest()
     table = schema.policies
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+    lock_policies(connection)
     newest = (
         sa.select(table.c.version, table.c.hash, table.c.source).order_by(table.c.version.desc()).limit(1)
     )

@@ -1,7 +1,6 @@
 """The ledger's tables, as SQLAlchemy Core sees them.
 
     policies        what was in force: one row a version
-    fleet_runs      runs of sidecars, and the last batch of each that was counted
     decisions       predictions sampled for review, one row each; and calls that people are asked about
     labels          the truth about predictions; append-only, a correction is a further revision, the last one counts
     captures        payloads of captured calls, redacted before they got here
@@ -12,6 +11,8 @@
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
     tally_shadow    additive: comparisons with shadows, and of the primary with its twin (`noise`)
+    segments        the segments that each route has shown, up to the limit
+    writers         how far each writer's numbered groups of records are stored: none is counted twice
 
 A label carries the facts of its prediction (route, score, flagged, probability...), as the receipt does: it is counted
 without a look-up, and whether or not the decision was ever kept. What a shadow contradicts after its record was counted
@@ -45,24 +46,29 @@ __all__ = [
     "audit",
     "captures",
     "decisions",
-    "fleet_runs",
     "labels",
     "metadata",
     "policies",
     "review_skips",
     "review_tasks",
+    "segments",
     "tally_calls",
     "tally_overhead",
     "tally_scores",
     "tally_shadow",
+    "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
 
 _ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
+
+_HALF_FULL = {"fillfactor": 50}
+"""Sums are raised in place all the time: with room on its page a row is not copied to the table's end, nor its index
+entries. Measured: half the time, and a table that does not grow."""
 
 metadata = MetaData(
     naming_convention={
@@ -82,17 +88,6 @@ policies = Table(
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("source", Text),  # the settings it was made of, and which routes were stopped besides
-)
-
-fleet_runs = Table(
-    "fleet_runs",
-    metadata,
-    Column("run", LargeBinary(16), primary_key=True),
-    Column("sidecar", Text, nullable=False),
-    Column("last", BigInteger, nullable=False),
-    Column("batches", BigInteger, nullable=False),
-    Column("updated_us", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
 )
 
 decisions = Table(
@@ -213,6 +208,7 @@ tally_calls = Table(
     Column("reason", Text, primary_key=True),
     Column("calls", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
+    postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
 
@@ -229,6 +225,7 @@ tally_scores = Table(
     Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
     Column("review_pi", Double, primary_key=True),
     Column("rows", BigInteger, nullable=False),
+    postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
 
@@ -239,6 +236,7 @@ tally_overhead = Table(
     Column("route", Text, primary_key=True),
     Column("bucket", SmallInteger, primary_key=True, autoincrement=False),
     Column("calls", BigInteger, nullable=False),
+    postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
 
@@ -262,5 +260,24 @@ tally_shadow = Table(
     Column("sum_difference", Double, nullable=False),
     Column("sum_squared", Double, nullable=False),
     Column("sum_absolute", Double, nullable=False),
+    postgresql_with=_HALF_FULL,
+    sqlite_with_rowid=False,
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("route", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+writers = Table(
+    "writers",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import add
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import sqlalchemy as sa
@@ -21,12 +21,10 @@ from gateway.ledger import schema
 from gateway.ledger.database import add_up, insert_once, insert_tasks, replace_unsampled
 from gateway.ledger.grid import MOST_DIFFERENCE, hours, overhead_bucket, score_bin
 from gateway.ledger.limits import Limits
+from gateway.ledger.segments import OTHER_SEGMENT, Segments
 from gateway.types import NO_INDEX, NO_STRING, UNKNOWN, reason_text
 
-__all__ = ["OTHER_SEGMENT", "Batch", "Delta", "Segments", "reduce_batch", "store"]
-
-OTHER_SEGMENT: Final = "(other)"
-"""Where segments are counted that came after the limit was reached."""
+__all__ = ["Batch", "Delta", "reduce_batch", "store"]
 
 Array = NDArray[Any]
 Key = tuple[Any, ...]
@@ -55,24 +53,6 @@ class Batch(Protocol):
     def captures(self) -> Sequence[Mapping[str, Any]]: ...
     @property
     def names(self) -> Mapping[int, PolicyNames]: ...
-
-
-class Segments:
-    """Which segments each route has shown; bounded, as callers choose them by metadata."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._seen: dict[str, set[str]] = defaultdict(set)
-
-    def admit(self, route: str, segment: str) -> str:
-        """The segment, or "(other)" where the route has too many already."""
-        seen = self._seen[route]
-        if segment in seen:
-            return segment
-        if len(seen) >= self._limit:
-            return OTHER_SEGMENT
-        seen.add(segment)
-        return segment
 
 
 @dataclass(slots=True)
@@ -177,10 +157,13 @@ class _Named:
 
     def segment(self, route: str, index: int) -> str:
         # A call without a segment has the text ""; no text at all means that the batch held too many others.
-        return OTHER_SEGMENT if index == NO_STRING else self._segments.admit(route, self.strings[index])
+        return OTHER_SEGMENT if index == NO_STRING else self._segments.admit(route, self._text(index))
 
     def label(self, index: int) -> str | None:
-        return None if index == NO_STRING else self.strings[index]
+        return None if index == NO_STRING else self._text(index)
+
+    def _text(self, index: int) -> str:
+        return self.strings[index].replace("\0", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL's text has no NUL
 
 
 def _known(policies: Array, names: Mapping[int, PolicyNames]) -> NDArray[np.bool_]:

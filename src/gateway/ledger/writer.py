@@ -5,6 +5,9 @@ as many as came while the last commit was on its way to the disk, and their futu
 commit. *Batches* are not waited for: they are added up until company or time is enough, tried again while the
 database cannot take them, and in the end dropped and counted. While batches wait for another try, jobs are
 served on.
+
+Other processes may write to the same PostgreSQL. Where two transactions were in each other's way, the one that gave in
+is done again at once; where a commit's outcome is not known, the group is stored again under its number, once.
 """
 
 from __future__ import annotations
@@ -12,20 +15,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import labels, tallies
-from gateway.ledger.database import failure_reason, is_unavailable
+from gateway.ledger import labels, segments, tallies
+from gateway.ledger.database import failure_reason, is_conflict, is_unavailable
+from gateway.ledger.jobs import CONFLICTS, Job, LabelJob, work
 from gateway.ledger.limits import Limits
+from gateway.ledger.storing import Group, Stored, forget_writers, store
 
 __all__ = ["Writer"]
 
@@ -33,21 +38,19 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-
-@dataclass(slots=True)
-class Job(Generic[T]):
-    """Work on a connection, and who waits for it. A job that raises leaves nothing behind."""
-
-    work: Callable[[sa.Connection], T]
-    future: Future[T]
+_REMEMBER_US = 30 * 24 * 3_600_000_000  # a writer that is silent for so long sends nothing again
 
 
 @dataclass(slots=True)
-class LabelJob:
-    """Labels that one caller sent together; those of several callers are written in one go."""
+class Waiting:
+    """A batch in the queue. One with an origin is acknowledged: `future` has whether it was new."""
 
-    rows: Sequence[labels.LabelRow]
-    future: Future[list[labels.Kept]]
+    batch: tallies.Batch
+    records: int
+    payload: int
+    origin: str = ""
+    number: int = 0
+    future: Future[bool] | None = None
 
 
 class Writer:
@@ -56,10 +59,12 @@ class Writer:
     def __init__(self, engine: sa.Engine, limits: Limits) -> None:
         self._engine = engine
         self._limits = limits
-        self._segments = tallies.Segments(limits.segments)
+        self._segments = segments.Segments(limits.segments)
+        self._name = f"process:{uuid.uuid4()}"  # a process that starts anew is another writer
+        self._groups = 0
         self._wake = threading.Condition()
         self._jobs: deque[Job[Any] | LabelJob] = deque()
-        self._batches: deque[tuple[tallies.Batch, int, int]] = deque()
+        self._batches: deque[Waiting] = deque()
         self._queued_records = self._queued_bytes = 0
         self._due: float | None = None
         self._came = self._settled = 0
@@ -70,7 +75,13 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     def start(self) -> None:
-        """Begin to write; until then jobs are refused."""
+        """Begin to write; until then jobs are refused.
+
+        Raises: what the database raises, where it cannot be read.
+        """
+        with self._engine.begin() as connection:
+            self._segments.learn(segments.known(connection))
+            forget_writers(connection, time.time_ns() // 1000 - _REMEMBER_US)
         with self._wake:
             self._started = True
         self._thread.start()
@@ -94,24 +105,35 @@ class Writer:
 
     def put(self, batch: tallies.Batch) -> None:
         """Queue a batch, or drop it whole when the queue is full; never blocks."""
-        records = len(batch.records["row"])
-        payload = sum(len(capture["request"]) + len(capture["answer"]) for capture in batch.captures)
+        if refused := self._queue(_waiting(batch)):
+            self._drop(batch, refused)
+
+    def keep(self, batch: tallies.Batch, origin: str, number: int) -> Future[bool]:
+        """Queue a batch that is acknowledged; where it cannot be, its future says so at once."""
+        future: Future[bool] = Future()
+        if refused := self._queue(_waiting(batch, origin, number, future)):
+            future.set_exception(LedgerUnavailable(f"the ledger takes no records now ({refused}); try again"))
+        return future
+
+    def _queue(self, waiting: Waiting) -> str | None:
+        """The reason where there was no place."""
         limits = self._limits
         with self._wake:
-            full = (
-                self._queued_records + records > limits.queued_records
-                or self._queued_bytes + payload > limits.queued_capture_bytes
-            )
-            if full or self._closing:
-                self._drop(batch, "queue_full" if full else "closing")
-                return
-            self._batches.append((batch, records, payload))
-            self._queued_records += records
-            self._queued_bytes += payload
+            if self._closing:
+                return "closing"
+            if (
+                self._queued_records + waiting.records > limits.queued_records
+                or self._queued_bytes + waiting.payload > limits.queued_capture_bytes
+            ):
+                return "queue_full"
+            self._batches.append(waiting)
+            self._queued_records += waiting.records
+            self._queued_bytes += waiting.payload
             self._came += 1
             if self._due is None:
                 self._due = time.monotonic() + limits.linger_s
             self._wake.notify()
+        return None
 
     def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
         """Run `work` in a transaction; the future has its result once that is committed."""
@@ -180,17 +202,13 @@ class Writer:
         if not group:
             return
         try:
-            results = self._transaction(lambda connection: _work(connection, group))
+            results = self._transaction(lambda connection: work(connection, group))
         except Exception as error:
             if not is_unavailable(error):
                 log.exception("the ledger's writer met an error that is a fault of its own")
             self.count("jobs_failed." + failure_reason(error), len(group))
             for job in group:
-                job.future.set_exception(
-                    LedgerUnavailable(
-                        f"the ledger could not commit ({failure_reason(error)}); nothing was kept, try again"
-                    )
-                )
+                job.future.set_exception(_not_committed(failure_reason(error)))
             return
         for job, result in zip(group, results, strict=True):
             if isinstance(result, Exception):
@@ -200,45 +218,75 @@ class Writer:
 
     def _store_batches(self) -> None:
         """Add some batches up and store them; in the end they are stored or counted as dropped."""
-        taken: list[tallies.Batch] = []
+        taken: list[Waiting] = []
         records = payload = 0
         with self._wake:
             while self._batches and (
-                not taken or records + self._batches[0][1] <= self._limits.group_records
+                not taken or records + self._batches[0].records <= self._limits.group_records
             ):
-                batch, its_records, its_payload = self._batches.popleft()
-                taken.append(batch)
-                records, payload = records + its_records, payload + its_payload
+                taken.append(self._batches.popleft())
+                records, payload = records + taken[-1].records, payload + taken[-1].payload
             self._due = time.monotonic() + self._limits.linger_s if self._batches else None
-        delta = tallies.Delta()
-        for batch in taken:
-            part = tallies.Delta()
-            try:
-                tallies.reduce_batch(batch, part, self._segments, self._limits)
-            except Exception:
-                log.exception("a batch of records could not be read")
-                self._drop(batch, "malformed")
-            else:
-                delta.merge(part)
-        try:
-            dropped = self._retrying()(
-                self._transaction, lambda connection: tallies.store(connection, delta, self._limits)
-            )
-        except Exception as error:
-            reason = failure_reason(error)
-            log.error("records were not kept: %s", reason, exc_info=not is_unavailable(error))
-            self.count("dropped.records." + reason, delta.records)
-            self.count("dropped.review_tasks." + reason, len(delta.tasks))
-        else:
-            self.count("stored.records", delta.records)
-            delta.dropped += dropped
-        for name, count in delta.dropped.items():
-            self.count("dropped." + name, count)
+        groups, futures = self._grouped(taken)
+        if groups:
+            self._store(groups, futures)
         with self._wake:
             self._queued_records -= records
             self._queued_bytes -= payload
             self._settled += len(taken)
             self._wake.notify_all()
+
+    def _grouped(self, taken: Sequence[Waiting]) -> tuple[list[Group], list[Future[bool] | None]]:
+        """All batches of this process as one group, those of others one by one; and who waits for each group."""
+        ours = tallies.Delta()
+        groups: list[Group] = []
+        futures: list[Future[bool] | None] = []
+        if any(waiting.future is None for waiting in taken):
+            self._groups += 1
+            groups.append(Group(self._name, self._groups, ours))
+            futures.append(None)
+        for waiting in taken:
+            if waiting.future is not None and not waiting.future.set_running_or_notify_cancel():
+                continue  # whoever sent it has it still
+            delta = tallies.Delta()
+            try:
+                tallies.reduce_batch(waiting.batch, delta, self._segments, self._limits)
+            except Exception:
+                log.exception("a batch of records could not be read")
+                self._drop(waiting.batch, "malformed")
+                if waiting.future is not None:  # it would be no better if it came again
+                    waiting.future.set_result(True)
+                continue
+            if waiting.future is None:
+                ours.merge(delta)
+            else:
+                groups.append(Group(waiting.origin, waiting.number, delta))
+                futures.append(waiting.future)
+        return groups, futures
+
+    def _store(self, groups: Sequence[Group], futures: Sequence[Future[bool] | None]) -> None:
+        def put_in(connection: sa.Connection) -> Stored:
+            return store(connection, groups, self._segments, self._limits, time.time_ns() // 1000)
+
+        try:
+            stored = self._retrying()(self._transaction, put_in)
+        except Exception as error:
+            reason = failure_reason(error)
+            log.error("records were not kept: %s", reason, exc_info=not is_unavailable(error))
+            for group, future in zip(groups, futures, strict=True):
+                if future is None:
+                    self.count("dropped.records." + reason, group.delta.records)
+                    self.count("dropped.review_tasks." + reason, len(group.delta.tasks))
+                else:
+                    future.set_exception(_not_committed(reason))
+            return
+        self._segments.settle(stored.claimed)
+        for group, future, fresh in zip(groups, futures, stored.fresh, strict=True):
+            self.count("stored.records" if fresh else "known.records", group.delta.records)
+            if future is not None:
+                future.set_result(fresh)
+        for name, count in stored.dropped.items():
+            self.count("dropped." + name, count)
 
     def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
@@ -261,12 +309,22 @@ class Writer:
             self._serve_jobs()
 
     def _transaction(self, work: Callable[[sa.Connection], T]) -> T:
+        for _ in range(CONFLICTS):
+            try:
+                return self._once(work)
+            except sa.exc.DBAPIError as error:
+                if not is_conflict(error):
+                    raise
+                self.count("conflicts", 1)
+        return self._once(work)
+
+    def _once(self, work: Callable[[sa.Connection], T]) -> T:
         with self._engine.connect() as connection:
             try:
                 with connection.begin():
                     return work(connection)
             except Exception as error:
-                if is_unavailable(error):
+                if is_unavailable(error) and not is_conflict(error):
                     connection.invalidate()  # whatever state it is in, the next one is new
                 raise
 
@@ -281,29 +339,14 @@ class Writer:
                 self._counters[name] += count
 
 
-def _work(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:
-    """The results of jobs, or the exception where one failed by itself, in order."""
-    together = [job for job in group if isinstance(job, LabelJob)]
-    rows = [row for job in together for row in job.rows]
-    kept = _tried(connection, lambda inner: labels.keep(inner, rows)) if rows else []
-    following = iter(kept) if isinstance(kept, list) else None
-    results: list[Any] = []
-    for job in group:
-        if not isinstance(job, LabelJob):
-            results.append(_tried(connection, job.work))
-        elif following is not None:
-            results.append([next(following) for _ in job.rows])
-        else:  # one of them cannot be kept: find out which, and keep the others
-            results.append(_tried(connection, partial(labels.keep, rows=job.rows)))
-    return results
+def _waiting(
+    batch: tallies.Batch, origin: str = "", number: int = 0, future: Future[bool] | None = None
+) -> Waiting:
+    payload = sum(len(capture["request"]) + len(capture["answer"]) for capture in batch.captures)
+    return Waiting(batch, len(batch.records["row"]), payload, origin, number, future)
 
 
-def _tried(connection: sa.Connection, work: Callable[[sa.Connection], T]) -> T | Exception:
-    """Within a savepoint, so that what fails by its own fault leaves nothing and the others' work stands."""
-    try:
-        with connection.begin_nested():
-            return work(connection)
-    except Exception as error:
-        if is_unavailable(error):
-            raise
-        return error
+def _not_committed(reason: str) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"the ledger could not commit ({reason}), so nothing is promised; send it again: twice counts once"
+    )

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+import grpc
 
 from gateway.config.access import Access as Named
 from gateway.errors import Forbidden
 
-__all__ = ["FAR", "LOCAL", "Access"]
+__all__ = ["FAR", "LOCAL", "Access", "RoleInterceptor"]
 
 FAR: Final = "gateway-from"
 """Set by a sidecar on what it hands on: the caller is not at this machine, whatever the connection says."""
@@ -31,6 +33,14 @@ _MAY: Final[Mapping[str, tuple[str, ...]]] = {
     "sidecar": ("sidecar",),
 }
 """What each role may."""
+
+
+_BY_METHOD: Final[Mapping[str, str]] = {
+    "/gateway.v1.ReviewService/Stats": "viewer",
+    "/gateway.v1.ReviewService/": "reviewer",
+}
+"""Roles by the beginning of a method's path, the first counts. Feedback wants none: a signed receipt is its right, and
+what comes by decision id is bounded by caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,35 @@ class Access:
         if peer.startswith("unix:"):
             return self._near
         return peer.startswith(("ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D"))
+
+
+class RoleInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Demands the role of services that know no roles themselves; stands inside of `ErrorInterceptor`."""
+
+    def __init__(self, access: Callable[[], Access]) -> None:
+        self._access = access
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        handler = await continuation(handler_call_details)
+        method = str(handler_call_details.method)
+        role = next((role for start, role in _BY_METHOD.items() if method.startswith(start)), None)
+        if role is None or handler is None or handler.unary_unary is None:
+            return handler
+        behave = handler.unary_unary
+
+        async def call(request: Any, context: Any) -> Any:
+            self._access().demand(context, role)
+            return await behave(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            call,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
 
 
 def _matches(pattern: str, name: str) -> bool:

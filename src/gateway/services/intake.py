@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,8 @@ from typing import Final
 from gateway.errors import LedgerUnavailable
 from gateway.fleet import Malformed, decode
 from gateway.ledger import Ledger
-from gateway.ledger.fleet import Pushed, Reducer
+from gateway.ledger.fleet import Intake as Keeper
+from gateway.ledger.storing import Group
 from gateway.ledger.tallies import Batch
 from gateway.v1 import fleet_pb2
 
@@ -54,8 +56,7 @@ class Intake:
     """
 
     def __init__(self, ledger: Ledger, seen: Callable[[Batch], None] = lambda batch: None) -> None:
-        self._ledger, self._seen = ledger, seen
-        self._reducer = Reducer()
+        self._keeper, self._seen = Keeper(ledger), seen
         self._waiting: deque[_Waiting] = deque()
         self._bytes = 0
         self._changed = asyncio.Condition()
@@ -115,7 +116,7 @@ class Intake:
 
     async def _take(self, group: list[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        left: list[tuple[_Waiting, Pushed, Batch]] = []
+        left: list[tuple[_Waiting, Group, Batch]] = []
         for waiting in group:
             if waiting.conversation.failed:
                 self._fail(
@@ -142,8 +143,10 @@ class Intake:
             log.exception("batches of sidecars could not be kept together; each is tried by itself")
             await self._keep_each(left)
 
-    async def _keep(self, left: list[tuple[_Waiting, Pushed, Batch]]) -> None:
-        fresh = await asyncio.wrap_future(self._ledger.take_pushed([pushed for _, pushed, _ in left]))
+    async def _keep(self, left: list[tuple[_Waiting, Group, Batch]]) -> None:
+        fresh = await asyncio.wrap_future(
+            self._keeper.keep([group for _, group, _ in left], time.time_ns() // 1000)
+        )
         for (waiting, _, batch), counted in zip(left, fresh, strict=True):
             self._counts["batches.counted" if counted else "batches.again"] += 1
             if counted:
@@ -151,7 +154,7 @@ class Intake:
             if not waiting.answer.done():
                 waiting.answer.set_result("")
 
-    async def _keep_each(self, left: list[tuple[_Waiting, Pushed, Batch]]) -> None:
+    async def _keep_each(self, left: list[tuple[_Waiting, Group, Batch]]) -> None:
         """One of them is at fault: it is refused, and the others are kept."""
         for one in left:
             waiting = one[0]
@@ -168,9 +171,9 @@ class Intake:
                 log.exception("a batch of a sidecar could not be kept")
                 self._refuse(waiting, "the ledger does not take it; control's log says why")
 
-    def _added_up(self, message: fleet_pb2.RecordBatch) -> tuple[Pushed, Batch]:
+    def _added_up(self, message: fleet_pb2.RecordBatch) -> tuple[Group, Batch]:
         batch = decode(message)
-        return Pushed(message.run, message.sequence, message.sidecar, self._reducer.reduce(batch)), batch
+        return self._keeper.reduce(batch, message.run, message.sequence), batch
 
     def _refuse(self, waiting: _Waiting, why: str) -> None:
         self._counts["batches.refused"] += 1

@@ -1,0 +1,12 @@
+"""What a policy was made of is kept with it."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    """Of what older versions were made is not known."""
+    op.add_column("policies", sa.Column("source", sa.Text(), nullable=True))
