@@ -18,7 +18,20 @@ import sys
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = ("init", "check", "schema", "descriptors", "explain", "test", "diff", "serve", "report", "audit")
+COMMANDS = (
+    "init",
+    "check",
+    "schema",
+    "descriptors",
+    "explain",
+    "test",
+    "diff",
+    "serve",
+    "sidecar",
+    "control",
+    "report",
+    "audit",
+)
 """In the order of the help."""
 
 

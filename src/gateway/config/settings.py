@@ -59,7 +59,7 @@ class Listen(Block):
     )
     control: Listening | None = Field(
         None,
-        description="HOST:PORT of `gateway control`, for sidecars, feedback, review and policies; else it is not read",
+        description="HOST:PORT for sidecars (of `gateway control`), feedback and review, besides the inference port",
     )
     tls: ListenTls | None = Field(
         None, description="TLS on the inference and control ports; plain text if absent"
@@ -164,12 +164,13 @@ class Telemetry(Block):
 
 
 def _ledger(value: str) -> str:
-    if value.startswith(("postgresql:", "postgres:")):
-        raise wrong("a ledger in PostgreSQL is not supported yet", "sqlite", "write ledger: sqlite")
-    if value != "sqlite" and not value.startswith("sqlite:///"):
+    if value.startswith("postgres://"):
         raise wrong(
-            f"{quoted(value)}", "sqlite, or sqlite:///path/to/file.db", did_you_mean(value, ("sqlite",))
+            '"postgres://..."', "postgresql://...", f"write postgresql://{value.removeprefix('postgres://')}"
         )
+    if value != "sqlite" and not value.startswith(("sqlite:///", "postgresql://")):
+        forms = "sqlite, sqlite:///path/to/file.db, or postgresql://user@host/database"
+        raise wrong(quoted(value.partition("@")[0]), forms, did_you_mean(value, ("sqlite",)))
     return value
 
 
@@ -201,7 +202,8 @@ class Settings(Block):
     )
     state_dir: Path = Field(Path("state"), description="folder of the ledger and of secrets that were made")
     ledger: Annotated[Text, AfterValidator(_ledger)] = Field(
-        "sqlite", description="sqlite (in state_dir), or sqlite:///path/to/file.db"
+        "sqlite",
+        description="sqlite (in state_dir), sqlite:///path/to/file.db, or postgresql://user@host/database",
     )
     lists: Mapping[Name, Annotated[tuple[Text, ...], BeforeValidator(as_list)]] = Field(
         default_factory=dict, description="texts that rules look into, or file:<path> with one a line"

@@ -23,6 +23,7 @@ __all__ = [
     "insert_tasks",
     "is_conflict",
     "is_unavailable",
+    "leader_engine",
     "lock_policies",
     "lock_schema",
     "lock_segments",
@@ -92,6 +93,24 @@ def reader_engine(url: str) -> sa.Engine:
             execution_options={"postgresql_readonly": True},
         )
     return _sqlite(url, pool_size=4, begin="BEGIN", pragmas=("query_only=ON",))
+
+
+def leader_engine(url: str) -> sa.Engine:
+    """One connection, to hold a lock by. PostgreSQL: no transaction stays open, and a server that does not answer is
+    given up within seconds, as nobody may lead for longer than is known.
+    """
+    if _is_postgresql(url):
+        return _postgresql(
+            url,
+            pool_size=1,
+            isolation_level="AUTOCOMMIT",
+            connect_args={
+                "connect_timeout": 3,
+                "options": "-c statement_timeout=3000",
+                "tcp_user_timeout": 3000,
+            },
+        )
+    return _sqlite(url, pool_size=1, begin="BEGIN", pragmas=())
 
 
 def schema_version(connection: sa.Connection) -> str | None:
