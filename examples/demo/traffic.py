@@ -53,11 +53,11 @@ PHASES = (
     Phase("all is well", 0.42, 220),
     Phase("primary answers NaN", 0.10, 220, _faults(Faults("nan")), _faults(Faults())),
     Phase("primary goes silent", 0.004, 12, _faults(Faults("silent")), _faults(Faults())),
-    # 12 % of 3,000 calls at 100 a second: dead for more than three seconds.
+    # A fifth of 3,000 calls at 150 a second: dead for four seconds.
     Phase(
-        "primary is dead", 0.12, 100, lambda world: world.primary.kill(), lambda world: world.primary.start()
+        "primary is dead", 0.2, 150, lambda world: world.primary.kill(), lambda world: world.primary.start()
     ),
-    Phase("it is back", 0.356, 220),
+    Phase("it is back", 0.276, 220),
 )
 
 

@@ -10,7 +10,9 @@
     ├── NotFound            no decision or review task of that id
     ├── PolicyConflict      another policy came first
     ├── Forbidden           who asks may not, or cannot be told from who may
-    └── QualityError        arrays from which no number can be had
+    ├── RateLimited         the caller sends more than it may
+    ├── QualityError        arrays from which no number can be had
+    └── DataSetError        a data set that cannot be made, or not there
 
 Every class has a `code` that dashboards may match (it never changes) and the gRPC status that a caller sees. A text
 says where, what was found, what was wanted, and the mend.
@@ -21,6 +23,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "DataSetError",
     "Forbidden",
     "GatewayError",
     "LabelError",
@@ -30,6 +33,7 @@ __all__ = [
     "NotFound",
     "PolicyConflict",
     "QualityError",
+    "RateLimited",
     "ReceiptError",
     "SettingsError",
 ]
@@ -117,8 +121,26 @@ class Forbidden(GatewayError):
     grpc_status = 7  # PERMISSION_DENIED
 
 
+class RateLimited(GatewayError):
+    """The caller sends more than it may; nothing was kept, and after `wait_s` seconds it may send the same again."""
+
+    code = "rate_limited"
+    grpc_status = 8  # RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
 class QualityError(GatewayError):
     """Arrays whose shapes or values allow no estimate."""
 
     code = "quality"
     grpc_status = 3  # INVALID_ARGUMENT
+
+
+class DataSetError(GatewayError):
+    """A data set cannot be made of what there is, or cannot be written there; nothing was."""
+
+    code = "data_set"
+    grpc_status = 9  # FAILED_PRECONDITION

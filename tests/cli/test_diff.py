@@ -57,6 +57,48 @@ def test_change_of_a_route_says_what_follows(tmp_path: Path, old: str, new: str,
     assert f"routes.spam.{line}" in lines
 
 
+def test_every_change_that_matters_says_what_follows(tmp_path: Path) -> None:
+    """Above all where the effect is not where the change is."""
+    base = TEN_LINES + "identity: {unit: 'metadata:x-user', segments: {}}\n"
+    backend = '{grpc: "127.0.0.1:8001", model: spam}'
+    expected = {
+        base.replace("x-user", "x-account"): "identity.unit.name: x-user -> x-account: units are others than "
+        "before: every sticky choice is drawn anew, held-out units meet the model",
+        base.replace(
+            "    confidence", "    on_miss: rows\n    confidence"
+        ): "routes.spam.on_miss: call -> rows: only the rows of a batch that missed go on along the chain",
+        base.replace(
+            "    confidence", "    check: {range: [0, 1]}\n    confidence"
+        ): "routes.spam.check.range: [0, 1] is new: more answers may be invalid",
+        base.replace(
+            backend, backend[:-1] + ", circuit: null}"
+        ): "backends.spam-v3.circuit: as by default is gone: it is asked however often it fails",
+        base.replace(
+            backend, backend[:-1] + ", retry: {attempts: 1}}"
+        ): "backends.spam-v3.retry.attempts: 2 -> 1: other "
+        "failed calls are made again than before; the budget begins anew",
+        base.replace(
+            backend, backend[:-1] + ", max_in_flight: 9}"
+        ): "backends.spam-v3.max_in_flight: 256 -> 9: fewer calls at once before the rest is a miss",
+    }
+    for after, line in expected.items():
+        assert line in diff(tmp_path, base, after)[1], line
+
+
+def test_hedging_is_told_in_words(tmp_path: Path) -> None:
+    """Two models must stand in the chain."""
+    two = TEN_LINES.replace("chain: [spam-v3, ham]", "chain: [spam-v3, lite, ham]").replace(
+        "backends:\n", 'backends:\n  lite: {grpc: "127.0.0.1:8002"}\n'
+    )
+    on = two + "    hedge: {after_ms: 50}\n"
+    assert diff(tmp_path, two, on)[1][0].endswith("the next model is asked as well when the first is late")
+    assert diff(tmp_path, on, two)[1][0].endswith("a late model is waited for")
+    later = on.replace("50", "80")
+    assert diff(tmp_path, on, later)[1] == [
+        "routes.spam.hedge.after_ms: 50 -> 80: the next model is asked later"
+    ]
+
+
 def test_larger_share_keeps_its_units_and_a_smaller_one_loses_some(tmp_path: Path) -> None:
     """Who compares before and after must know whose group changed."""
     small = TEN_LINES + "    holdout: {share: 0.02, answer: ham}\n"

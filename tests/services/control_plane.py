@@ -13,11 +13,12 @@ import grpc
 
 from gateway.errors import ReceiptError
 from gateway.ledger import Ledger, Limits, RouteClasses
-from gateway.services import Control
+from gateway.services import Control, FeedbackRules, Rate
 from gateway.v1 import feedback_pb2_grpc, review_pb2_grpc
 from tests.ledger.making import CLASSES, NOW_US, Clock, decision
 
 MAX_AGE_H = 24.0
+RULES = FeedbackRules(MAX_AGE_H, clock_skew_s=300.0, pending_s=600.0)
 ROUTES = {"spam": CLASSES, "topics": RouteClasses(("a", "b", "c"))}
 
 
@@ -77,14 +78,20 @@ class Plane:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Plane]:
+async def running(folder: Path, rate: Rate | None = None) -> AsyncIterator[Plane]:
     """A control plane from start to stop."""
     clock = Clock()
     ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}", Limits(linger_s=0.01), clock)
     ledger.open()
     socket = str(folder / "control")
     control = Control(
-        socket, ledger=ledger, verify=verify, classes=ROUTES.get, receipt_max_age_h=MAX_AGE_H, clock_us=clock
+        socket,
+        ledger=ledger,
+        verify=verify,
+        classes=ROUTES.get,
+        rules=lambda: RULES,
+        rate=lambda: rate,
+        clock_us=clock,
     )
     await control.start()
     control.set_serving(True)

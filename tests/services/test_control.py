@@ -56,9 +56,7 @@ async def test_it_can_be_started_again_where_it_was(tmp_path: Path) -> None:
 async def test_a_socket_that_cannot_be_made_is_said_at_start(plane: Plane, tmp_path: Path) -> None:
     """With the path in the words."""
     path = str(tmp_path / "none" / "control")
-    control = Control(
-        path, ledger=plane.ledger, verify=verify, classes=lambda _route: None, receipt_max_age_h=1
-    )
+    control = Control(path, ledger=plane.ledger, verify=verify, classes=lambda _route: None)
     with pytest.raises(LedgerError, match="none/control"):
         await control.start()
     await control.stop(0)

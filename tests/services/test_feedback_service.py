@@ -107,6 +107,9 @@ BAD = [
     ({"receipt": receipt(1, route="gone"), "label": "spam"}, "unknown_route", "INVALID_ARGUMENT"),
     ({"receipt": receipt(1, route="topics"), "positive": True}, "no_positive", "INVALID_ARGUMENT"),
     ({"receipt": receipt(1), "value": float("nan")}, "bad_value", "INVALID_ARGUMENT"),
+    ({"receipt": receipt(1), "signal": pb.Signal(name="A click")}, "bad_signal", "INVALID_ARGUMENT"),
+    ({"receipt": receipt(1), "label": "spam", "delay_s": -1e6}, "bad_time", "INVALID_ARGUMENT"),
+    ({"receipt": receipt(1, age_h=-24), "label": "spam"}, "receipt_early", "INVALID_ARGUMENT"),
     ({"receipt": receipt(1), "label": "spam", "source": "review"}, "bad_source", "INVALID_ARGUMENT"),
     ({"receipt": receipt(1), "label": "spam", "source": "Ann Smith"}, "bad_source", "INVALID_ARGUMENT"),
 ]

@@ -24,7 +24,9 @@ CODES = {
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
     "PolicyConflict": ("policy_conflict", grpc.StatusCode.ABORTED),
     "Forbidden": ("forbidden", grpc.StatusCode.PERMISSION_DENIED),
+    "RateLimited": ("rate_limited", grpc.StatusCode.RESOURCE_EXHAUSTED),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),
+    "DataSetError": ("data_set", grpc.StatusCode.FAILED_PRECONDITION),
 }
 """Dashboards match on the codes: a change here breaks somebody's alert."""
 

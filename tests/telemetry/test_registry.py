@@ -102,3 +102,26 @@ def test_what_telemetry_dropped_and_what_others_dropped_stand_in_one_metric() ->
     }
     assert [one.value for one in series(registry, "gateway.in_flight")] == [3]
     assert [one.value for one in series(registry, "gateway.policy.version")] == [12]
+
+
+def test_what_was_turned_away_hedged_and_retried_is_told() -> None:
+    """A limit that nobody sees being met is found out by callers."""
+    counters = {
+        "overload.calls": 1,
+        "overload.connections": 2,
+        "overload.backend": 3,
+        "hedged.begun": 5,
+        "hedged.first": 4,
+        "retried.failed": 6,
+        "retried.unprocessed": 7,
+        "cancelled": 8,
+    }
+    registry = Registry([plane_source(lambda: counters, lambda: 1)])
+    assert by_attributes(series(registry, "gateway.dropped")) == {
+        ("call", "overload"): 1,
+        ("connection", "overload"): 2,
+        ("attempt", "overload"): 3,
+    }
+    assert by_attributes(series(registry, "gateway.hedges")) == {("begun",): 5, ("first",): 4}
+    assert by_attributes(series(registry, "gateway.retries")) == {("failed",): 6, ("unprocessed",): 7}
+    assert [one.value for one in series(registry, "gateway.cancelled")] == [8]

@@ -55,6 +55,7 @@ FLOODS = {
     "windows": (b"", frame(raw.WINDOW_UPDATE, 0, 0, b"\0\0\0\1")),
     "answers to pings": (b"", frame(raw.PING, raw.ACK, 0, bytes(8))),
     "unknown frames": (b"", frame(0xFA, 0, 0, b"x")),
+    "data shorter than a message's head": (OPEN, frame(raw.DATA, 0, 1, b"\0")),
     "empty data": (OPEN, frame(raw.DATA, 0, 1)),
     "padding alone": (OPEN, frame(raw.DATA, 8, 1, b"\0")),
     "empty continuations": (

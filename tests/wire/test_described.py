@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -205,6 +206,52 @@ def test_a_shadow_is_compared(main: DescribedServer, other: DescribedServer) -> 
         mirrored = plane.until(lambda drained: drained.rows("mirrors") >= 1).each("mirrors")
     assert (mirrored[0]["agree"], mirrored[0]["result"]) == (0, 0)
     assert mirrored[0]["difference"] == pytest.approx(-0.9)
+
+
+def test_a_copy_goes_without_what_its_mirror_redacts(main: DescribedServer, other: DescribedServer) -> None:
+    """Less than what reviewers get; the call itself goes whole, and what no descriptor knows stays here."""
+    cut = "redact: [request.items.text, request.sender.address]"
+    mirror = f"    mirror: [{{to: other, methods: {SCORE}, {cut}}}]\n    confidence:"
+    text = SETTINGS.replace("[main, other, ham]", "[main, ham]").replace("    confidence:", mirror, 1)
+    asked = request(2, address="a@example.org", country="nl")
+    asked.MergeFromString(b"\xba\x3e\x06secret")  # field 999, which no descriptor has
+    with running(policy(text, MAIN=main.address, OTHER=other.address)) as (plane, channel):
+        ask(channel, SCORE, asked)
+        plane.until(lambda drained: drained.rows("mirrors") >= 1)
+    assert main.seen == [asked]
+    [copy] = other.seen
+    assert (copy.sender.country, copy.sender.address) == ("nl", "")
+    assert [(item.text, item.subject) for item in copy.items] == [("", "subject")] * 2
+    assert b"secret" not in copy.SerializeToString()
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_late_model_gets_company_where_its_method_may_be_asked_twice(
+    main: DescribedServer, other: DescribedServer, listed: bool
+) -> None:
+    """Whether it may, the operator says in the backend's retry: nobody else knows. What does not say so is a fault."""
+    release = threading.Event()
+
+    def late(asked: Any, context: grpc.ServicerContext) -> Any:
+        release.wait(10)
+        return scored(0.9)(asked, context)
+
+    main.behaviour = late
+    text = SETTINGS.replace("    confidence:", "    hedge: {after_ms: 20, share: 1.0}\n    confidence:", 1)
+    if listed:
+        text = text.replace("timeout_ms: 5000", f"timeout_ms: 5000, retry: {{methods: [{SCORE}]}}")
+    else:
+        with pytest.raises(AssertionError, match=f"nothing says that {SCORE} may be asked twice"):
+            policy(text, MAIN=main.address, OTHER=other.address)
+        return
+    try:
+        with running(policy(text, MAIN=main.address, OTHER=other.address)) as (plane, channel):
+            answer, trailers = ask(channel, SCORE, request())
+            assert plane.dataplane.counters()["hedged.first"] == 1
+    finally:
+        release.set()
+    assert answer.predictions[0].score == 0.05
+    assert trailers["gateway-attempts"] == "main:deadline,other:ok"
 
 
 def test_held_out_units_are_told_by_a_field(main: DescribedServer, other: DescribedServer) -> None:

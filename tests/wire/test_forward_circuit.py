@@ -124,6 +124,28 @@ def test_the_last_model_of_a_chain_is_asked_though_all_circuits_are_open() -> No
     assert (len(first.calls()), len(last.calls())) == (7, 11)
 
 
+def test_a_probe_connects_though_the_endpoint_was_to_be_left_alone() -> None:
+    """A backend that comes back is back with the next probe, however long it could not be reached."""
+    with ScriptedServer(scores(0.9)) as before:
+        address = before.address
+    quick = {"failures": 3, "probe_first_s": 0.05, "probe_last_s": 0.05}
+    made = document([model("m", address, circuit=CIRCUIT | quick), static()], [route(["m", "ham"])])
+    with running(made) as (plane, channel):
+        # Each failed connection doubles the pause before the next, up to a second and more.
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            said(channel)
+            time.sleep(0.02)
+        assert state(plane) != CLOSED
+        with ScriptedServer(scores(0.9), port=int(address.rsplit(":", 1)[1])):
+            back = time.monotonic()
+            while said(channel) != "m:ok":
+                assert time.monotonic() < back + 10
+                time.sleep(0.005)
+            took = time.monotonic() - back
+    assert took < 0.6, "two probes and what a busy machine takes, not the endpoint's own pause"
+
+
 def test_without_circuit_it_is_asked_for_ever() -> None:
     backend = model("m", "127.0.0.1:1", circuit=None)
     with running(document([backend, static()], [route(["m", "ham"])])) as (plane, channel):

@@ -4,10 +4,10 @@ In: arguments. Out: text for people, or JSON for programs with `--json`; exit 0 
 use, 78 faulty settings. Never: work of its own; a command calls the rooms and prints.
 
 One file per command: `gateway/cli/<name>.py` has a function `<name>`, whose parameters are typer's and whose docstring
-is the help; the name stands in `COMMANDS`. Such a module imports nothing heavy at its top (typer, and
-`gateway.cli.printing` for what is printed): the rooms are imported inside the function, so that `gateway --help`
-answers at once. A command whose file is not installed is left out. `GatewayError`s may leave the function: `main`
-prints them.
+is the help; the name stands in `COMMANDS`. A group of commands is a `typer.Typer` of that name. Such a module imports
+nothing heavy at its top (typer, and `gateway.cli.printing` for what is printed): the rooms are imported inside the
+function, so that `gateway --help` answers at once. A command whose file is not installed is left out. `GatewayError`s
+may leave the function: `main` prints them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ COMMANDS = (
     "sidecar",
     "control",
     "report",
+    "export",
     "audit",
+    "labels",
 )
 """In the order of the help."""
 
@@ -69,7 +71,11 @@ def main() -> None:
     named = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
     for name in [named] if named in COMMANDS else COMMANDS:
         if name is not None and importlib.util.find_spec(f"gateway.cli.{name}") is not None:
-            app.command(name)(getattr(importlib.import_module(f"gateway.cli.{name}"), name))
+            made = getattr(importlib.import_module(f"gateway.cli.{name}"), name)
+            if isinstance(made, typer.Typer):
+                app.add_typer(made, name=name)
+            else:
+                app.command(name)(made)
     try:
         app()
     except SettingsError as error:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -13,10 +12,6 @@ from gateway.cli.check import JsonOption, SetOption
 from gateway.cli.ledgers import WhereArgument
 
 __all__ = ["audit"]
-
-HOUR_US: Final = 3_600_000_000
-
-_AGO = re.compile(r"(\d{1,6})([hd])")
 
 
 def audit(
@@ -39,12 +34,12 @@ def audit(
     import time
     from functools import partial
 
-    from gateway.cli.ledgers import find_ledger
+    from gateway.cli.ledgers import find_ledger, moment
     from gateway.cli.printing import console, print_json
     from gateway.ledger import Reader
     from gateway.ledger.audit import entries
 
-    since_us = None if since is None else _since_us(since, time.time_ns() // 1000)
+    since_us = None if since is None else moment("--since", since, time.time_ns() // 1000)
     url, _ = find_ledger(where, overrides)
     reader = Reader.open(url)
     try:
@@ -77,21 +72,6 @@ def audit(
         out.print(f"{_time(one.time_us)}  {_plain(one.actor)}  {one.action}  {_plain(one.subject + details)}")
     if not found:
         out.print("No entry.")
-
-
-def _since_us(text: str, now_us: int) -> int:
-    from gateway.cli.printing import wrong_use
-
-    if ago := _AGO.fullmatch(text):
-        return now_us - int(ago[1]) * HOUR_US * (24 if ago[2] == "d" else 1)
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise wrong_use(
-            f"--since: found {text!r}, wanted 24h, 7d or a time such as 2026-11-29T12:00"
-        ) from None
-    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-    return round(when.timestamp() * 1e6)
 
 
 def _time(time_us: int) -> str:

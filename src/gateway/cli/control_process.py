@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
 from gateway.cli.sources import LedgerSource
 from gateway.config import Settings
@@ -30,9 +31,9 @@ from gateway.runtime.check import check
 from gateway.services import Control, Messages, RouteClasses
 from gateway.services.access import Access
 from gateway.services.admin import AdminServer
+from gateway.services.batches import Batches
 from gateway.services.changes import Changes
 from gateway.services.fleet import FleetService
-from gateway.services.intake import Intake
 from gateway.services.policies import BY_FILE, InForce, PolicyBook
 from gateway.services.policy import PolicyService
 from gateway.services.port import Port
@@ -98,26 +99,27 @@ class ControlProcess:
         control_socket = str(sockets / "control")
         self._policies: Changes[fleet_pb2.FleetPolicy] = Changes()
         self._versions: Changes[int] = Changes()
-        intake = Intake(self._ledger)
+        intake = Batches(self._ledger)
         fleet = FleetService(intake, self._policies, lambda: self._access)
         ledger_source = LedgerSource(self._ledger)
-        telemetry = Telemetry(
-            TelemetryOptions(otlp=settings.telemetry.otlp),
-            sources=[ledger_source.points, lambda: self._points(intake, fleet)],
-        )
         control = Control(
             control_socket,
             ledger=self._ledger,
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
             messages=lambda: self._messages,
-            receipt_max_age_h=settings.receipts.max_age_h,
+            rules=lambda: feedback_rules(self._settings),
+            rate=lambda: feedback_rate(self._settings),
             access=lambda: self._access,
             policies=PolicyService(
                 self._ledger, self._book, lambda: self._access, self._look.set, self._versions
             ),
             fleet=fleet,
             port=Port(str(settings.listen.control), **(listen_tls(settings) or {})),
+        )
+        telemetry = Telemetry(
+            TelemetryOptions(otlp=settings.telemetry.otlp),
+            sources=[ledger_source.points, feedback_source(control), lambda: self._points(intake, fleet)],
         )
         admin = None
         tasks: list[asyncio.Task[None]] = []
@@ -238,6 +240,7 @@ class ControlProcess:
     def _takes_over(self, found: InForce) -> None:
         before = 0 if self._in_force is None else self._in_force.version
         self._in_force, settings = found, found.settings
+        self._settings = settings
         self._access = Access(settings.access)
         self._messages = Messages(found.document)
         self._routes = {route["name"]: route["prediction"] or {} for route in found.document["routes"]}
@@ -261,7 +264,7 @@ class ControlProcess:
             return "draining"
         return "no policy yet" if self._in_force is None else None
 
-    def _points(self, intake: Intake, fleet: FleetService) -> Iterable[Point]:
+    def _points(self, intake: Batches, fleet: FleetService) -> Iterable[Point]:
         if self._in_force is not None:
             yield Point("gateway.policy.version", self._in_force.version)
         yield Point("gateway.fleet.leader", int(self._leading))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,9 @@ import typer
 if TYPE_CHECKING:
     from gateway.config import Settings
 
-__all__ = ["WhereArgument", "find_ledger"]
+__all__ = ["WhereArgument", "find_ledger", "moment"]
+
+_AGO = re.compile(r"(\d{1,6})([hd])")
 
 WhereArgument = Annotated[
     Path,
@@ -38,3 +42,22 @@ def find_ledger(where: Path, overrides: list[str]) -> tuple[str, Settings | None
         # opening would make an empty one
         raise LedgerError(f"there is no ledger at {file}; `gateway serve` makes it when it starts")
     return url, settings
+
+
+def moment(option: str, text: str, now_us: int) -> int:
+    """A time on the command line (24h and 7d ago, or ISO 8601, UTC) as microseconds since 1970.
+
+    Raises: wrong use, which names the option.
+    """
+    from gateway.cli.printing import wrong_use
+
+    if ago := _AGO.fullmatch(text):
+        return now_us - int(ago[1]) * 3_600_000_000 * (24 if ago[2] == "d" else 1)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise wrong_use(
+            f"{option}: found {text!r}, wanted 24h, 7d or a time such as 2026-11-29T12:00"
+        ) from None
+    when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    return round(when.timestamp() * 1e6)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.autopilot import ReviewBudget, Shares
+from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
 from gateway.cli.sources import LedgerSource, people_source
 from gateway.config import Settings
@@ -49,9 +50,6 @@ from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, p
 __all__ = ["Process"]
 
 log = logging.getLogger(__name__)
-
-DRAIN_S: Final = 5.0
-"""Grace for calls under way when the process is told to stop; everything else is derived from it."""
 
 BUDGET_PERIOD_S: Final = 10.0
 """How often the review shares are looked at again."""
@@ -125,15 +123,6 @@ class Process:
         self._plane.desk.answer("people", people)
         self._plane.desk.answer("rule", self._rules)
         ledger_source = LedgerSource(self._ledger)
-        telemetry = Telemetry(
-            TelemetryOptions(otlp=settings.telemetry.otlp),
-            sources=[
-                plane_source(self._plane.counters, lambda: self._version),
-                certificate_source(self._plane.certificates),
-                people_source(people),
-                ledger_source.points,
-            ],
-        )
         control = Control(
             control_socket,
             ledger=self._ledger,
@@ -141,10 +130,21 @@ class Process:
             classes=self._classes,
             messages=lambda: self._messages,
             access=lambda: self._access,
-            receipt_max_age_h=settings.receipts.max_age_h,
+            rules=lambda: feedback_rules(self._settings),
+            rate=lambda: feedback_rate(self._settings),
             models=self._plane.health,
             people=people,
             port=port_of(settings),
+        )
+        telemetry = Telemetry(
+            TelemetryOptions(otlp=settings.telemetry.otlp),
+            sources=[
+                plane_source(self._plane.counters, lambda: self._version),
+                certificate_source(self._plane.certificates),
+                people_source(people),
+                feedback_source(control),
+                ledger_source.points,
+            ],
         )
         self._plane.subscribe(self._ledger.write_batch)
         self._plane.subscribe(telemetry.consume)
@@ -182,12 +182,13 @@ class Process:
             await self._take_down(control, telemetry, admin)
 
     async def _take_down(self, control: Control, telemetry: Telemetry, admin: AdminServer | None) -> None:
+        grace_s = self._settings.listen.drain_s
         self._ready(control, serving=False)
-        log.info("draining", extra={"grace_s": DRAIN_S})
+        log.info("draining", extra={"grace_s": grace_s})
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(self._plane.shutdown, int(DRAIN_S * 1000))
+        await asyncio.to_thread(self._plane.shutdown, int(grace_s * 1000))
         self._rules.close()
         await asyncio.to_thread(self._rules.join, 2.0)
         await control.stop(grace_s=1.0)

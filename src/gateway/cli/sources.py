@@ -99,7 +99,12 @@ class LedgerSource:
             age_s = 0.0 if queue.oldest_us is None else max(0.0, (now_us - queue.oldest_us) / 1e6)
             yield Point("gateway.review.age", age_s, at)
         for labels, count in self._confusion.labels.items():
-            at = {"source": labels.source, "kind": labels.kind, "route": labels.route}
+            at = {
+                "source": labels.source,
+                "kind": labels.kind,
+                "route": labels.route,
+                "status": labels.status,
+            }
             yield Point("gateway.labels", count, at, SINCE_EVER_NS)
         for cell, count in self._confusion.counts.items():
             at = {"route": cell.route, "segment": cell.segment, "cell": cell.cell}

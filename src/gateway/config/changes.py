@@ -128,6 +128,8 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
+    if value == {}:
+        return "as by default"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -143,6 +145,12 @@ def _effect(change: Change) -> str:
             "receipt_keys": "receipts of a key that is gone are refused",
         }.get(str(last), "")
         return "; ".join(filter(None, [secret, "takes a restart"]))
+    if path[:2] == ("identity", "unit"):
+        return (
+            "units are others than before: every sticky choice is drawn anew, held-out units meet the model"
+        )
+    if path[:2] == ("identity", "segments"):
+        return "quality is reported by other segments from now on, and floors and rules go by them"
     if path[0] == "routes" and len(path) == 2:
         return {
             "added": "calls that match it are decided by it from now on",
@@ -174,6 +182,13 @@ def _of_route(change: Change) -> str:
         return "more calls go on along the chain" if up else "fewer calls go on along the chain"
     if block == "loop_guard":
         return _of_loop_guard(change)
+    if block == "hedge":
+        return _of_hedge(change)
+    if block == "check":
+        return _of_check(change)
+    if block == "on_miss":
+        rows = "only the rows of a batch that missed go on along the chain"
+        return rows if change.after == "rows" else "a batch falls back whole where one of its rows misses"
     if block == "prediction" and last == "threshold" and up is not None:
         return "fewer predictions are flagged" if up else "more predictions are flagged"
     if block == "rules" and len(path) == 3:
@@ -207,6 +222,31 @@ def _of_loop_guard(change: Change) -> str:
     return ""
 
 
+def _of_hedge(change: Change) -> str:
+    last, up = change.path[-1], _rises(change)
+    if last == "hedge":
+        return {
+            "added": "the next model is asked as well when the first is late",
+            "removed": "a late model is waited for",
+        }.get(change.kind, "")
+    if up is None:
+        return "what counts as late changes"
+    if last == "share":
+        return "more calls may be asked twice" if up else "fewer calls may be asked twice"
+    return "the next model is asked later" if up else "the next model is asked earlier"
+
+
+def _of_check(change: Change) -> str:
+    if change.path[-1] == "unknown_outputs":
+        return (
+            "answers with other outputs are misses" if change.after == "miss" else "other outputs are allowed"
+        )
+    words = {"added": "more answers may be invalid", "removed": "fewer answers may be invalid"}
+    if change.path[-1] == "sum_tolerance" and (up := _rises(change)) is not None:
+        return words["removed" if up else "added"]
+    return words.get(change.kind, "other answers are invalid than before")
+
+
 def _of_exploration(change: Change, path: Path, up: bool | None) -> str:
     if path[-1] == "explore":
         return (
@@ -236,13 +276,34 @@ def _of_chain(change: Change) -> str:
 
 
 def _of_backend(change: Change) -> str:
-    last, up = change.path[-1], _rises(change)
+    path, last, up = change.path, change.path[-1], _rises(change)
     if last == "grpc":
         return "connections are opened anew"
     if last == "model" or last == "version":
         return "another model answers under the same name: what was learnt about it may not hold"
     if last == "timeout_ms" and up is not None:
         return "fewer attempts run out of time" if up else "more attempts run out of time"
+    if last == "max_in_flight" and up is not None:
+        return (
+            "more calls at once before the rest is a miss"
+            if up
+            else "fewer calls at once before the rest is a miss"
+        )
+    if last == "circuit":
+        failing = {
+            "added": "it is left alone while it fails",
+            "removed": "it is asked however often it fails",
+        }
+        return failing.get(change.kind, "")
+    if "circuit" in path:
+        return "it is left alone under other conditions; what was counted begins anew"
+    if last == "retry":
+        failed = {"added": "calls that failed are made again", "removed": "no call that failed is made again"}
+        return failed.get(change.kind, "")
+    if "retry" in path:
+        return "other failed calls are made again than before; the budget begins anew"
+    if last == "warm" and up is not None:
+        return "more connections are kept open" if up else "fewer connections are kept open"
     return ""
 
 

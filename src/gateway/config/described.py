@@ -72,6 +72,7 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
         report(
             (*path, "check"), found, "range, sum and labels", "take outputs and unknown_outputs out", key=True
         )
+    _copies(path, route, report)
     if route.review is not None:
         whole = "request" if is_described(route) else "inputs"
         for index, kept in enumerate(route.review.capture):
@@ -102,6 +103,7 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
         )
     if is_described(route):
         _people(path, route, settings, report)
+        _hedge(path, route, settings, report)
         at = (*path, "prediction" if route.prediction is not None else "request")
         if method.endswith("/*"):
             report(
@@ -119,9 +121,7 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
                 key=True,
             )
     for index, mirror in enumerate(route.mirror):
-        if not any(
-            one == method or (one.endswith("*") and method.startswith(one[:-1])) for one in mirror.methods
-        ):
+        if not _lists(mirror.methods, method):
             report(
                 (*path, "mirror", index),
                 f"{method} is none of the methods that are copied",
@@ -144,6 +144,44 @@ def check_method(path: Path, route: Route, settings: Settings, report: Callable[
                     f"{name} cannot answer {method}",
                     "models only: other answers take the form of the route's prediction",
                 )
+
+
+def _lists(methods: tuple[str, ...], method: str) -> bool:
+    """Whether a method is among those that are listed, each by its name or as `/package.Service/*`."""
+    return any(one == method or (one.endswith("*") and method.startswith(one[:-1])) for one in methods)
+
+
+def _copies(path: Path, route: Route, report: Callable[..., None]) -> None:
+    """What copies go without must be something that the route's requests have."""
+    method, described = route.match.method, is_described(route)
+    readable = described or method in (None, f"{OIP}ModelInfer", f"{OIP}*")
+    for index, mirror in enumerate(route.mirror):
+        at = (*path, "mirror", index, "redact")
+        if mirror.redact and not readable:
+            found = f"nothing can be taken out of calls of {method}, which the route does not read"
+            report(at, found, "request: {} in the route, and descriptors", "or take redact out")
+            continue
+        for number, redacted in enumerate(mirror.redact):
+            if redacted.startswith("request.") != described:
+                wanted = "request.<path>" if described else "inputs.<name> or params.<name>"
+                report(
+                    (*at, number), f"{quoted(redacted)} is nothing that requests of this route have", wanted
+                )
+
+
+def _hedge(path: Path, route: Route, settings: Settings, report: Callable[..., None]) -> None:
+    """Whether somebody else's method may be asked twice, its operator must have said."""
+    method, first = route.match.method or "", settings.backends.get(route.chain[0])
+    if route.hedge is None or first is None or first.grpc is None:
+        return
+    if first.retry is None or not _lists(first.retry.methods, method):
+        report(
+            (*path, "hedge"),
+            f"nothing says that {method} may be asked twice",
+            f"retry: {{methods: [{method}]}} at backend {route.chain[0]}",
+            "say so there if it may, or take hedge out",
+            key=True,
+        )
 
 
 def _people(path: Path, route: Route, settings: Settings, report: Callable[..., None]) -> None:

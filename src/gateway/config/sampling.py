@@ -137,7 +137,8 @@ class Mirror(Block):
         None, description="a twin of the first of the chain: differences count only above its own"
     )
     redact: tuple[Text, ...] = Field(
-        (), description="what the copy goes without: inputs.<name>, params.<name>"
+        (),
+        description="what the copy goes without: inputs.<name>, params.<name>, of a described service request.<path>",
     )
     strip: tuple[Text, ...] = Field(CREDENTIALS, description="metadata that the copy goes without")
     max_in_flight: Count = Field(64, description="copies under way; what is more is dropped and counted")
@@ -157,9 +158,10 @@ class Mirror(Block):
                 )
         for index, name in enumerate(self.redact):
             block, _, rest = name.partition(".")
-            if block not in ("inputs", "params") or not rest:
+            if block not in ("inputs", "params", "request") or not rest:
                 mend = f"write inputs.{name}" if name and "." not in name else ""
-                raise wrong(quoted(name), "inputs.<name> or params.<name>", mend, at=("redact", index))
+                wanted = "inputs.<name> or params.<name>, or of a described service request.<path>"
+                raise wrong(quoted(name), wanted, mend, at=("redact", index))
         for index, name in enumerate(self.strip):
             if (
                 name != name.lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.config.faults import Path
 from gateway.config.names import Names, Report, check_segments
 from gateway.config.routes import Route
-from gateway.config.sampling import MODEL_INFER, Holdout
+from gateway.config.sampling import Holdout
 from gateway.config.settings import Settings
 
 __all__ = ["answer_path", "check_sampling", "models_of", "takes"]
@@ -47,14 +47,6 @@ def _mirrors(path: Path, route: Route, names: Names, report: Report) -> None:
         block = (*path, "mirror", index)
         if mirror.noise is not None and names.check((*block, "noise"), mirror.noise.to, report, "model"):
             _noise((*block, "noise"), mirror.noise.to, mirror.to, route, report)
-        method = route.match.method or MODEL_INFER
-        if mirror.redact and not takes((MODEL_INFER,), method):
-            report(
-                (*block, "redact"),
-                f"taking something out of calls of {method} is not supported yet",
-                MODEL_INFER,
-                "take it out, or do not mirror",
-            )
         at = (*block, "to")
         if not names.check(at, mirror.to, report, "model"):
             continue

@@ -33,6 +33,7 @@ from gateway.config.tls import ListenTls
 
 __all__ = [
     "FORM",
+    "Feedback",
     "From",
     "Identity",
     "Limits",
@@ -63,6 +64,10 @@ class Listen(Block):
     )
     tls: ListenTls | None = Field(
         None, description="TLS on the inference and control ports; plain text if absent"
+    )
+    drain_s: Annotated[Number, Field(gt=0, le=3_600)] = Field(
+        5.0,
+        description="grace of calls under way when it is told to stop; in its first quarter new ones are welcome",
     )
     limits: ListenLimits = Field(default_factory=ListenLimits)
 
@@ -140,6 +145,25 @@ class Receipts(Block):
     max_age_h: Annotated[Number, Field(gt=0, le=876_000)] = Field(
         2160.0, description="older receipts are refused"
     )
+    clock_skew_s: Annotated[Number, Field(ge=0, le=86_400)] = Field(
+        300.0,
+        description="what callers' clocks may differ by: things happen neither earlier nor in the future",
+    )
+    pending_s: Annotated[Number, Field(ge=0, le=86_400)] = Field(
+        600.0, description="how long feedback by decision id may wait for the decision's record"
+    )
+
+
+class Feedback(Block):
+    """What feedback is taken."""
+
+    per_caller_per_s: Annotated[Number, Field(gt=0, le=10_000_000)] | None = Field(
+        5000.0,
+        description="items a second from each caller, by certificate or else address; null for no limit",
+    )
+    burst: Annotated[Number, Field(ge=1, le=100_000_000)] = Field(
+        20_000.0, description="items of one caller at once; more waits, and is told how long"
+    )
 
 
 def _otlp(value: str) -> str:
@@ -211,6 +235,7 @@ class Settings(Block):
     default_backend: Text | None = Field(None, description="gets untouched what matches no route")
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
+    feedback: Feedback = Field(default_factory=Feedback)
     telemetry: Telemetry = Field(default_factory=Telemetry)
     descriptors: Annotated[
         tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])

@@ -13,6 +13,7 @@ from gateway.ledger.grid import NO_SCORE, OVERHEAD_BUCKETS, SCORE_BINS, overhead
 from gateway.ledger.labels import REVIEW, Facts, Kept, LabelRow, RouteClasses, Truth, truth_of
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Limits
+from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Calls, Labelled, Overhead, Population, Reader, Shadows, Window
 from gateway.ledger.review import Lease, NothingForYou, QueueStats
 from gateway.ledger.urgent import Urgent
@@ -32,9 +33,11 @@ __all__ = [
     "Limits",
     "NothingForYou",
     "Overhead",
+    "PendingRow",
     "Population",
     "QueueStats",
     "Reader",
+    "Resolved",
     "RouteClasses",
     "Shadows",
     "Truth",

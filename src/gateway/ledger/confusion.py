@@ -39,11 +39,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class LabelCount:
-    """Whose labels, of which kind, about which route."""
+    """Whose labels, of which kind, about which route; first ones (`accepted`) or corrections (`corrected`)."""
 
     route: str
     source: str
     kind: str
+    status: str = "accepted"
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class Confusion:
         """
         found, corrected, last = reader.snapshot(self._news)
         for row in found:
-            self._count_label(LabelCount(row.route, row.source, row.kind), int(row.n))
+            self._count_label(LabelCount(row.route, row.source, row.kind, row.status), int(row.n))
             self._add(row, 1)
         for row in corrected:
             self._add(row, -1)
@@ -82,6 +83,7 @@ class Confusion:
             old.c.row == new.c.row,
             old.c.source == new.c.source,
             old.c.kind == new.c.kind,
+            old.c.name == new.c.name,
             old.c.revision == new.c.revision - 1,
         )
         found = connection.execute(_summed(new).where(fresh)).all()
@@ -113,6 +115,7 @@ def _summed(labels: sa.FromClause) -> sa.Select[Any]:
         column.positive,
         column.sampled,
         column.outcome,
+        sa.case((column.revision == 1, "accepted"), else_="corrected").label("status"),
     ]
     weight = sa.func.sum(1.0 / sa.func.nullif(column.review_pi, 0.0)).label("weight")
     return sa.select(*keys, sa.func.count().label("n"), weight).group_by(*keys)

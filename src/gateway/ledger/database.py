@@ -24,6 +24,7 @@ __all__ = [
     "is_conflict",
     "is_unavailable",
     "leader_engine",
+    "lock_labels",
     "lock_policies",
     "lock_schema",
     "lock_segments",
@@ -164,10 +165,19 @@ def lock_segments(connection: sa.Connection) -> None:
     _lock(connection, 7_105_120)
 
 
-def _lock(connection: sa.Connection, number: int) -> None:
+def lock_labels(connection: sa.Connection, *, alone: bool) -> None:
+    """Until this transaction ends nobody else changes labels that are there (`alone`), or nobody does so alone.
+
+    Else a label that two processes change at once would be taken out of its cell twice.
+    """
+    _lock(connection, 7_105_121, shared=not alone)
+
+
+def _lock(connection: sa.Connection, number: int, *, shared: bool = False) -> None:
     """PostgreSQL only: BEGIN IMMEDIATE keeps every other writer out of an SQLite file as it is."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+        lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
+        connection.execute(sa.select(lock(number)))
 
 
 def is_conflict(error: BaseException) -> bool:

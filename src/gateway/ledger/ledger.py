@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, labels, migrations, policies, review, urgent
+from gateway.ledger import audit, facts, labels, migrations, pending, policies, review, urgent
 from gateway.ledger.database import shown, writer_engine
-from gateway.ledger.labels import Kept, LabelRow, Truth
+from gateway.ledger.labels import Kept, LabelRow, RouteClasses, Truth
 from gateway.ledger.limits import Limits
+from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
@@ -47,7 +48,8 @@ class Ledger:
         self._url = url
         self._clock_us = clock_us
         self._engine = writer_engine(url)
-        self._writer = Writer(self._engine, limits or Limits())
+        self._limits = limits or Limits()
+        self._writer = Writer(self._engine, self._limits)
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
 
@@ -105,6 +107,28 @@ class Ledger:
     def submit_labels(self, rows: Sequence[LabelRow]) -> Future[list[Kept]]:
         """Keep labels; what became of each, in order. All of them are kept, or none."""
         return self._writer.submit_labels(rows)
+
+    def submit_feedback(
+        self, rows: Sequence[LabelRow], waiting: Sequence[PendingRow], *, dry_run: bool = False
+    ) -> Future[tuple[list[Kept], list[Kept]]]:
+        """Keep labels, and what waits for its decision's record; what became of each. All of them are kept, or none.
+
+        With `dry_run` none is: it is only found out what would become of them.
+        """
+
+        def work(connection: sa.Connection) -> tuple[list[Kept], list[Kept]]:
+            with connection.begin_nested() as tried:
+                kept = labels.keep(connection, rows) if rows else []
+                held = pending.hold(connection, waiting, self._limits.pending_labels) if waiting else []
+                if dry_run:
+                    tried.rollback()
+            return kept, held
+
+        return self._writer.submit(work)
+
+    def resolve_pending(self, classes: Callable[[str], RouteClasses | None]) -> Future[Resolved]:
+        """Judge what waited for records that have come, and give up what waited too long."""
+        return self._writer.submit(partial(pending.resolve, classes=classes, now_us=self._clock_us()))
 
     def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
         """Run `work` in a transaction of the writer; the future has its result once that is committed."""
@@ -195,5 +219,8 @@ class Ledger:
         return self.reader.snapshot(partial(review.stats, queue=queue, now_us=self._clock_us()))
 
     def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
-        """The facts of kept decisions, by (decision id, row); others are left out. Raises: LedgerUnavailable."""
-        return self.reader.snapshot(partial(review.find_facts, wanted=wanted))
+        """The facts of kept decisions and of those spoken of before, by (decision id, row); others are left out.
+
+        Raises: LedgerUnavailable.
+        """
+        return self.reader.snapshot(partial(facts.find, wanted=wanted))

@@ -17,7 +17,8 @@ class Limits:
     for company. `retry_s`: how long a group of records is tried again while the database is full, locked or away,
     before it is dropped. `open_tasks`: open review tasks a queue; beyond, tasks are dropped (`queue_full`).
     `task_bytes`: payload of one captured call; larger ones are dropped whole (`too_large`). `segments`: distinct
-    segments a route; further ones are counted as "(other)".
+    segments a route; further ones are counted as "(other)". `pending_labels`: statements that wait for their
+    decision's record; beyond, they are refused (`pending_full`).
     """
 
     queued_records: int = 200_000
@@ -30,3 +31,4 @@ class Limits:
     open_tasks: int = 10_000
     task_bytes: int = 3 * 1024 * 1024
     segments: int = 1_000
+    pending_labels: int = 100_000

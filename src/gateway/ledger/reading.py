@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import schema
+from gateway.ledger import rolling, schema
 from gateway.ledger.database import check_head, reader_engine
 from gateway.ledger.grid import HOUR_US, OVERHEAD_BUCKETS, overhead_edges_us
+from gateway.ledger.labels import superseded
 
 __all__ = ["Calls", "Labelled", "Overhead", "Population", "Reader", "Shadows", "Window"]
 
@@ -213,55 +214,55 @@ class Reader:
 
     def routes(self, window: Window = Window()) -> tuple[str, ...]:
         """The routes that had calls, in order; "" (no route) is not among them."""
-        table = schema.tally_calls
-        query = sa.select(table.c.route).distinct().where(*_within(table, window), table.c.route != "")
-        return tuple(row[0] for row in self._rows(query.order_by(table.c.route)))
+        rows = self.summed(schema.tally_calls, window, ("route",), ())
+        return tuple(row[0] for row in rows if row[0])
 
     def calls(self, window: Window = Window()) -> Calls:
         """Calls by how they ended."""
-        table = schema.tally_calls
-        keys = [table.c[name] for name in ("route", "policy", "backend", "segment", "outcome", "reason")]
-        query = sa.select(*keys, sa.func.sum(table.c.calls), sa.func.sum(table.c.rows))
-        return _columns(
-            Calls, self._rows(query.where(*_within(table, window)).group_by(*keys).order_by(*keys))
-        )
+        keys = ("route", "policy", "backend", "segment", "outcome", "reason")
+        return _columns(Calls, self.summed(schema.tally_calls, window, keys))
 
     def overhead(self, window: Window = Window()) -> Overhead:
         """The histogram of the gateway's own time, all calls of the window together."""
-        table = schema.tally_overhead
-        query = sa.select(table.c.bucket, sa.func.sum(table.c.calls)).where(*_within(table, window))
         counts = np.zeros(OVERHEAD_BUCKETS, dtype=np.int64)
-        for row in self._rows(query.group_by(table.c.bucket)):
-            counts[row[0]] = int(row[1])
+        for bucket, calls in self.summed(schema.tally_overhead, window, ("bucket",)):
+            counts[bucket] = int(calls)
         return Overhead(counts)
 
     def shadows(self, window: Window = Window()) -> Shadows:
         """Comparisons with shadows."""
-        table = schema.tally_shadow
-        keys = [table.c[name] for name in ("route", "policy", "backend", "shadow", "segment", "noise")]
-        sums = [sa.func.sum(column) for column in table.c if not column.primary_key]
-        query = sa.select(*keys, *sums).where(*_within(table, window)).group_by(*keys).order_by(*keys)
-        return _columns(Shadows, self._rows(query))
+        keys = ("route", "policy", "backend", "shadow", "segment", "noise")
+        return _columns(Shadows, self.summed(schema.tally_shadow, window, keys))
 
     def population(self, window: Window = Window()) -> Population:
         """Predictions by flag, score and probability of review."""
-        table = schema.tally_scores
-        keys = [column for column in table.c if column.primary_key and column.name != "hour"]
-        rows = sa.func.sum(table.c.rows)
-        query = sa.select(*keys, rows).where(*_within(table, window)).group_by(*keys).order_by(*keys)
+        keys = ("route", "policy", "backend", "segment", "outcome", "flagged", "score_bin", "review_pi")
+        rows = self.summed(schema.tally_scores, window, keys, ("rows",))
         # Rows that were raised left their first cell, perhaps an empty one; and a batch may have been dropped.
-        return _columns(Population, self._rows(query.having(rows > 0)))
+        return _columns(Population, [row for row in rows if row[-1] > 0])
+
+    def summed(
+        self,
+        tally: sa.Table,
+        window: Window,
+        keys: Sequence[str],
+        sums: Sequence[str] | None = None,
+    ) -> Sequence[Any]:
+        """A tally's sums over the window by some of its keys, in their order; all its sums if none are named."""
+        wanted = [one.name for one in tally.c if not one.primary_key] if sums is None else sums
+        where = () if window.route is None else (("route", window.route),)
+
+        def read(connection: sa.Connection) -> Sequence[Any]:
+            hours = rolling.cover(connection, tally, (*keys, *wanted), *window.hours, *where)
+            grouped = [hours.c[name] for name in keys]
+            query = sa.select(*grouped, *(sa.func.sum(hours.c[name]) for name in wanted))
+            return connection.execute(query.group_by(*grouped).order_by(*grouped)).all()
+
+        return self.snapshot(read)
 
     def labelled(self, window: Window = Window(), source: str | None = None) -> Labelled:
         """Predictions with their truth, of one source or of all."""
-        label, later = schema.labels, schema.labels.alias("later")
-        superseded = sa.exists().where(
-            later.c.decision == label.c.decision,
-            later.c.row == label.c.row,
-            later.c.source == label.c.source,
-            later.c.kind == label.c.kind,
-            later.c.revision == label.c.revision + 1,
-        )
+        label = schema.labels
         names = ["time_us", "received_us", "route", "policy", "backend", "segment", "outcome", "score"]
         query = sa.select(
             *[label.c[name] for name in names],
@@ -269,7 +270,7 @@ class Reader:
             label.c.positive,
             label.c.source,
             label.c.review_pi,
-        ).where(label.c.kind == "label", label.c.positive.is_not(None), ~superseded)
+        ).where(label.c.kind == "label", label.c.positive.is_not(None), ~superseded(label))
         since, until = window.hours
         if since is not None:
             query = query.where(label.c.time_us >= since * HOUR_US)
@@ -291,16 +292,3 @@ class Reader:
                 return work(connection)
         except sa.exc.DBAPIError as error:
             raise LedgerUnavailable(f"the ledger cannot be read now: {error.orig}") from error
-
-
-def _within(table: sa.Table, window: Window) -> list[sa.ColumnElement[bool]]:
-    """A tally's rows that a window means."""
-    since, until = window.hours
-    clauses: list[sa.ColumnElement[bool]] = []
-    if since is not None:
-        clauses.append(table.c.hour >= since)
-    if until is not None:
-        clauses.append(table.c.hour < until)
-    if window.route is not None:
-        clauses.append(table.c.route == window.route)
-    return clauses

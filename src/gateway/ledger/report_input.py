@@ -1,20 +1,22 @@
 """What the numbers of a report are made from, added up by the database.
 
 `Reader.labelled` gives every label as a row, for methods that need each one; a report needs only how many
-there are of each kind, and a million rows would take Python seconds to carry. So these queries group first:
-what comes back grows with the number of score bins and probabilities, not with the labels.
+there are of each kind, so it reads tallies: what comes back grows with the number of score bins and probabilities, and
+what is read with the hours and days of the window, not with the labels.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from gateway.ledger import schema
-from gateway.ledger.grid import HOUR_US, NO_SCORE, SCORE_BINS
+from gateway.ledger.grid import HOUR_US
 from gateway.ledger.labels import REVIEW
 from gateway.ledger.reading import Reader, Window
 from gateway.types import UNPREDICTED
@@ -47,8 +49,8 @@ class LabelCounts:
 class ReviewProgress:
     """How far people are with one route's sample.
 
-    `sampled`: predictions chosen for review; `done` and `open` of them. `oldest_open_us`: when the oldest
-    open task was made, microseconds since 1970; None when none is open.
+    `sampled`: predictions chosen for review; `done`: those of them with a reviewer's label; `open`: those with an
+    open task. `oldest_open_us`: when the oldest open task was made, microseconds since 1970; None when none is open.
     """
 
     sampled: int
@@ -63,41 +65,23 @@ def label_counts(reader: Reader, window: Window) -> LabelCounts:
 
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
-    label, later = schema.labels, schema.labels.alias("later")
-    superseded = sa.exists().where(
-        later.c.decision == label.c.decision,
-        later.c.row == label.c.row,
-        later.c.source == label.c.source,
-        later.c.kind == label.c.kind,
-        later.c.revision == label.c.revision + 1,
-    )
-    flagged = sa.case((label.c.flagged.is_(None), -1), (label.c.flagged, 1), else_=0)
-    # round(x - 0.5) is floor(x) wherever it matters, and every database has round().
-    score_bin = sa.cast(sa.func.round(label.c.score * SCORE_BINS - 0.5), sa.Integer)
-    keys = [label.c.route, label.c.source, flagged, score_bin, label.c.review_pi, label.c.positive]
-    query = (
-        sa.select(*keys, sa.func.count())
-        .where(
-            label.c.kind == "label",
-            label.c.positive.is_not(None),
-            label.c.outcome.not_in([int(outcome) for outcome in UNPREDICTED]),
-            # A review of what was not sampled has no probability that it could be weighted by.
-            sa.or_(label.c.source != REVIEW, label.c.sampled),
-            ~superseded,
-            *_during(label.c.time_us, label.c.route, window),
-        )
-        .group_by(*keys)
-    )
-    rows = reader._rows(query)
-    bins = [NO_SCORE if row[3] is None else min(max(int(row[3]), 0), SCORE_BINS - 1) for row in rows]
+    keys = ("route", "source", "flagged", "score_bin", "review_pi", "positive", "sampled", "outcome")
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for *key, positive, sampled, outcome, labels in reader.summed(schema.tally_labels, window, keys):
+        # A review of what was not sampled has no probability that it could be weighted by.
+        usable = sampled or key[1] != REVIEW
+        if positive >= 0 and outcome not in UNPREDICTED and usable:
+            counts[*key, positive] += int(labels)
+    rows = [(*key, count) for key, count in counts.items() if count > 0]
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 7
     return LabelCounts(
-        route=np.array([row[0] for row in rows], dtype=np.str_),
-        source=np.array([row[1] for row in rows], dtype=np.str_),
-        flagged=np.array([row[2] for row in rows], dtype=np.int64),
-        score_bin=np.array(bins, dtype=np.int64),
-        pi=np.array([row[4] for row in rows], dtype=np.float64),
-        positive=np.array([row[5] for row in rows], dtype=np.bool_),
-        count=np.array([row[6] for row in rows], dtype=np.int64),
+        route=np.array(columns[0], dtype=np.str_),
+        source=np.array(columns[1], dtype=np.str_),
+        flagged=np.array(columns[2], dtype=np.int64),
+        score_bin=np.array(columns[3], dtype=np.int64),
+        pi=np.array(columns[4], dtype=np.float64),
+        positive=np.array(columns[5], dtype=np.bool_),
+        count=np.array(columns[6], dtype=np.int64),
     )
 
 
@@ -106,27 +90,48 @@ def review_progress(reader: Reader, window: Window) -> dict[str, ReviewProgress]
 
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
-    decision, task = schema.decisions, schema.review_tasks
-    still_open = sa.and_(task.c.id.is_not(None), task.c.done_us.is_(None))
-    query = (
-        sa.select(
-            decision.c.route,
-            sa.func.count(),
-            sa.func.count(task.c.done_us),
-            sa.func.sum(sa.case((still_open, 1), else_=0)),
-            sa.func.min(sa.case((still_open, task.c.created_us))),
-        )
-        .select_from(
-            decision.outerjoin(
-                task, sa.and_(task.c.decision == decision.c.decision, task.c.row == decision.c.row)
-            )
-        )
-        .where(decision.c.sampled, *_during(decision.c.time_us, decision.c.route, window))
-        .group_by(decision.c.route)
-    )
-    return {
-        row[0]: ReviewProgress(int(row[1]), int(row[2]), int(row[3]), row[4]) for row in reader._rows(query)
+    sampled = {
+        row[0]: int(row[1]) for row in reader.summed(schema.tally_scores, window, ("route",), ("sampled",))
     }
+    done: Counter[str] = Counter()
+    for route, source, chosen, labels in reader.summed(
+        schema.tally_labels, window, ("route", "source", "sampled")
+    ):
+        done[route] += int(labels) if source == REVIEW and chosen else 0
+    still_open = reader.snapshot(lambda connection: _open_tasks(connection, window))
+    routes = {route for route, count in sampled.items() if count} | set(still_open) | set(+done)
+    return {
+        route: ReviewProgress(sampled.get(route, 0), done[route], *still_open.get(route, (0, None)))
+        for route in routes
+    }
+
+
+def _open_tasks(connection: sa.Connection, window: Window) -> dict[str, tuple[int, int]]:
+    """By route, how many tasks of the window's sampled predictions are open, and when the oldest was made.
+
+    Queue by queue, along the index: tasks that are done stay in the table, and may be millions.
+    """
+    decision, task = schema.decisions, schema.review_tasks
+    same = sa.and_(task.c.decision == decision.c.decision, task.c.row == decision.c.row)
+    found: dict[str, tuple[int, int]] = {}
+    queue = connection.execute(sa.select(sa.func.min(task.c.queue))).scalar()
+    while queue is not None:
+        query = (
+            sa.select(decision.c.route, sa.func.count(), sa.func.min(task.c.created_us))
+            .select_from(task.join(decision, same))
+            .where(
+                task.c.queue == queue,
+                task.c.done_us.is_(None),
+                decision.c.sampled,
+                *_during(decision.c.time_us, decision.c.route, window),
+            )
+            .group_by(decision.c.route)
+        )
+        for route, count, oldest_us in connection.execute(query):
+            before = found.get(route, (0, oldest_us))
+            found[route] = (before[0] + count, min(before[1], oldest_us))
+        queue = connection.execute(sa.select(sa.func.min(task.c.queue)).where(task.c.queue > queue)).scalar()
+    return found
 
 
 def _during(time_us: sa.Column[int], route: sa.Column[str], window: Window) -> list[sa.ColumnElement[bool]]:

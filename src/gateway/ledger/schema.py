@@ -3,6 +3,7 @@
     policies        what was in force: one row a version
     decisions       predictions sampled for review, one row each; and calls that people are asked about
     labels          the truth about predictions; append-only, a correction is a further revision, the last one counts
+    pending_labels  what was said of decisions whose record had not come; by decision id, as it was said
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
     review_skips    who did not want which task, and why
@@ -11,6 +12,13 @@
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
     tally_overhead  additive: calls by hour, route, bucket of the gateway's own time
     tally_shadow    additive: comparisons with shadows, and of the primary with its twin (`noise`)
+    tally_labels    additive: labels that count, by hour, ..., source, and what they say
+    rolled_calls    the same as tally_calls in spans of 24 and of 768 hours; so for the others:
+    rolled_scores   of tally_scores
+    rolled_overhead of tally_overhead
+    rolled_shadow   of tally_shadow
+    rolled_labels   of tally_labels
+    rolled          which hours the rolled tallies hold; see `gateway.ledger.rolling`
     segments        the segments that each route has shown, up to the limit
     writers         how far each writer's numbered groups of records are stored: none is counted twice
 
@@ -48,18 +56,22 @@ __all__ = [
     "decisions",
     "labels",
     "metadata",
+    "pending_labels",
     "policies",
     "review_skips",
     "review_tasks",
+    "rolled",
+    "rolled_of",
     "segments",
     "tally_calls",
+    "tally_labels",
     "tally_overhead",
     "tally_scores",
     "tally_shadow",
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -123,12 +135,14 @@ labels = Table(
     Column("row", Integer, nullable=False),
     Column("source", Text, nullable=False),
     Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=""),  # of a signal; "" for labels and outcomes
     Column("revision", Integer, nullable=False),
     Column("label", Text),
     Column("positive", Boolean),
     Column("value", Double),
     Column("author", Text, nullable=False),
     Column("received_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),  # when it happened, where that was said
     Column("time_us", BigInteger, nullable=False),
     Column("policy", Integer, nullable=False),
     Column("route", Text, nullable=False),
@@ -141,8 +155,28 @@ labels = Table(
     Column("sampled", Boolean, nullable=False),
     Column("arm", Text),
     Column("propensity", Double, nullable=False, server_default="1"),
-    UniqueConstraint("decision", "row", "source", "kind", "revision"),
+    UniqueConstraint("decision", "row", "source", "kind", "name", "revision"),
     Index(None, "time_us"),
+)
+
+pending_labels = Table(
+    "pending_labels",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("decision", LargeBinary(16), nullable=False),
+    Column("row", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("label", Text),
+    Column("positive", Boolean),
+    Column("value", Double),
+    Column("author", Text, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),
+    Column("expires_us", BigInteger, nullable=False),
+    UniqueConstraint("decision", "row", "source", "kind", "name"),
+    Index(None, "expires_us"),
 )
 
 captures = Table(
@@ -225,6 +259,27 @@ tally_scores = Table(
     Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
     Column("review_pi", Double, primary_key=True),
     Column("rows", BigInteger, nullable=False),
+    Column("sampled", BigInteger, nullable=False, server_default="0"),  # of the rows
+    postgresql_with=_HALF_FULL,
+    sqlite_with_rowid=False,
+)
+
+tally_labels = Table(
+    "tally_labels",
+    metadata,
+    Column("hour", Integer, primary_key=True, autoincrement=False),  # of the prediction
+    Column("route", Text, primary_key=True),
+    Column("policy", Integer, primary_key=True, autoincrement=False),
+    Column("backend", Text, primary_key=True),
+    Column("segment", Text, primary_key=True),
+    Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
+    Column("flagged", SmallInteger, primary_key=True, autoincrement=False),
+    Column("score_bin", SmallInteger, primary_key=True, autoincrement=False),
+    Column("review_pi", Double, primary_key=True),
+    Column("sampled", SmallInteger, primary_key=True, autoincrement=False),
+    Column("source", Text, primary_key=True),
+    Column("positive", SmallInteger, primary_key=True, autoincrement=False),
+    Column("labels", BigInteger, nullable=False),
     postgresql_with=_HALF_FULL,
     sqlite_with_rowid=False,
 )
@@ -279,5 +334,33 @@ writers = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("time_us", BigInteger, nullable=False),
     postgresql_with=_HALF_FULL,
+    sqlite_with_rowid=False,
+)
+
+
+def _rolled(tally: Table) -> Table:
+    """The same tally with the hours of a span in one."""
+    same = [
+        Column(one.name, one.type, primary_key=one.primary_key, autoincrement=False, nullable=False)
+        for one in tally.c
+    ]
+    span = Column("span", SmallInteger, primary_key=True, autoincrement=False)
+    return Table(
+        "rolled_" + tally.name.removeprefix("tally_"), metadata, span, *same, sqlite_with_rowid=False
+    )
+
+
+rolled_of: Final = {
+    tally: _rolled(tally) for tally in (tally_calls, tally_scores, tally_overhead, tally_shadow, tally_labels)
+}
+"""Each tally, and its rolled form."""
+
+rolled = Table(
+    "rolled",
+    metadata,
+    Column("tally", Text, primary_key=True),
+    Column("span", SmallInteger, primary_key=True, autoincrement=False),
+    Column("first_hour", Integer, nullable=False),
+    Column("end_hour", Integer, nullable=False),
     sqlite_with_rowid=False,
 )

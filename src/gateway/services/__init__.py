@@ -15,19 +15,36 @@ if TYPE_CHECKING:
     from gateway.ledger import RouteClasses
     from gateway.services.control import Control
     from gateway.services.feedback import FeedbackService
+    from gateway.services.intake import FeedbackRules, Intake, Statement
     from gateway.services.people import People
+    from gateway.services.rates import Rate
     from gateway.services.readable import Messages
     from gateway.services.review import ReviewService
 
-__all__ = ["Control", "FeedbackService", "Messages", "People", "ReviewService", "RouteClasses"]
+__all__ = [
+    "Control",
+    "FeedbackRules",
+    "FeedbackService",
+    "Intake",
+    "Messages",
+    "People",
+    "Rate",
+    "ReviewService",
+    "RouteClasses",
+    "Statement",
+]
 
 HOMES: Final = {
     "Control": "gateway.services.control",
     "FeedbackService": "gateway.services.feedback",
+    "FeedbackRules": "gateway.services.intake",
+    "Intake": "gateway.services.intake",
     "Messages": "gateway.services.readable",
     "People": "gateway.services.people",
+    "Rate": "gateway.services.rates",
     "ReviewService": "gateway.services.review",
     "RouteClasses": "gateway.ledger",
+    "Statement": "gateway.services.intake",
 }
 
 

@@ -3,6 +3,7 @@ port as well, where sidecars push records and watch policies."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -18,12 +19,15 @@ from gateway.fleet.encoding import MOST_BATCH_BYTES
 from gateway.ledger import Ledger
 from gateway.services.access import Access, RoleInterceptor
 from gateway.services.errors import ErrorInterceptor
-from gateway.services.feedback import Classes, FeedbackService, Verify
+from gateway.services.feedback import FeedbackService
 from gateway.services.fleet import FleetService
 from gateway.services.health import Health
+from gateway.services.intake import Classes, FeedbackRules, Intake, Verify
+from gateway.services.pending import Waiting
 from gateway.services.people import People
 from gateway.services.policy import PolicyService
 from gateway.services.port import Port
+from gateway.services.rates import Rate, Rates
 from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
 from gateway.v1 import (
@@ -63,7 +67,8 @@ class Control:
         ledger: opened.
         verify: a receipt -> its fields; raises ReceiptError.
         classes: a route -> its classes, None for one that is not served.
-        receipt_max_age_h: older receipts are refused.
+        rules: what of feedback is believed, as the settings have it now.
+        rate: how much feedback each caller may send, as the settings have it now; None: no limit.
         models: by name of a route or model, whether a call to it could be answered now.
         messages: what captured messages are read by.
         clock_us: the time, microseconds since 1970.
@@ -79,7 +84,8 @@ class Control:
         ledger: Ledger,
         verify: Verify,
         classes: Classes,
-        receipt_max_age_h: float,
+        rules: Callable[[], FeedbackRules] = FeedbackRules,
+        rate: Callable[[], Rate | None] = lambda: None,
         models: Callable[[], Mapping[str, bool]] = dict,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         people: People | None = None,
@@ -91,7 +97,11 @@ class Control:
     ) -> None:
         self._socket, self._port = socket, port
         self._access, self._policies, self._fleet = access, policies, fleet
-        self._feedback = FeedbackService(ledger, verify, classes, receipt_max_age_h, clock_us)
+        self.waiting = Waiting(ledger, classes)
+        """What waits for its decision's record."""
+        intake = Intake(ledger, verify, classes, rules, clock_us)
+        self.feedback = FeedbackService(ledger, intake, Rates(rate), self.waiting)
+        self._tasks: list[asyncio.Task[None]] = []
         self._review = ReviewService(ledger, classes, clock_us, people, messages)
         self._health = Health(SERVICES, models)
         self._server: grpc.aio.Server | None = None
@@ -108,7 +118,7 @@ class Control:
             options=SERVER_OPTIONS if self._fleet is not None else (),
         )
         services = list(SERVICES)
-        feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(self._feedback, server)
+        feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(self.feedback, server)
         review_pb2_grpc.add_ReviewServiceServicer_to_server(self._review, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self._policies is not None:
@@ -126,6 +136,7 @@ class Control:
         await server.start()
         os.chmod(self._socket, 0o600)
         self._server = server
+        self._tasks.append(asyncio.create_task(self.waiting.run()))
         return bound
 
     def set_serving(self, serving: bool) -> None:
@@ -137,6 +148,10 @@ class Control:
         if self._server is None:
             return
         self._health.set_serving(False)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
         await self._server.stop(grace_s)
         self._server = None
         with contextlib.suppress(FileNotFoundError):

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
 
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, RateLimited
 
-__all__ = ["ERROR_TRAILER", "ErrorInterceptor", "error_word"]
+__all__ = ["ERROR_TRAILER", "PUSHBACK_TRAILER", "ErrorInterceptor", "error_word"]
 
 log = logging.getLogger(__name__)
 
 ERROR_TRAILER: Final = "gateway-error"
 """The trailer with the error's stable word."""
+
+PUSHBACK_TRAILER: Final = "grpc-retry-pushback-ms"
+"""How long to wait before the next try. Source: gRFC A6; clients that retry by themselves heed it."""
 
 _STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -54,11 +58,10 @@ def _guarded(behaviour: Any, method: str) -> Any:
         try:
             return await behaviour(request, context)
         except GatewayError as error:
-            await context.abort(
-                _STATUS[error.grpc_status],
-                str(error),
-                trailing_metadata=((ERROR_TRAILER, error_word(error)),),
-            )
+            trailers = [(ERROR_TRAILER, error_word(error))]
+            if isinstance(error, RateLimited):
+                trailers.append((PUSHBACK_TRAILER, str(math.ceil(error.wait_s * 1000))))
+            await context.abort(_STATUS[error.grpc_status], str(error), trailing_metadata=tuple(trailers))
         except grpc.aio.AbortError:
             raise
         except Exception:

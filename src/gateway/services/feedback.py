@@ -1,74 +1,68 @@
-"""Feedback: what callers learn later about predictions they got, by receipt."""
+"""Feedback: what callers learn later about predictions they got, by receipt or by decision id."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc
 
-from gateway.errors import GatewayError, LabelError, NotFound, ReceiptError
-from gateway.ledger import REVIEW, Facts, Kept, LabelRow, Ledger, RouteClasses, truth_of
+from gateway.errors import GatewayError, LabelError, RateLimited
+from gateway.ledger import Kept, LabelRow, Ledger, PendingRow
 from gateway.services.errors import error_word
-from gateway.types import Outcome
+from gateway.services.intake import Intake, Judged, Statement
+from gateway.services.pending import Waiting
+from gateway.services.rates import Rates
 from gateway.v1 import feedback_pb2 as pb
 from gateway.v1 import feedback_pb2_grpc
 
-__all__ = ["DEFAULT_SOURCE", "MAX_ITEMS", "FeedbackService"]
+__all__ = ["CALLER_METADATA", "DEFAULT_SOURCE", "MAX_ITEMS", "FeedbackService", "refusal_of"]
 
 MAX_ITEMS: Final = 1_000
 """Items in one call; they are committed together."""
 
 DEFAULT_SOURCE: Final = "feedback"
 
-_SOURCE: Final = re.compile(r"[a-z0-9_.-]{1,64}")
+CALLER_METADATA: Final = "gateway-caller"
+"""Who calls, as the data plane says it: `tls:<name>`, `addr:<address>` or `unix`. Callers cannot say it; whoever may
+use the admin port, which is the operators', can."""
+
 _STATUS: Final = {
     Kept.ACCEPTED: pb.FeedbackResult.ACCEPTED,
     Kept.DUPLICATE: pb.FeedbackResult.DUPLICATE,
     Kept.CORRECTED: pb.FeedbackResult.CORRECTED,
+    Kept.PENDING: pb.FeedbackResult.PENDING,
+    Kept.SUPERSEDED: pb.FeedbackResult.SUPERSEDED,
 }
-
-Verify = Callable[[str], Mapping[str, Any]]
-Classes = Callable[[str], RouteClasses | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Prediction:
-    """What an item is about; `facts` is None while the ledger was not asked yet."""
-
-    decision: bytes
-    row: int
-    facts: Facts | None
+_WORDS: Final = {
+    Kept.CROWDED: "64 other statements about this row are kept, by source, kind and name; use fewer names",
+    Kept.FULL: "too many statements wait for the records of their decisions; send the receipt, which never waits",
+}
+_PENDING_WORDS: Final = (
+    "the decision's record has not come; this counts when it does, and is dropped if none comes "
+    "(only decisions sampled for review have one): send the receipt to be sure"
+)
+_SUPERSEDED_WORDS: Final = "what this source said before happened later, and counts"
 
 
 class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
-    """`gateway.v1.FeedbackService`.
+    """`gateway.v1.FeedbackService`. `results`: items by (kind, status, code), since the start.
 
     Args:
-        verify: a receipt -> its fields; raises ReceiptError.
-        classes: a route -> its classes, None for one that is not served.
-        receipt_max_age_h: older receipts are refused.
-        clock_us: the time, microseconds since 1970.
+        waiting: told when something waits for its decision's record.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        verify: Verify,
-        classes: Classes,
-        receipt_max_age_h: float,
-        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
-    ) -> None:
+    def __init__(self, ledger: Ledger, intake: Intake, rates: Rates, waiting: Waiting) -> None:
         self._ledger = ledger
-        self._verify = verify
-        self._classes = classes
-        self._max_age_h = receipt_max_age_h
-        self._clock_us = clock_us
+        self._intake = intake
+        self._rates = rates
+        self._waiting = waiting
+        self.results: Counter[tuple[str, str, str]] = Counter()
+        self.limited = 0
+        """Items that were refused as their caller sends too many."""
 
     async def Submit(  # noqa: N802 - the name in the proto
         self,
@@ -77,142 +71,119 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
     ) -> pb.SubmitFeedbackResponse:
         """Keep what can be kept, and say of each item what became of it."""
         count = len(request.items)
+        caller = _caller(context.invocation_metadata())
+        try:
+            self._rates.take(caller, max(1, count))
+        except RateLimited:
+            self.limited += max(1, count)
+            raise
         if not 1 <= count <= MAX_ITEMS:
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"{count} items, wanted 1 to {MAX_ITEMS:,}; send several calls",
             )
-        results = [pb.FeedbackResult(row=item.row) for item in request.items]
-        rows = await self._rows(request, results)
-        if count == 1 and isinstance(rows[0], GatewayError):
-            raise rows[0]
-        good = [row for row in rows if isinstance(row, LabelRow)]
-        done = await asyncio.wrap_future(self._ledger.submit_labels(good)) if good else []
-        kept = iter(done)
-        for row, result in zip(rows, results, strict=True):
-            if isinstance(row, LabelRow):
-                result.status = _STATUS[next(kept)]
-            else:
-                result.status = pb.FeedbackResult.REFUSED
-                result.code, result.message = error_word(row), str(row)
+        said = [_statement(item, item.source or request.source or DEFAULT_SOURCE) for item in request.items]
+        # An address is no name: who came from there stands for nobody later.
+        judged = await self._judged(said, caller if caller.startswith("tls:") else "")
+        if count == 1 and isinstance(judged[0], GatewayError):
+            self._count(request.items[0], "refused", error_word(judged[0]))
+            raise judged[0]
+        kept = await self._keep(judged)
+        results = [
+            self._result(item, of, what) for item, of, what in zip(request.items, judged, kept, strict=True)
+        ]
+        if count == 1 and kept[0] is not None and (refused := refusal_of(kept[0])) is not None:
+            raise refused
         return pb.SubmitFeedbackResponse(results=results)
 
-    async def _rows(
-        self, request: pb.SubmitFeedbackRequest, results: list[pb.FeedbackResult]
-    ) -> list[LabelRow | GatewayError]:
-        """Each item as what is to be kept, or why it cannot be."""
-        receipts: dict[str, Mapping[str, Any] | ReceiptError] = {}
-        found: list[_Prediction | GatewayError] = []
-        for item, result in zip(request.items, results, strict=True):
-            try:
-                prediction = self._prediction(item, receipts)
-            except GatewayError as error:
-                found.append(error)
-            else:
-                found.append(prediction)
-                result.decision_id = str(uuid.UUID(bytes=prediction.decision))
-        asked = [(p.decision, p.row) for p in found if isinstance(p, _Prediction) and p.facts is None]
-        facts = await asyncio.to_thread(self._ledger.find_facts, asked) if asked else {}
-        rows: list[LabelRow | GatewayError] = []
-        for item, about in zip(request.items, found, strict=True):
-            if isinstance(about, GatewayError):
-                rows.append(about)
-                continue
-            try:
-                known = about.facts or facts.get((about.decision, about.row))
-                rows.append(self._row(item, about, known, item.source or request.source or DEFAULT_SOURCE))
-            except GatewayError as error:
-                rows.append(error)
-        return rows
+    async def _judged(self, said: Sequence[Statement], author: str) -> list[Judged]:
+        """Receipts are judged here and now; the ledger, where it must be asked, in a thread."""
+        if all(statement.receipt is not None for statement in said):
+            return self._intake.judge(said, author)
+        return await asyncio.to_thread(self._intake.judge, said, author)
 
-    def _prediction(
-        self, item: pb.FeedbackItem, receipts: dict[str, Mapping[str, Any] | ReceiptError]
-    ) -> _Prediction:
-        named = item.WhichOneof("decision")
-        if named is None:
-            raise LabelError(
-                "no_decision", "neither receipt nor decision_id is set; send the receipt of the answer"
-            )
-        if named == "decision_id":
-            try:
-                return _Prediction(uuid.UUID(item.decision_id).bytes, item.row, None)
-            except ValueError:
-                raise LabelError(
-                    "bad_decision_id",
-                    "decision_id is not a UUID; send gateway-decision-id as it came",
-                ) from None
-        receipt = receipts.get(item.receipt)
-        if receipt is None:
-            receipt = receipts[item.receipt] = self._checked(item.receipt)
-        if isinstance(receipt, ReceiptError):
-            raise receipt
-        last = len(receipt["rows"]) - 1
-        if item.row > last:
-            raise LabelError("no_such_row", f"row {item.row}, but the receipt has rows 0 to {last}")
-        return _Prediction(bytes(receipt["id"]), item.row, _facts(receipt, receipt["rows"][item.row]))
+    async def _keep(self, judged: Sequence[Judged]) -> list[Kept | None]:
+        """What became of each in the ledger; None for those that were refused before."""
+        rows = [row for row in judged if isinstance(row, LabelRow)]
+        held = [row for row in judged if isinstance(row, PendingRow)]
+        if held:
+            kept, waits = await asyncio.wrap_future(self._ledger.submit_feedback(rows, held))
+            self._waiting.expect()
+        else:
+            kept = await asyncio.wrap_future(self._ledger.submit_labels(rows)) if rows else []
+            waits = []
+        of_rows, of_held = iter(kept), iter(waits)
+        return [
+            next(of_rows)
+            if isinstance(row, LabelRow)
+            else next(of_held)
+            if isinstance(row, PendingRow)
+            else None
+            for row in judged
+        ]
 
-    def _checked(self, text: str) -> Mapping[str, Any] | ReceiptError:
-        """A receipt's fields, or why it is refused: once for all items that have it."""
-        try:
-            receipt = self._verify(text)
-        except ReceiptError as error:
-            return ReceiptError(f"receipt_{error.kind.removeprefix('receipt_')}", str(error))
-        age_h = (self._clock_us() // 1000 - int(receipt["time_ms"])) / 3_600_000
-        if age_h > self._max_age_h:
-            return ReceiptError(
-                "receipt_expired",
-                f"the receipt is {age_h:,.0f} h old, wanted at most {self._max_age_h:,.0f} h (receipts.max_age_h)",
-            )
-        return receipt
+    def _result(self, item: pb.FeedbackItem, judged: Judged, kept: Kept | None) -> pb.FeedbackResult:
+        result = pb.FeedbackResult(row=item.row)
+        refused = judged if isinstance(judged, GatewayError) else None
+        if kept is not None:
+            refused = refusal_of(kept)
+        if isinstance(judged, (LabelRow, PendingRow)):
+            result.decision_id = str(uuid.UUID(bytes=judged.decision))
+        if refused is not None:
+            result.status = pb.FeedbackResult.REFUSED
+            result.code, result.message = error_word(refused), str(refused)
+        elif kept is not None:
+            result.status = _STATUS[kept]
+            if kept is Kept.PENDING:
+                result.message = _PENDING_WORDS
+            elif kept is Kept.SUPERSEDED:
+                result.message = _SUPERSEDED_WORDS
+        self._count(item, pb.FeedbackResult.Status.Name(result.status).lower(), result.code)
+        return result
 
-    def _row(
-        self, item: pb.FeedbackItem, prediction: _Prediction, facts: Facts | None, source: str
-    ) -> LabelRow:
-        if not _SOURCE.fullmatch(source) or source == REVIEW:
-            raise LabelError(
-                "bad_source",
-                f"source {source[:64]!r}: wanted a-z, 0-9, `_`, `-`, `.`, at most 64 of them, and not `{REVIEW}`",
-            )
-        if facts is None:
-            raise _Unknown(
-                f"decision {uuid.UUID(bytes=prediction.decision)} row {prediction.row} is not in the ledger, "
-                "which keeps those sampled for review; send the receipt"
-            )
+    def _count(self, item: pb.FeedbackItem, status: str, code: str) -> None:
         said = item.WhichOneof("truth")
-        return LabelRow(
-            decision=prediction.decision,
-            row=prediction.row,
-            source=source,
-            truth=truth_of(
-                facts.route,
-                self._classes(facts.route),
-                label=item.label if said == "label" else None,
-                positive=item.positive if said == "positive" else None,
-                value=item.value if said == "value" else None,
-            ),
-            facts=facts,
-            received_us=self._clock_us(),
-        )
+        kind = {"signal": "signal", "value": "outcome", None: ""}.get(said, "label")
+        self.results[kind, status, code] += 1
 
 
-class _Unknown(NotFound):
-    """Feedback by the id of a decision that was not kept."""
+def refusal_of(kept: Kept) -> GatewayError | None:
+    """The error that a statement is refused by which the ledger had no place for; None for what was not refused."""
+    if kept is Kept.FULL:
+        return _Full(_WORDS[kept])
+    return LabelError(kept.value, _WORDS[kept]) if kept in _WORDS else None
 
-    kind = "unknown_decision"
+
+class _Full(RateLimited):
+    """As many statements wait for their decisions' records as may."""
+
+    kind = "pending_full"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, wait_s=1.0)
 
 
-def _facts(receipt: Mapping[str, Any], row: Mapping[str, Any]) -> Facts:
-    return Facts(
-        time_us=int(receipt["time_ms"]) * 1000,
-        policy=int(receipt["policy"]),
-        route=str(receipt["route"]),
-        backend=str(receipt["backend"]),
-        segment=str(receipt["segment"]),
-        outcome=int(Outcome[str(row["outcome"]).upper()]),
-        score=None if row["score"] is None else float(row["score"]),
-        flagged=row["flagged"],
-        review_pi=float(row["review_pi"]),
-        sampled=bool(row["sampled"]),
-        arm=receipt["arm"],
-        propensity=float(receipt["propensity"]),
+def _caller(metadata: Any) -> str:
+    """Who calls: empty where the data plane did not say, as on the control socket itself."""
+    return next((str(value) for key, value in metadata or () if key == CALLER_METADATA), "")
+
+
+def _statement(item: pb.FeedbackItem, source: str) -> Statement:
+    named, said, happened = (item.WhichOneof(name) for name in ("decision", "truth", "happened"))
+    value = item.value if said == "value" else None
+    signal = None
+    if said == "signal":
+        signal = item.signal.name
+        value = item.signal.value if item.signal.HasField("value") else None
+    return Statement(
+        source=source,
+        receipt=item.receipt if named == "receipt" else None,
+        decision_id=item.decision_id if named == "decision_id" else None,
+        row=item.row,
+        label=item.label if said == "label" else None,
+        positive=item.positive if said == "positive" else None,
+        value=value,
+        signal=signal,
+        event_us=item.time_ms * 1000 if happened == "time_ms" else None,
+        delay_s=item.delay_s if happened == "delay_s" else None,
     )

@@ -12,8 +12,8 @@ import grpc
 from gateway.errors import GatewayError
 from gateway.fleet.encoding import RUN_BYTES
 from gateway.services.access import Access
+from gateway.services.batches import Batches, Conversation
 from gateway.services.changes import Changes
-from gateway.services.intake import Conversation, Intake
 from gateway.v1 import fleet_pb2 as pb
 from gateway.v1 import fleet_pb2_grpc
 
@@ -31,7 +31,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     """Args: policies: the one in force, with its secrets, and every later one."""
 
     def __init__(
-        self, intake: Intake, policies: Changes[pb.FleetPolicy], access: Callable[[], Access]
+        self, intake: Batches, policies: Changes[pb.FleetPolicy], access: Callable[[], Access]
     ) -> None:
         self._intake, self._policies, self._access = intake, policies, access
         self._watching: dict[object, tuple[str, int]] = {}

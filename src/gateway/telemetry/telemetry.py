@@ -132,6 +132,10 @@ def certificate_source(certificates: Callable[[], Sequence[Mapping[str, Any]]]) 
     return points
 
 
+OVERLOADED: Final = {"backend": "attempt", "connections": "connection", "calls": "call"}
+"""What is turned away, by whose limit was reached."""
+
+
 def plane_source(counters: Callable[[], Mapping[str, int]], policy_version: Callable[[], int]) -> Source:
     """The data plane's own counters (`dropped.<what>.<reason>`, `in_flight`, `circuit.<backend>`) and the
     policy's version as points.
@@ -148,6 +152,16 @@ def plane_source(counters: Callable[[], Mapping[str, int]], policy_version: Call
             elif head == "dropped":
                 what, _, reason = rest.partition(".")
                 found.append(Point("gateway.dropped", value, {"what": what, "reason": reason}))
+            elif head == "overload":
+                found.append(
+                    Point("gateway.dropped", value, {"what": OVERLOADED[rest], "reason": "overload"})
+                )
+            elif head == "hedged":
+                found.append(Point("gateway.hedges", value, {"result": rest}))
+            elif head == "retried":
+                found.append(Point("gateway.retries", value, {"reason": rest}))
+            elif head == "cancelled":
+                found.append(Point("gateway.cancelled", value))
             elif head == "circuit":
                 found.extend(
                     Point("gateway.circuit.state", int(value == number), {"backend": rest, "state": state})

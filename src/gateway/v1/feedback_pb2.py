@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gateway/v1/feedback.proto\x12\ngateway.v1\"P\n\x15SubmitFeedbackRequest\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.gateway.v1.FeedbackItem\x12\x0e\n\x06source\x18\x02 \x01(\t\"\xa0\x01\n\x0c\x46\x65\x65\x64\x62\x61\x63kItem\x12\x11\n\x07receipt\x18\x01 \x01(\tH\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x12\x0b\n\x03row\x18\x03 \x01(\r\x12\x0f\n\x05label\x18\x04 \x01(\tH\x01\x12\x12\n\x08positive\x18\x05 \x01(\x08H\x01\x12\x0f\n\x05value\x18\x06 \x01(\x01H\x01\x12\x0e\n\x06source\x18\x07 \x01(\tB\n\n\x08\x64\x65\x63isionB\x07\n\x05truth\"E\n\x16SubmitFeedbackResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.gateway.v1.FeedbackResult\"\xdf\x01\n\x0e\x46\x65\x65\x64\x62\x61\x63kResult\x12\x31\n\x06status\x18\x01 \x01(\x0e\x32!.gateway.v1.FeedbackResult.Status\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x04 \x01(\t\x12\x0b\n\x03row\x18\x05 \x01(\r\"Y\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\r\n\tCORRECTED\x10\x03\x12\x0b\n\x07REFUSED\x10\x04\x32\x62\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12O\n\x06Submit\x12!.gateway.v1.SubmitFeedbackRequest\x1a\".gateway.v1.SubmitFeedbackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gateway/v1/feedback.proto\x12\ngateway.v1\"P\n\x15SubmitFeedbackRequest\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.gateway.v1.FeedbackItem\x12\x0e\n\x06source\x18\x02 \x01(\t\"\xf8\x01\n\x0c\x46\x65\x65\x64\x62\x61\x63kItem\x12\x11\n\x07receipt\x18\x01 \x01(\tH\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x12\x0b\n\x03row\x18\x03 \x01(\r\x12\x0f\n\x05label\x18\x04 \x01(\tH\x01\x12\x12\n\x08positive\x18\x05 \x01(\x08H\x01\x12\x0f\n\x05value\x18\x06 \x01(\x01H\x01\x12$\n\x06signal\x18\x08 \x01(\x0b\x32\x12.gateway.v1.SignalH\x01\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x11\n\x07time_ms\x18\t \x01(\x03H\x02\x12\x11\n\x07\x64\x65lay_s\x18\n \x01(\x01H\x02\x42\n\n\x08\x64\x65\x63isionB\x07\n\x05truthB\n\n\x08happened\"4\n\x06Signal\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"E\n\x16SubmitFeedbackResponse\x12+\n\x07results\x18\x01 \x03(\x0b\x32\x1a.gateway.v1.FeedbackResult\"\xfc\x01\n\x0e\x46\x65\x65\x64\x62\x61\x63kResult\x12\x31\n\x06status\x18\x01 \x01(\x0e\x32!.gateway.v1.FeedbackResult.Status\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x04 \x01(\t\x12\x0b\n\x03row\x18\x05 \x01(\r\"v\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\r\n\tCORRECTED\x10\x03\x12\x0b\n\x07REFUSED\x10\x04\x12\x0b\n\x07PENDING\x10\x05\x12\x0e\n\nSUPERSEDED\x10\x06\x32\x62\n\x0f\x46\x65\x65\x64\x62\x61\x63kService\x12O\n\x06Submit\x12!.gateway.v1.SubmitFeedbackRequest\x1a\".gateway.v1.SubmitFeedbackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITFEEDBACKREQUEST']._serialized_start=41
   _globals['_SUBMITFEEDBACKREQUEST']._serialized_end=121
   _globals['_FEEDBACKITEM']._serialized_start=124
-  _globals['_FEEDBACKITEM']._serialized_end=284
-  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_start=286
-  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_end=355
-  _globals['_FEEDBACKRESULT']._serialized_start=358
-  _globals['_FEEDBACKRESULT']._serialized_end=581
-  _globals['_FEEDBACKRESULT_STATUS']._serialized_start=492
-  _globals['_FEEDBACKRESULT_STATUS']._serialized_end=581
-  _globals['_FEEDBACKSERVICE']._serialized_start=583
-  _globals['_FEEDBACKSERVICE']._serialized_end=681
+  _globals['_FEEDBACKITEM']._serialized_end=372
+  _globals['_SIGNAL']._serialized_start=374
+  _globals['_SIGNAL']._serialized_end=426
+  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_start=428
+  _globals['_SUBMITFEEDBACKRESPONSE']._serialized_end=497
+  _globals['_FEEDBACKRESULT']._serialized_start=500
+  _globals['_FEEDBACKRESULT']._serialized_end=752
+  _globals['_FEEDBACKRESULT_STATUS']._serialized_start=634
+  _globals['_FEEDBACKRESULT_STATUS']._serialized_end=752
+  _globals['_FEEDBACKSERVICE']._serialized_start=754
+  _globals['_FEEDBACKSERVICE']._serialized_end=852
 # @@protoc_insertion_point(module_scope)

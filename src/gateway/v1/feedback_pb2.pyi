@@ -57,7 +57,10 @@ class FeedbackItem(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     POSITIVE_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    DELAY_S_FIELD_NUMBER: _builtins.int
     receipt: _builtins.str
     """`gateway-receipt` as it came with the answer."""
     decision_id: _builtins.str
@@ -72,6 +75,14 @@ class FeedbackItem(_message.Message):
     """What came of it, as a number (revenue, a loss): for comparison with the holdout, not for precision and recall."""
     source: _builtins.str
     """Instead of the request's source."""
+    time_ms: _builtins.int
+    """Unix time in milliseconds."""
+    delay_s: _builtins.float
+    """Seconds after the prediction."""
+    @_builtins.property
+    def signal(self) -> Global___Signal:
+        """What somebody did about it, from which no truth follows by itself."""
+
     def __init__(
         self,
         *,
@@ -81,22 +92,55 @@ class FeedbackItem(_message.Message):
         label: _builtins.str = ...,
         positive: _builtins.bool = ...,
         value: _builtins.float = ...,
+        signal: Global___Signal | None = ...,
         source: _builtins.str = ...,
+        time_ms: _builtins.int = ...,
+        delay_s: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_id", b"decision_id", "label", b"label", "positive", b"positive", "receipt", b"receipt", "truth", b"truth", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_id", b"decision_id", "delay_s", b"delay_s", "happened", b"happened", "label", b"label", "positive", b"positive", "receipt", b"receipt", "signal", b"signal", "time_ms", b"time_ms", "truth", b"truth", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_id", b"decision_id", "label", b"label", "positive", b"positive", "receipt", b"receipt", "row", b"row", "source", b"source", "truth", b"truth", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "decision_id", b"decision_id", "delay_s", b"delay_s", "happened", b"happened", "label", b"label", "positive", b"positive", "receipt", b"receipt", "row", b"row", "signal", b"signal", "source", b"source", "time_ms", b"time_ms", "truth", b"truth", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_decision: _TypeAlias = _typing.Literal["receipt", "decision_id"]  # noqa: Y015
     _WhichOneofArgType_decision: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
-    _WhichOneofReturnType_truth: _TypeAlias = _typing.Literal["label", "positive", "value"]  # noqa: Y015
+    _WhichOneofReturnType_happened: _TypeAlias = _typing.Literal["time_ms", "delay_s"]  # noqa: Y015
+    _WhichOneofArgType_happened: _TypeAlias = _typing.Literal["happened", b"happened"]  # noqa: Y015
+    _WhichOneofReturnType_truth: _TypeAlias = _typing.Literal["label", "positive", "value", "signal"]  # noqa: Y015
     _WhichOneofArgType_truth: _TypeAlias = _typing.Literal["truth", b"truth"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_decision) -> _WhichOneofReturnType_decision | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_happened) -> _WhichOneofReturnType_happened | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_truth) -> _WhichOneofReturnType_truth | None: ...
 
 Global___FeedbackItem: _TypeAlias = FeedbackItem  # noqa: Y015
+
+@_typing.final
+class Signal(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What it is: `click`, `thumbs`, `conversion`. Lower-case letters, digits, `_`, `-` and `.`, at most 64."""
+    value: _builtins.float
+    """How much of it: 1 and -1 for thumbs, money for a conversion. Absent: 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___Signal: _TypeAlias = Signal  # noqa: Y015
 
 @_typing.final
 class SubmitFeedbackResponse(_message.Message):
@@ -139,6 +183,12 @@ class FeedbackResult(_message.Message):
         """Kept: it differs from what this source said before, and counts instead of it."""
         REFUSED: FeedbackResult._Status.ValueType  # 4
         """Not kept; `code` and `message` say why."""
+        PENDING: FeedbackResult._Status.ValueType  # 5
+        """Kept until its decision's record comes: then it counts as if it came now, or, if none comes in time
+        (`receipts.pending_s`) or it does not fit the decision, it is dropped and counted. A receipt never has to wait.
+        """
+        SUPERSEDED: FeedbackResult._Status.ValueType  # 6
+        """Not kept, and nothing to mend: what this source said before happened later, and counts."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper): ...
     STATUS_UNSPECIFIED: FeedbackResult.Status.ValueType  # 0
@@ -150,6 +200,12 @@ class FeedbackResult(_message.Message):
     """Kept: it differs from what this source said before, and counts instead of it."""
     REFUSED: FeedbackResult.Status.ValueType  # 4
     """Not kept; `code` and `message` say why."""
+    PENDING: FeedbackResult.Status.ValueType  # 5
+    """Kept until its decision's record comes: then it counts as if it came now, or, if none comes in time
+    (`receipts.pending_s`) or it does not fit the decision, it is dropped and counted. A receipt never has to wait.
+    """
+    SUPERSEDED: FeedbackResult.Status.ValueType  # 6
+    """Not kept, and nothing to mend: what this source said before happened later, and counts."""
 
     STATUS_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
@@ -158,8 +214,9 @@ class FeedbackResult(_message.Message):
     ROW_FIELD_NUMBER: _builtins.int
     status: Global___FeedbackResult.Status.ValueType
     code: _builtins.str
-    """Where refused, one of: no_decision, receipt_malformed, receipt_forged, receipt_foreign, receipt_expired, bad_decision_id,
-    unknown_decision, no_such_row, no_truth, unknown_label, unknown_route, no_positive, bad_value, bad_source.
+    """Where refused, one of: no_decision, receipt_malformed, receipt_forged, receipt_foreign, receipt_expired, receipt_early,
+    bad_decision_id, unknown_decision, no_such_row, no_truth, unknown_label, unknown_route, no_positive, bad_value,
+    bad_signal, bad_source, bad_time, too_many_statements, pending_full.
     """
     message: _builtins.str
     """What was found, what was wanted, and the mend."""

@@ -45,13 +45,16 @@ class FeedbackServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Submit(self, request, context):
-        """Takes labels and outcome values. What is answered ACCEPTED, CORRECTED or DUPLICATE is on disk.
+        """Takes labels, signals and outcome values. What is answered with any status but REFUSED and SUPERSEDED is on disk.
 
         A call with several items is OK whatever becomes of each: look at the results. A call with a single item that is
-        refused fails as a whole, with that item's status, so that a simple caller cannot overlook it.
+        refused fails as a whole, with that item's status and its code in the trailer `gateway-error`, so that a simple
+        caller cannot overlook it.
 
         UNAVAILABLE: nothing of the call was kept, send it again. INVALID_ARGUMENT: no item, too many, or the only one is bad.
-        NOT_FOUND: the only item names a decision that the ledger does not know.
+        NOT_FOUND: the only item names a decision that the ledger does not know. RESOURCE_EXHAUSTED: this caller sends more
+        than it may (`gateway-error` is `rate_limited`): nothing was kept, wait as long as `grpc-retry-pushback-ms` says; or the
+        only item would have to wait for its decision's record, and too many do (`pending_full`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

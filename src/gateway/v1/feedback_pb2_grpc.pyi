@@ -32,26 +32,32 @@ class FeedbackServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FeedbackServiceAsyncStub: ...
     Submit: _grpc.UnaryUnaryMultiCallable[_feedback_pb2.SubmitFeedbackRequest, _feedback_pb2.SubmitFeedbackResponse]
-    """Takes labels and outcome values. What is answered ACCEPTED, CORRECTED or DUPLICATE is on disk.
+    """Takes labels, signals and outcome values. What is answered with any status but REFUSED and SUPERSEDED is on disk.
 
     A call with several items is OK whatever becomes of each: look at the results. A call with a single item that is
-    refused fails as a whole, with that item's status, so that a simple caller cannot overlook it.
+    refused fails as a whole, with that item's status and its code in the trailer `gateway-error`, so that a simple
+    caller cannot overlook it.
 
     UNAVAILABLE: nothing of the call was kept, send it again. INVALID_ARGUMENT: no item, too many, or the only one is bad.
-    NOT_FOUND: the only item names a decision that the ledger does not know.
+    NOT_FOUND: the only item names a decision that the ledger does not know. RESOURCE_EXHAUSTED: this caller sends more
+    than it may (`gateway-error` is `rate_limited`): nothing was kept, wait as long as `grpc-retry-pushback-ms` says; or the
+    only item would have to wait for its decision's record, and too many do (`pending_full`).
     """
 
 @_typing.type_check_only
 class FeedbackServiceAsyncStub(FeedbackServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Submit: _aio.UnaryUnaryMultiCallable[_feedback_pb2.SubmitFeedbackRequest, _feedback_pb2.SubmitFeedbackResponse]  # type: ignore[assignment]
-    """Takes labels and outcome values. What is answered ACCEPTED, CORRECTED or DUPLICATE is on disk.
+    """Takes labels, signals and outcome values. What is answered with any status but REFUSED and SUPERSEDED is on disk.
 
     A call with several items is OK whatever becomes of each: look at the results. A call with a single item that is
-    refused fails as a whole, with that item's status, so that a simple caller cannot overlook it.
+    refused fails as a whole, with that item's status and its code in the trailer `gateway-error`, so that a simple
+    caller cannot overlook it.
 
     UNAVAILABLE: nothing of the call was kept, send it again. INVALID_ARGUMENT: no item, too many, or the only one is bad.
-    NOT_FOUND: the only item names a decision that the ledger does not know.
+    NOT_FOUND: the only item names a decision that the ledger does not know. RESOURCE_EXHAUSTED: this caller sends more
+    than it may (`gateway-error` is `rate_limited`): nothing was kept, wait as long as `grpc-retry-pushback-ms` says; or the
+    only item would have to wait for its decision's record, and too many do (`pending_full`).
     """
 
 class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -61,13 +67,16 @@ class FeedbackServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feedback_pb2.SubmitFeedbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feedback_pb2.SubmitFeedbackResponse, _abc.Awaitable[_feedback_pb2.SubmitFeedbackResponse]]:
-        """Takes labels and outcome values. What is answered ACCEPTED, CORRECTED or DUPLICATE is on disk.
+        """Takes labels, signals and outcome values. What is answered with any status but REFUSED and SUPERSEDED is on disk.
 
         A call with several items is OK whatever becomes of each: look at the results. A call with a single item that is
-        refused fails as a whole, with that item's status, so that a simple caller cannot overlook it.
+        refused fails as a whole, with that item's status and its code in the trailer `gateway-error`, so that a simple
+        caller cannot overlook it.
 
         UNAVAILABLE: nothing of the call was kept, send it again. INVALID_ARGUMENT: no item, too many, or the only one is bad.
-        NOT_FOUND: the only item names a decision that the ledger does not know.
+        NOT_FOUND: the only item names a decision that the ledger does not know. RESOURCE_EXHAUSTED: this caller sends more
+        than it may (`gateway-error` is `rate_limited`): nothing was kept, wait as long as `grpc-retry-pushback-ms` says; or the
+        only item would have to wait for its decision's record, and too many do (`pending_full`).
         """
 
 def add_FeedbackServiceServicer_to_server(servicer: FeedbackServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -134,8 +134,12 @@ impl Asked<'_> {
     pub fn without(&self, whole: &[u8], mirror: &Mirror, out: &mut Vec<u8>) -> Result<(), Malformed> {
         match self {
             Self::Oip(_) => oip::without(whole, &mirror.redact_inputs, &mirror.redact_params, out),
-            // Settings that say so are refused; a copy that was to go without something does not go.
-            Self::Described(_) => Err(Malformed("a described request has neither inputs nor parameters")),
+            Self::Described(head) => {
+                let cuts = mirror.cut.and_then(|at| head.described.copies.get(at)).and_then(Option::as_ref);
+                // A copy that was to go without something, and of which nobody knows what, does not go.
+                let cuts = cuts.ok_or(Malformed("nothing says what the copy goes without"))?;
+                descriptor::redact(cuts, whole, out)
+            }
         }
     }
 }

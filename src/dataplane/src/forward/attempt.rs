@@ -200,7 +200,13 @@ fn poll_answer(
                 }
             }
             Some(Err(error)) => return Poll::Ready(Err(Fault::Broken(error))),
-            None => return from.poll_trailers(cx).map_ok(Some).map_err(Fault::Broken),
+            None => {
+                let trailers = ready!(from.poll_trailers(cx)).map_err(Fault::Broken)?;
+                if let Some(trailers) = &trailers {
+                    metadata::bounded(trailers)?;
+                }
+                return Poll::Ready(Ok(Some(trailers)));
+            }
         }
     }
 }

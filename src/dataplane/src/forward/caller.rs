@@ -1,5 +1,6 @@
 //! One call as it stands on the caller's side: the narrow seam between an HTTP/2 connection and a call.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -58,6 +59,12 @@ impl Caller {
     #[must_use]
     pub fn new(respond: SendResponse<Bytes>, conduct: Rc<Conduct>) -> Self {
         Self { side: Side::Waiting(respond), conduct: Some(conduct) }
+    }
+
+    /// Where its connection comes from; `None` for a unix socket, and for nobody.
+    #[must_use]
+    pub fn from(&self) -> Option<IpAddr> {
+        self.conduct.as_ref().and_then(|conduct| conduct.from())
     }
 
     /// No caller: for what is done on nobody's behalf.

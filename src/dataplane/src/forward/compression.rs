@@ -77,13 +77,15 @@ pub struct Down<'a> {
     pub caller: &'a HeaderMap,
     /// Bytes of one message that may be unpacked.
     pub max_bytes: usize,
+    /// Whether it is the gateway's own answer: then it may speak in the gateway's name.
+    pub own: bool,
 }
 
 impl Down<'_> {
     /// By the answer's headers, which say from now on what the caller will get.
     #[must_use]
     pub fn append(self, headers: &mut HeaderMap) -> Option<Append> {
-        let Self { suffix, always, caller, max_bytes } = self;
+        let Self { suffix, always, caller, max_bytes, .. } = self;
         let encoding = encoding(headers);
         // What is not known here goes on as it came: it may be known to the caller.
         let known = matches!(encoding, "gzip" | "deflate");

@@ -128,7 +128,7 @@ impl<'a> Decide<'a, '_, '_> {
         loop {
             match self.state.next() {
                 Step::Attempt(backend) => {
-                    let answer = match self.may_hedge() {
+                    let answer = match self.may_hedge(backend) {
                         Some(hedging) => Box::pin(self.hedged(caller, backend, hedging)).await?,
                         None => self.attempt(caller, backend).await?,
                     };

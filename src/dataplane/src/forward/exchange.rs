@@ -13,11 +13,13 @@ use tokio::time::Sleep;
 use super::append::Append;
 use super::caller::{Caller, Gone};
 use super::deadline;
+use super::metadata;
 use super::retry::{self, Pushback};
 use super::started::{Again, Started};
 use super::status::{Status, UNAVAILABLE};
 use super::through::status_of;
 use super::trace::{TRACEPARENT, Trace};
+use super::transport::limits;
 use super::upload::{Sender, Upload};
 use super::upstream::{Endpoint, Lease, Upstream, unprocessed};
 use super::worker::Worker;
@@ -39,6 +41,8 @@ pub enum Fault {
     Broken(h2::Error),
     /// The answer is longer than what the route reads.
     TooLong,
+    /// The answer's metadata are longer than what may come.
+    TooMuchMetadata(usize),
     /// A compressed message could not be unpacked on its way.
     Refused(Status),
 }
@@ -63,6 +67,9 @@ impl Fault {
                 }
                 None => "the connection to the backend was lost".into(),
             },
+            Self::TooMuchMetadata(bytes) => {
+                format!("the backend's metadata take {bytes} bytes, wanted at most {}", limits::MAX_HEADER_LIST_BYTES)
+            }
             Self::Refused(status) => status.message.clone().into_owned(),
             Self::TooLong => "the answer is longer than what is read".into(),
         }
@@ -277,7 +284,7 @@ async fn once(
     head: impl Fn(Option<Duration>) -> Request<()>,
     body: &mut Body<'_>,
 ) -> Result<Opened, Broken> {
-    let lease = lease(target.upstream, avoid, caller, alarm).await?;
+    let lease = lease(target, avoid, caller, alarm).await?;
     let empty = match body {
         Body::Stream(upload, _) => upload.is_ended() && upload.bytes() == 0,
         Body::Whole(frames) => frames.is_empty(),
@@ -315,6 +322,7 @@ async fn once(
             if chosen && retry::ended(&answer) == Some(UNAVAILABLE) {
                 lease.failed();
             }
+            metadata::bounded(answer.headers())?;
             Ok(Opened { lease, sender, answer })
         }
         Ok(Err(Fault::Broken(error))) => {
@@ -334,14 +342,26 @@ async fn once(
 }
 
 async fn lease(
-    upstream: &Upstream,
+    target: Target<'_>,
     avoid: Option<&Rc<Endpoint>>,
     caller: &mut Caller,
     alarm: &mut Alarm,
 ) -> Result<Lease, Fault> {
-    let mut leasing = std::pin::pin!(upstream.lease(avoid));
-    match watched(caller, alarm, |_, cx| leasing.as_mut().poll(cx)).await? {
-        Ok(lease) => Ok(lease),
-        Err(unreachable) => Err(Fault::Unreachable(unreachable.0)),
+    let upstream = target.upstream;
+    // A probe comes seldom enough by itself: it asks the backend and not what was known of the way there.
+    let mut roused = target.started.is_some_and(Started::is_probe);
+    if roused {
+        upstream.rouse();
+    }
+    loop {
+        let mut leasing = std::pin::pin!(upstream.lease(avoid));
+        match watched(caller, alarm, |_, cx| leasing.as_mut().poll(cx)).await? {
+            Ok(lease) => return Ok(lease),
+            Err(_) if !roused && target.started.is_some_and(Started::is_reached_by_others) => {
+                roused = true;
+                upstream.rouse();
+            }
+            Err(unreachable) => return Err(Fault::Unreachable(unreachable.0)),
+        }
     }
 }

@@ -181,6 +181,13 @@ impl Guard {
         reached || !lost
     }
 
+    /// Whether some worker reaches it.
+    #[must_use]
+    pub fn is_reached(&self) -> bool {
+        let members = lock(&self.members);
+        members.iter().filter_map(Weak::upgrade).any(|member| member.reach.0.load(Relaxed) == Reach::REACHED)
+    }
+
     /// The time as [`Reach`] has it.
     #[must_use]
     pub fn millis(&self, now: Instant) -> u64 {

@@ -54,7 +54,7 @@ impl Decide<'_, '_, '_> {
         };
         let max_bytes = plan.policy().limits().answer_bytes;
         // A long compressed answer goes without the marks, as a short one does.
-        let down = Down { suffix, always: false, caller: &self.call.outbound.headers, max_bytes };
+        let down = Down { suffix, always: false, caller: &self.call.outbound.headers, max_bytes, own: false };
         let ended = go_on(caller, &mut alarm, &mut self.upload, *begun, down, extra).await;
         drop(place);
         let status = ended.map_or(CANCELLED, |Ended { status, .. }| status);

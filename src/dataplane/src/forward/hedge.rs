@@ -18,6 +18,7 @@ use super::caller::{Caller, Gone};
 use super::decide::{Decide, Ready};
 use super::exchange::{Alarm, Fault, Target, watched};
 use super::quantile::Quantile;
+use super::retry;
 use super::started::{Repeat, Started};
 use super::status::CANCELLED;
 use super::upstream::Upstream;
@@ -104,13 +105,23 @@ impl<'a> UnderWay<'a> {
 
 impl<'a> Decide<'a, '_, '_> {
     /// How the call may be hedged, if it may.
-    pub(super) fn may_hedge(&self) -> Option<(&'a Hedge, &'a Hedging)> {
+    pub(super) fn may_hedge(&self, backend: BackendIx) -> Option<(&'a Hedge, &'a Hedging)> {
         let hedge = self.route.hedge.as_ref()?;
         let hedging = self.call.plan.hedging(self.state.route_index())?;
-        (self.message.whole
-            && self.asked.repeat() == Repeat::Always
-            && self.state.attempts().iter().all(|one| !one.made))
-        .then_some((hedge, hedging))
+        (self.message.whole && self.may_be_asked_twice(backend) && self.state.attempts().iter().all(|one| !one.made))
+            .then_some((hedge, hedging))
+    }
+
+    fn may_be_asked_twice(&self, backend: BackendIx) -> bool {
+        match self.asked.repeat() {
+            Repeat::Never => false,
+            Repeat::Always => true,
+            Repeat::Listed => {
+                let model = self.call.plan.policy().backend(backend).as_model();
+                let retry = model.and_then(|model| model.retry.as_ref());
+                retry.is_some_and(|retry| retry::is_listed(retry, self.call.outbound.uri.path()))
+            }
+        }
     }
 
     /// One attempt, and another beside it once it is late; `None` sends the call on along its chain.

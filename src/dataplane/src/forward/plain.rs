@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 
 use super::append::Append;
 use super::caller::{Caller, Gone};
 use super::compression::{Down, unpack};
 use super::exchange::{Alarm, Body, Fault, Outbound, Target, open};
 use super::journal::Journal;
+use super::metadata;
 use super::model::is_health;
 use super::status::{INTERNAL, Status, UNIMPLEMENTED};
 use super::through::{Ended, relay, status_of};
@@ -52,7 +53,14 @@ impl Plain<'_> {
         let mut upload = Upload::new(body, REPLAY_BYTES);
         let span = self.outbound.trace.span;
         let target = Target { worker: self.worker, upstream: control, started: None };
-        self.pass(caller, &mut upload, target, span, None, None).await.map(|_| ())
+        let who = metadata::caller(self.peer.as_deref(), caller.from());
+        let head = |left| {
+            let mut head = self.outbound.head(left, span);
+            head.headers_mut().insert(metadata::CALLER, who.clone());
+            head
+        };
+        let turn = Down { own: true, ..self.down(None) };
+        self.pass(caller, &mut upload, target, head, None, turn).await.map(|_| ())
     }
 
     /// Passes the call to the default backend, or refuses it.
@@ -85,7 +93,7 @@ impl Plain<'_> {
     #[must_use]
     pub fn down(&self, suffix: Option<Bytes>) -> Down<'_> {
         let max_bytes = self.plan.policy().limits().answer_bytes;
-        Down { suffix: suffix.unwrap_or_default(), always: true, caller: &self.outbound.headers, max_bytes }
+        Down { suffix: suffix.unwrap_or_default(), always: true, caller: &self.outbound.headers, max_bytes, own: false }
     }
 
     /// Passes the call to one backend and records it. `up` and `down` are appended to each message.
@@ -120,7 +128,9 @@ impl Plain<'_> {
             }
         };
         let target = Target { worker: self.worker, upstream, started: Some(&started) };
-        let ended = self.pass(caller, &mut upload, target, started.span(), up, down).await;
+        let span = started.span();
+        let ended =
+            self.pass(caller, &mut upload, target, |left| self.outbound.head(left, span), up, self.down(down)).await;
         let status = ended.map_or(1, |ended| ended.status);
         let reason = if status == 0 { Reason::Ok } else { Reason::BackendError };
         journal.end(&started, backend, reason, status);
@@ -135,15 +145,14 @@ impl Plain<'_> {
         caller: &mut Caller,
         upload: &mut Upload,
         target: Target<'_>,
-        span: u64,
+        head: impl Fn(Option<Duration>) -> Request<()>,
         up: Option<Bytes>,
-        down: Option<Bytes>,
+        turn: Down<'_>,
     ) -> Result<Ended, Gone> {
         let mut alarm = Alarm::new(self.until);
-        let head = |left| self.outbound.head(left, span);
         let opened = open(target, caller, &mut alarm, head, Body::Stream(upload, self.up(up))).await;
         match opened {
-            Ok(opened) => relay(caller, &mut alarm, upload, opened, self.down(down), |_| HeaderMap::new()).await,
+            Ok(opened) => relay(caller, &mut alarm, upload, opened, turn, |_| HeaderMap::new()).await,
             Err(Fault::Gone) => Err(Gone),
             Err(fault) => {
                 let status = status_of(&fault);

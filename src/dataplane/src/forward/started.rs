@@ -109,6 +109,18 @@ impl Started {
         }
     }
 
+    /// Whether it shows if its backend is back.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.watched.get().is_some_and(|watched| watched.probe.get())
+    }
+
+    /// Whether another worker reaches the backend.
+    #[must_use]
+    pub fn is_reached_by_others(&self) -> bool {
+        self.watched.get().is_some_and(|watched| watched.watch.guard.is_reached())
+    }
+
     /// Those that came before.
     #[must_use]
     pub fn take_retried(&self) -> SmallVec<[Retried; 0]> {

@@ -40,7 +40,7 @@ pub fn status_of(fault: &Fault) -> Status {
         Fault::Gone => CANCELLED,
         Fault::Deadline => DEADLINE_EXCEEDED,
         Fault::Unreachable(_) => UNAVAILABLE,
-        Fault::TooLong => RESOURCE_EXHAUSTED,
+        Fault::TooLong | Fault::TooMuchMetadata(_) => RESOURCE_EXHAUSTED,
         Fault::Broken(error) => match error.reason() {
             _ if error.is_go_away() || error.is_io() => UNAVAILABLE,
             Some(h2::Reason::REFUSED_STREAM) | None => UNAVAILABLE,
@@ -116,7 +116,13 @@ impl Download {
                         self.take(chunk)?;
                     }
                     Some(Err(error)) => return Poll::Ready(Err(Fault::Broken(error))),
-                    None => return self.from.poll_trailers(cx).map_err(Fault::Broken),
+                    None => {
+                        let trailers = ready!(self.from.poll_trailers(cx)).map_err(Fault::Broken)?;
+                        if let Some(trailers) = &trailers {
+                            metadata::bounded(trailers)?;
+                        }
+                        return Poll::Ready(Ok(trailers));
+                    }
                 }
             }
         }
@@ -138,7 +144,9 @@ pub async fn relay(
 ) -> Result<Ended, Gone> {
     let Opened { lease, sender, answer } = opened;
     let (mut head, from) = answer.into_parts();
-    metadata::answer(&mut head.headers);
+    if !turn.own {
+        metadata::answer(&mut head.headers);
+    }
     if let Some(status) = not_grpc(head.status, &head.headers) {
         caller.fail(&status, extra(status.code))?;
         return Ok(Ended { status: status.code, answer_bytes: 0 });
@@ -186,6 +194,7 @@ pub async fn go_on(
     extra: impl FnOnce(u8) -> HeaderMap,
 ) -> Result<Ended, Gone> {
     let Begun { lease, mut sender, mut headers, here, from } = begun;
+    let own = turn.own;
     let append = turn.append(&mut headers);
     caller.open(grpc_head(headers), false)?;
     let mut down = Download { from: Inflow::new(from), append, out: VecDeque::new(), unreleased: 0, bytes: 0 };
@@ -201,7 +210,9 @@ pub async fn go_on(
     let answer_bytes = down.bytes;
     match ended.and_then(|ended| ended) {
         Ok(Some(mut trailers)) => {
-            metadata::answer(&mut trailers);
+            if !own {
+                metadata::answer(&mut trailers);
+            }
             let status = code_of(&mut trailers);
             trailers.extend(extra(status));
             caller.trailers(trailers)?;

@@ -29,6 +29,8 @@ pub struct Upload {
     first: usize,
     kept_bytes: usize,
     keep_bytes: usize,
+    /// What the pieces take besides: many short ones take more than their bytes.
+    upkeep_bytes: usize,
     /// Chunks whose bytes the caller's window has back.
     released: usize,
     total: u64,
@@ -71,6 +73,13 @@ impl Sender {
     }
 }
 
+/// What a piece takes besides its bytes, where that is much beside them: its place here, its frame's head and its share of
+/// the buffer that it was read into.
+fn upkeep(chunk: &Bytes) -> usize {
+    const PIECE_BYTES: usize = 64;
+    if chunk.len() < 8 * PIECE_BYTES { PIECE_BYTES } else { 0 }
+}
+
 impl Upload {
     /// Nothing is read yet. Up to `keep_bytes` stay here to be sent again.
     #[must_use]
@@ -82,6 +91,7 @@ impl Upload {
             first: 0,
             kept_bytes: 0,
             keep_bytes,
+            upkeep_bytes: 0,
             released: 0,
             total: 0,
             ended,
@@ -98,7 +108,7 @@ impl Upload {
     /// Whether every byte from the start is still here.
     #[must_use]
     pub fn is_replayable(&self) -> bool {
-        self.first == 0 && self.kept_bytes <= self.keep_bytes
+        self.first == 0 && self.kept_bytes + self.upkeep_bytes <= self.keep_bytes
     }
 
     /// Notes when the caller's first bytes come.
@@ -150,6 +160,7 @@ impl Upload {
                 }
                 self.total += chunk.len() as u64;
                 self.kept_bytes += chunk.len();
+                self.upkeep_bytes += upkeep(&chunk);
                 self.kept.push_back(chunk);
                 self.ended = self.from.is_end_stream();
             }
@@ -269,12 +280,13 @@ impl Upload {
 
     /// Lets go of what was sent, once there is more than may stay.
     fn forget(&mut self, sent: usize) {
-        if self.kept_bytes <= self.keep_bytes && self.first == 0 {
+        if self.is_replayable() {
             return;
         }
         while self.first < sent {
             if let Some(chunk) = self.kept.pop_front() {
                 self.kept_bytes -= chunk.len();
+                self.upkeep_bytes -= upkeep(&chunk);
             }
             self.first += 1;
         }

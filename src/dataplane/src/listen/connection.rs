@@ -17,6 +17,7 @@ use crate::records::{Arrival, Counter};
 /// Serves a connection. Once `drain` is called off it takes no new calls, and ends with the last one under way.
 pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, drain: CancellationToken) {
     let listening = worker.shared.listening;
+    let from = socket.tcp().and_then(|stream| stream.peer_addr().ok()).map(|address| address.ip());
     let (cork, corked) = cork::watched(socket, Watch::caller(listening.pings()));
     let handshake = cork.run(limits::server(&listening).handshake::<_, bytes::Bytes>(corked));
     let handshake = tokio::time::timeout(Duration::from_millis(listening.handshake_ms), handshake).await;
@@ -33,7 +34,7 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, dra
         Ok(Err(_)) => return,
         Err(_) => return worker.count(Counter::ConnectionHandshake),
     };
-    let conduct = Rc::new(Conduct::default());
+    let conduct = Rc::new(Conduct::of(from));
     let keeper = tokio::task::spawn_local(keeper::run(Rc::clone(&conduct), cork.clone(), listening));
     let keeper = AbortOnDropHandle::new(keeper);
     let mut draining = std::pin::pin!(drain.cancelled());
@@ -97,7 +98,8 @@ pub async fn run(worker: Rc<Worker>, socket: Socket, peer: Option<Rc<Peer>>, dra
 fn counter(close: Close) -> Counter {
     match close {
         Close::Calm(Excess::Pings) => Counter::ConnectionPings,
-        Close::Calm(Excess::Control) => Counter::ConnectionControl,
+        // A caller's metadata are bounded otherwise.
+        Close::Calm(Excess::Control | Excess::Metadata) => Counter::ConnectionControl,
         Close::Calm(Excess::Resets) => Counter::ConnectionResets,
         Close::Silent => Counter::ConnectionSilent,
         Close::Stalled | Close::Unfinished => Counter::ConnectionStalled,
@@ -113,7 +115,7 @@ async fn end(cork: Cork<Socket>, close: Option<Close>) {
         }
         Some(Close::Unfinished) => cork.go_away(h2::Reason::ENHANCE_YOUR_CALM, "unfinished_headers"),
         // The cork has said it.
-        Some(Close::Calm(Excess::Pings | Excess::Control)) | None => {}
+        Some(Close::Calm(Excess::Pings | Excess::Control | Excess::Metadata)) | None => {}
     }
     cork.linger().await;
 }

@@ -105,7 +105,7 @@ impl<'a> RouteCompiler<'a> {
             check: check(&node.field("check"), spec),
             confidence: prediction::confidence(&node.field("confidence"), spec, self.segments),
             holdout: self.holdout(&node.field("holdout"), name, spec, models),
-            mirror: self.mirrors(&node.field("mirror"), name),
+            mirror: self.mirrors(&node.field("mirror"), name, described.is_some()),
             review: self.review(&node.field("review"), name, spec, described.is_some()),
             hedge: hedge(&node.field("hedge")),
             kill_switch: node.field("kill_switch").flag(),

@@ -93,7 +93,7 @@ impl RouteCompiler<'_> {
         Some(Explore { arms, by_unit: sticky.text() == Some("unit") })
     }
 
-    pub(super) fn mirrors(&self, node: &Node, route: &str) -> Vec<Mirror> {
+    pub(super) fn mirrors(&self, node: &Node, route: &str, described: bool) -> Vec<Mirror> {
         const FIELDS: [&str; 9] =
             ["to", "share", "methods", "noise", "redact", "strip", "max_in_flight", "max_bytes", "timeout_ms"];
         let mut mirrors: Vec<Mirror> = Vec::new();
@@ -116,7 +116,10 @@ impl RouteCompiler<'_> {
                 let share = noise.field("share").need_share();
                 Some(Noise { to, choice: Choice::new(self.salt, &format!("noise:{name}"), route, share) })
             });
-            let (redact_inputs, redact_params) = taken_out(&item.field("redact"));
+            let redact = item.field("redact");
+            // What is cut out of a described request stands in `Described`, by the order of the mirrors.
+            let cut = (described && !redact.items().is_empty()).then_some(mirrors.len());
+            let (redact_inputs, redact_params) = if described { Default::default() } else { taken_out(&redact) };
             let most = u64::from(u32::MAX);
             mirrors.push(Mirror {
                 to,
@@ -125,6 +128,7 @@ impl RouteCompiler<'_> {
                 noise: noise.flatten(),
                 redact_inputs,
                 redact_params,
+                cut,
                 strip: item.field("strip").texts().iter().map(|name| name.to_ascii_lowercase().into()).collect(),
                 max_in_flight: u32::try_from(item.field("max_in_flight").need_count(most)).unwrap_or(u32::MAX),
                 max_bytes: item.field("max_bytes").need_count(most),

@@ -101,6 +101,8 @@ pub struct Mirror {
     pub redact_inputs: Vec<Box<str>>,
     /// Names of request parameters that the copy goes without.
     pub redact_params: Vec<Box<str>>,
+    /// Which of the route's described copies it is, where a descriptor says what it goes without.
+    pub cut: Option<usize>,
     /// Metadata that the copy goes without, in lower case.
     pub strip: Vec<Box<str>>,
     pub max_in_flight: u32,
@@ -111,7 +113,7 @@ pub struct Mirror {
 impl Mirror {
     /// Whether something is taken out of the request before it is copied.
     pub fn redacts(&self) -> bool {
-        !(self.redact_inputs.is_empty() && self.redact_params.is_empty())
+        self.cut.is_some() || !(self.redact_inputs.is_empty() && self.redact_params.is_empty())
     }
 
     pub fn takes(&self, method: &str) -> bool {

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from gateway.errors import LedgerError
 from gateway.ledger.database import lock_schema, schema_version, version_fault
-from gateway.ledger.schema import HEAD, KNOWN, metadata
+from gateway.ledger.rolling import ROLLED
+from gateway.ledger.schema import HEAD, KNOWN, metadata, rolled
 
 __all__ = ["make", "step", "upgrade"]
 
@@ -50,6 +51,7 @@ def make(engine: sa.Engine) -> None:
         lock_schema(connection)  # of two gateways that start together the second finds the work done
         if schema_version(connection) is None:
             metadata.create_all(connection)
+            connection.execute(sa.insert(rolled), [dict(row) for row in ROLLED])
             VERSION_TABLE.create(connection, checkfirst=True)
             connection.execute(sa.insert(VERSION_TABLE).values(version_num=HEAD))
 

@@ -2,6 +2,7 @@
 //! its keeper and its calls share.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub enum Close {
 /// One connection's conduct.
 #[derive(Debug)]
 pub struct Conduct {
+    /// Where it comes from; `None` for a unix socket.
+    from: Option<IpAddr>,
     close: Cell<Option<Close>>,
     driver: RefCell<Option<Waker>>,
     /// Whether the socket takes no more.
@@ -37,6 +40,7 @@ pub struct Conduct {
 impl Default for Conduct {
     fn default() -> Self {
         Self {
+            from: None,
             close: Cell::default(),
             driver: RefCell::default(),
             choked: Cell::default(),
@@ -48,6 +52,19 @@ impl Default for Conduct {
 }
 
 impl Conduct {
+    /// That of a connection from there.
+    #[must_use]
+    pub fn of(from: Option<IpAddr>) -> Self {
+        // One caller is one caller by whichever of its two addresses it comes.
+        Self { from: from.map(|address| address.to_canonical()), ..Self::default() }
+    }
+
+    /// Where it comes from; `None` for a unix socket.
+    #[must_use]
+    pub fn from(&self) -> Option<IpAddr> {
+        self.from
+    }
+
     /// Asks for the connection's end; the first reason stands.
     pub fn close(&self, why: Close) {
         if self.close.get().is_none() {

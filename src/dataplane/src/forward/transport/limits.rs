@@ -13,6 +13,11 @@ use super::watch::PingRule;
 pub const MAX_CONCURRENT_STREAMS: u32 = 1024;
 /// What all metadata of one call may take, as HTTP/2 counts it (names, values, 32 bytes each).
 pub const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+/// How much more `h2` takes of a backend before it drops what is too long: less than that is seen and told by the call.
+const ROOM_FOR_METADATA: u32 = 4;
+/// What a header block of a backend may take on the wire. Whatever of a block is more than four times
+/// [`MAX_HEADER_LIST_BYTES`] and was dropped in silence took more than this.
+pub const MAX_BLOCK_BYTES: u32 = 96 * 1024;
 /// Streams a peer may reset before we have taken them up (CVE-2023-44487).
 pub const MAX_PENDING_ACCEPT_RESETS: usize = 256;
 /// Streams of a caller that we have reset and still remember, so that late frames of theirs are no error.
@@ -32,6 +37,8 @@ pub const CONNECTION_WINDOW_BYTES: u32 = MAX_CONCURRENT_STREAMS * STREAM_WINDOW_
 /// What DATA frames of less than 256 bytes may lack to that, all those of a connection together that nobody has taken yet.
 /// Calls take theirs at once, so this bounds what one reading of the socket finds: many short tokens are no attack.
 pub const TINY_DATA_BYTES: usize = 32 * 1024 * 1024;
+/// DATA that is shorter than a message's own head, and does not end its stream, is no ordinary gRPC.
+pub const LEAST_DATA_BYTES: u32 = 5;
 /// DATA of one stream that waits for the peer's window or the socket.
 pub const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Streams opened on an upstream connection before its SETTINGS say how many it takes.
@@ -130,7 +137,7 @@ pub fn client() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
-        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES * ROOM_FOR_METADATA)
         .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
         .max_concurrent_reset_streams(MAX_REMEMBERED_CANCELS)
         .reset_stream_duration(REMEMBER_RESETS)

@@ -36,6 +36,8 @@ pub enum Excess {
     Control,
     /// More calls given up at once than calls made.
     Resets,
+    /// A block of metadata longer than any that is passed on.
+    Metadata,
 }
 
 impl Excess {
@@ -46,6 +48,7 @@ impl Excess {
             Self::Pings => "too_many_pings",
             Self::Control => "too_many_control_frames",
             Self::Resets => "too_many_resets",
+            Self::Metadata => "too_much_metadata",
         }
     }
 }
@@ -80,6 +83,8 @@ pub struct Watch {
     /// Header blocks begun, and whether the last one is still open.
     blocks: u32,
     in_block: bool,
+    /// What the last one took so far on the wire.
+    block_bytes: u32,
     /// Whether the frame that is being skipped is part of one.
     of_block: bool,
     /// Streams that the peer has reset: one for each that it opened is a call given up, and counted as such elsewhere.
@@ -111,6 +116,7 @@ impl Watch {
             idle_bytes: 0,
             blocks: 0,
             in_block: false,
+            block_bytes: 0,
             of_block: false,
             resets: 0,
             last_stream: 0,
@@ -168,12 +174,13 @@ impl Watch {
         self.skip = u32::from_be_bytes([0, l2, l1, l0]);
         self.of_block = matches!(kind, HEADERS | CONTINUATION);
         match kind {
-            DATA if self.skip > 0 || flags & FIRST_FLAG != 0 => Ok(()),
+            DATA if self.skip >= limits::LEAST_DATA_BYTES || flags & FIRST_FLAG != 0 => Ok(()),
             HEADERS => {
                 self.last_stream = self.last_stream.max(u32::from_be_bytes([s3, s2, s1, s0]) & 0x7fff_ffff);
                 self.blocks = self.blocks.wrapping_add(1);
                 self.in_block = flags & END_HEADERS == 0;
-                Ok(())
+                self.block_bytes = 0;
+                self.block()
             }
             RST_STREAM if self.resets != self.blocks => {
                 self.resets = self.resets.wrapping_add(1);
@@ -182,7 +189,7 @@ impl Watch {
             // `h2` counts them.
             CONTINUATION => {
                 self.in_block &= flags & END_HEADERS == 0;
-                Ok(())
+                self.block()
             }
             PING if flags & FIRST_FLAG == 0 => {
                 // Several pings may be read at once, and answered before the next: what answers them is no work.
@@ -202,6 +209,13 @@ impl Watch {
                 self.control(sent)
             }
         }
+    }
+
+    /// More of a header block has come. Callers' are refused by `h2` itself; of a backend's trailers it would drop the rest.
+    fn block(&mut self) -> Result<(), Excess> {
+        self.block_bytes = self.block_bytes.saturating_add(self.skip);
+        let excess = self.pings.is_none() && self.block_bytes > limits::MAX_BLOCK_BYTES;
+        if excess { Err(Excess::Metadata) } else { Ok(()) }
     }
 
     /// gRPC's rule: what we have sent in between makes a ping welcome, as peers measure the way by it.

@@ -211,6 +211,13 @@ impl Endpoint {
         (self.failures.get() > 0).then(|| format!("{}: {}", self.address, self.fault.borrow()))
     }
 
+    /// Rests no longer: whoever calls has a reason to try it now.
+    pub fn rouse(&self) {
+        if !self.is_connected() {
+            self.rest_until.set(None);
+        }
+    }
+
     /// Whether a connection is on its way.
     pub fn is_dialling(&self) -> bool {
         self.dialling.get()

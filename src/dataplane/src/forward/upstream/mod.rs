@@ -233,6 +233,11 @@ impl Upstream {
         Arc::clone(&self.pool.reach)
     }
 
+    /// Endpoints that could not be reached are tried by the next call, however long they were to be left alone.
+    pub fn rouse(&self) {
+        self.pool.endpoints.borrow().iter().for_each(|endpoint| endpoint.rouse());
+    }
+
     /// A place that is free now, on another endpoint than `avoid` if there is one; if there is none, one is on its way.
     fn take(&self, avoid: Option<&Rc<Endpoint>>) -> Option<Lease> {
         let endpoints = self.pool.endpoints.borrow();

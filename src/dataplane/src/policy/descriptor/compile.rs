@@ -164,6 +164,7 @@ impl Compiler<'_, '_> {
             value: output("value", &spec.value, Purpose::Column),
             form: Vec::new(),
             cuts: cuts::none(&method.input()),
+            copies: Vec::new(),
         };
         enum_classes(&prediction, &spec, &described);
         if let Some(path) = &described.scores
@@ -186,6 +187,16 @@ impl Compiler<'_, '_> {
         }
         for item in self.route.field("review").field("redact").items() {
             noted(&item, 0, cuts::cut(&mut described.cuts, item.need_text(), &method.input()));
+        }
+        for mirror in self.route.field("mirror").items() {
+            let redact = mirror.field("redact").items();
+            described.copies.push((!redact.is_empty()).then(|| {
+                let mut copy = cuts::none(&method.input());
+                for item in redact {
+                    noted(&item, 0, cuts::cut(&mut copy, item.need_text(), &method.input()));
+                }
+                copy
+            }));
         }
         described
     }
@@ -242,9 +253,6 @@ pub fn addressable(node: &Node, route: &Route, backends: &[Backend]) {
         .iter()
         .map(|guard| guard.then)
         .chain(route.holdout.iter().flat_map(|holdout| holdout.chain.iter().copied()));
-    if route.mirror.iter().any(|mirror| mirror.redacts()) {
-        node.fault("a mirror of the route redacts inputs or params, and requests of a described service have none: wanted none");
-    }
     let others = copies.chain(arms).chain(ways);
     let mut reached: Vec<_> = route.chain.iter().copied().chain(rules).chain(others).collect();
     reached.sort_unstable();

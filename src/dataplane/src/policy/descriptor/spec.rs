@@ -187,6 +187,8 @@ pub struct Described {
     pub form: Vec<FormNode>,
     /// What a reviewer must not see.
     pub cuts: Cuts,
+    /// What copies go without, by the order of the route's mirrors; `None` goes whole.
+    pub copies: Vec<Option<Cuts>>,
 }
 
 /// A method that at least one route reads by a descriptor.
