@@ -59,7 +59,7 @@ fuzz: .make/venv  ## Every parser under a fuzzer, FUZZ_S seconds each (600), two
 fuzz-seeds: .make/built  ## Write the fuzzers' seeds anew
 	PYTHONPATH=. $(BIN)/python scripts/fuzz_seeds.py
 
-faults: .make/built  ## Rollouts, reloads, deadlines and killed model servers under load, at length
+faults: .make/built  ## Rollouts, reloads, deadlines, killed servers and killed gateways under load, at length
 	FAULTS=long $(BIN)/python -m pytest tests/faults -q -s -o timeout=0
 
 examples: .make/built  ## Check every settings file under examples/

@@ -165,6 +165,25 @@ def batches() -> dict[str, bytes]:
     return found | {f"answer-{name}": bytes([2, 1, 1]) + data[1:] for name, data in answers().items()}
 
 
+def compressed_frame() -> bytes:
+    packed = gzip.compress(requests()["typed"], mtime=0)
+    return struct.pack(">BI", 1, len(packed)) + packed
+
+
+def connections() -> dict[str, bytes]:
+    """How to cut, whose side, then the frames of a connection."""
+    from tests.wire import raw
+
+    asked = raw.call(1, "/test.Echo/Unary", b"x")
+    floods = raw.frame(raw.PING, 0, 0, bytes(8)) * 5 + raw.frame(raw.SETTINGS) * 3
+    long = raw.frame(raw.HEADERS, 0, 3, b"abc") + raw.frame(raw.CONTINUATION, raw.END_HEADERS, 3, b"def")
+    return {
+        "caller": bytes([7, 0]) + raw.PREFACE + raw.frame(raw.SETTINGS) + asked,
+        "floods": bytes([1, 0]) + raw.PREFACE + floods + long,
+        "backend": bytes([9, 1]) + raw.frame(raw.SETTINGS) + long + raw.frame(raw.RST_STREAM, 0, 3, bytes(4)),
+    }
+
+
 def main() -> None:
     """Write all of them."""
     every = {
@@ -179,6 +198,10 @@ def main() -> None:
     every["call"] = {f"{at}.json": json.dumps(call).encode() for at, call in enumerate(CALLS)}
     every["cel"] = {str(at): text.encode() for at, text in enumerate(CONDITIONS)}
     every["rows"] = batches()
+    every["watch"] = connections()
+    every["append"] = {
+        f"{name}-{packed}": bytes([5, packed]) + data for name, data in frames().items() for packed in (0, 1)
+    } | {"gzip": bytes([3, 1]) + compressed_frame()}
     plain = requests()["typed"]
     every["inflate"] = {
         "gzip": gzip.compress(plain, mtime=0),

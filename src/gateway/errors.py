@@ -10,6 +10,8 @@
     ├── NotFound            no decision or review task of that id
     ├── PolicyConflict      another policy came first
     ├── Forbidden           who asks may not, or cannot be told from who may
+    ├── FeedbackUnsent      a client could not hand its feedback over
+    ├── LabelToolError      a label tool cannot be worked with as it is
     ├── RateLimited         the caller sends more than it may
     ├── QualityError        arrays from which no number can be had
     └── DataSetError        a data set that cannot be made, or not there
@@ -20,13 +22,16 @@ says where, what was found, what was wanted, and the mend.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 __all__ = [
     "DataSetError",
+    "FeedbackUnsent",
     "Forbidden",
     "GatewayError",
     "LabelError",
+    "LabelToolError",
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
@@ -119,6 +124,32 @@ class Forbidden(GatewayError):
 
     code = "forbidden"
     grpc_status = 7  # PERMISSION_DENIED
+
+
+class FeedbackUnsent(GatewayError):
+    """The gateway did not acknowledge these items. What is sent again and was kept after all counts once.
+
+    `results`: of the items before them. `unsent`: the items.
+    """
+
+    code = "feedback_unsent"
+    grpc_status = 14  # UNAVAILABLE: the same may be sent again
+
+    def __init__(self, message: str, results: Sequence[Any], unsent: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.results = list(results)
+        self.unsent = list(unsent)
+
+
+class LabelToolError(GatewayError):
+    """A label tool is away, refuses, or holds something else than was wanted; `kind` says in one word why."""
+
+    code = "label_tool"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class RateLimited(GatewayError):

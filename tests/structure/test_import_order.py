@@ -17,6 +17,7 @@ RANKS = {
     **dict.fromkeys(("runtime", "ledger"), 4),
     "fleet": 5,
     **dict.fromkeys(("console", "services", "autopilot", "telemetry"), 6),
+    "connectors": 7,
     "datasets": 7,
     "cli": 8,
 }

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
+import psutil
 
 from tests.wire.echo import SERVICE
 from tests.wire.gateway_process import GatewayProcess
@@ -19,12 +20,21 @@ BOUND = 24 * MEGABYTE
 """What one attacker may cost; ordinary calls alone make the process grow by some megabytes."""
 
 
+CPU_S = 4.0
+"""Processor time that one attacker may cost, all that it sends included."""
+
+
 @dataclass
 class Attacked:
     """A gateway before an echo, and somebody else's channel to it."""
 
     process: GatewayProcess
     channel: grpc.Channel
+
+    def cpu_s(self) -> float:
+        """Processor time of the gateway so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
 
     def ask(self, message: bytes = b"still") -> bytes:
         return bytes(self.channel.unary_unary(f"{SERVICE}/Unary")(message, timeout=20))
@@ -38,9 +48,11 @@ class Attacked:
 @contextmanager
 def unharmed(gateway: Attacked, bound: int = BOUND) -> Iterator[None]:
     """Memory stays within the bound, and others are served before and after."""
-    before = rss_bytes(gateway.process.pid)
+    before, spent = rss_bytes(gateway.process.pid), gateway.cpu_s()
     assert gateway.ask() == b"still"
     yield
+    spent = gateway.cpu_s() - spent
+    assert spent <= CPU_S, f"{spent:.1f} s of processor time for one attacker"
     assert gateway.ask(bytes(100_000)) == bytes(100_000)
     grown = grown_bytes(before, gateway.process.pid, bound)
     assert grown <= bound, f"memory has grown by {grown / MEGABYTE:.0f} MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -170,9 +171,10 @@ def test_metadata_up_to_the_limit_passes_and_above_it_is_refused(unharmed: Attac
 
 
 def test_streams_past_the_limit_are_refused_and_the_rest_go_on(unharmed: Attacked) -> None:
-    """10,000 streams on one connection: 1,024 are taken, each of the others may be tried again elsewhere."""
+    """10,000 streams on one connection: 1,024 are taken, as many refused, to be tried elsewhere; then it is ended."""
     hang = request_block("/test.Echo/PingPong")
     refused: set[int] = set()
+    ended = None
     with Raw(unharmed.process.address) as peer:
         for stream in range(1, 20_001, 2):
             if not peer.send(frame(raw.HEADERS, raw.END_HEADERS, stream, hang)):
@@ -182,13 +184,13 @@ def test_streams_past_the_limit_are_refused_and_the_rest_go_on(unharmed: Attacke
                 assert came.code == 7
                 refused.add(came.stream)
             if came.kind == raw.GOAWAY:
-                assert came.code == CALM
-                break
-            if len(refused) == 10_000 - 1024:
+                ended = came
                 break
         assert unharmed.ask() == b"still"
-    assert refused
-    assert min(refused) > 2 * 1024
+    assert ended is not None
+    assert ended.code == CALM
+    assert min(refused) == 2 * 1024 + 1, "the first 1,024 streams are the limit's"
+    assert 1000 <= len(refused) <= 1024
 
 
 def test_limits_of_the_settings_are_the_listeners(tmp_path: Path) -> None:
@@ -202,6 +204,25 @@ def test_limits_of_the_settings_are_the_listeners(tmp_path: Path) -> None:
         assert came is not None
         assert b"\0\3\0\0\0\7" in came.payload
         assert peer.until(raw.PING) is not None
+
+
+def test_an_ordinary_keepalive_is_no_attack(tmp_path: Path) -> None:
+    """Pings no oftener than the rule says go on for ever, without a call or a byte in between."""
+    settings = {"backends": {"none": {"grpc": "127.0.0.1:1"}}, "default_backend": "none"}
+    process = GatewayProcess(tmp_path, settings)
+    listen = {"inference": process.address, "admin": process.admin}
+    process.write(settings | {"listen": listen | {"limits": {"ping_interval_s": 0.1, "ping_strikes": 0}}})
+    ping, pause = frame(raw.PING, 0, 0, bytes(8)), threading.Event()
+    with process, Raw(process.address) as peer:
+        for _ in range(15):
+            assert not pause.wait(0.15)
+            assert peer.send(ping)
+            answer = peer.until(raw.PING)
+            assert answer is not None
+            assert answer.flags == raw.ACK
+        # One that comes at once is too many: the rule was in force.
+        assert peer.send(ping)
+        assert peer.goaway().words == b"too_many_pings"
 
 
 def test_what_was_closed_is_counted(gateway: Attacked) -> None:

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tests.wire.clients import request, rows
 from tests.wire.echo import SERVICE, EchoServer
 from tests.wire.gateway_process import until
-from tests.wire.http2 import GRPC, Http2Server, Stream
+from tests.wire.http2 import GRPC, Http2Caller, Http2Server, Stream, answer_fully
 from tests.wire.plane import LIMITS, document, model, route, running, static
 from tests.wire.servers import ScriptedServer, scores
 
@@ -234,6 +235,25 @@ def test_a_stream_of_inferences_goes_along_its_chain_under_each_models_name() ->
     assert {seen.request.model_name for seen in good.calls("ModelStreamInfer")} == {"lite"}
     assert told["gateway-attempts"] == "odd:backend_error,good:ok"
     assert (record["outcome"], record["method"]) == ("fallback", STREAM)
+
+
+def test_a_stream_that_is_cut_short_arrives_cut_short() -> None:
+    """Where bytes are appended to each message: what ends within a head is not made whole by leaving the rest out."""
+    came: list[bytes] = []
+
+    def behave(stream: Stream) -> None:
+        came.append(stream.body)
+        answer_fully(stream, b"\0\0\0", {"grpc-status": "0"})
+
+    message = request("spam", rows()).SerializeToString()
+    body = b"\0" + len(message).to_bytes(4, "big") + message + b"\0\0\0"
+    with Http2Server(behave) as odd:
+        policy = document([model("odd", odd.address, model="v3")], [route(["odd"], **UNREAD)])
+        with running(policy) as (plane, _), closing(Http2Caller(plane.address)) as caller:
+            answer = caller.call(STREAM, body)
+    assert pb.ModelInferRequest.FromString(came[0][5:-3]).model_name == "v3"
+    assert came[0].endswith(b"\0\0\0")
+    assert answer.body == b"\0\0\0"
 
 
 def test_a_held_out_unit_streams_to_no_model() -> None:

@@ -1,9 +1,14 @@
 """The loop: what was seen and learnt becomes the next policy.
 
-In: batches of records, settings. Out: shares for the next policy.
+In: batches of records, settings, labels so far. Out: shares for the next policy; what labels a budget will bring.
 Never: touches a call; what it decides takes effect only as a published policy with a version.
+
+    budget      a route's reviews an hour -> shares by stratum, kept over restarts
+    division    one division of a budget, by gateway.quality
+    traffic     how many predictions come, of which kind, and what their reviews cost
+    plan        how long until precision and recall are known to within so much
 """
 
-from gateway.autopilot.budget import ReviewBudget, Shares
+from gateway.autopilot.budget import Load, ReviewBudget, Shares, Start
 
-__all__ = ["ReviewBudget", "Shares"]
+__all__ = ["Load", "ReviewBudget", "Shares", "Start"]

@@ -1,101 +1,236 @@
-"""Turns "60 reviews an hour" into inclusion probabilities, from the traffic that was seen.
+"""Turns "60 reviews an hour" into inclusion probabilities, from the traffic that was seen and the labels so far.
 
-Half of a route's budget goes to what was flagged and half to what was not, because precision is learnt from the first
-and recall needs the second, and flagged predictions are usually few. Of the second half most goes to what scored low
-and to what is near the threshold: over-sampling near it finds missed positives faster, but those that score low are
-found nowhere else, so the low ones keep 40 %. What one stratum cannot use goes to the others. The probabilities are
-constants of a policy version, so every record carries the one it was really drawn with, and a later change of the
-budget biases nothing.
+A route's budget begins divided equally between what was flagged and what was not, because precision is learnt from the
+first and recall needs the second, and most of the rest goes to what scored low, for missed positives are found there
+and nowhere else. As labels come, the division moves to what tells most (`gateway.quality.allocation`), within floors.
+
+The probabilities are constants of a policy version, so every record carries the one it was really drawn with, and a
+later change of the budget biases nothing. What the shares rest on is kept with the policy: a restart goes on from it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
+from gateway.autopilot.division import CELLS, NO_LABELS, Floats, divide, expected, labels_by_cell
+from gateway.autopilot.traffic import Traffic
+from gateway.ledger.review_budget import StratumLabels
+from gateway.quality import Objective
 from gateway.runtime import FIRST_SHARES, Batch, ReviewShares
 from gateway.types import NO_INDEX, NO_STRING, Stratum
 
-__all__ = ["ReviewBudget", "Shares"]
+__all__ = ["Load", "ReviewBudget", "Shares", "Start"]
 
 LEAST_SECONDS: Final = 10.0
 """No rate is believed before so long a look."""
 
-MEMORY_S: Final = 600.0
-"""Time constant of the rate's exponential average: long against bursts, short against a day."""
-
 LEAST_CHANGE: Final = 0.25
 """A new policy version is worth it only when a share moves by more than this part of itself."""
 
-UNFLAGGED_WEIGHTS: Final = {"low": 0.4, "near": 0.3, "disagreement": 0.2, "fallback": 0.1}
-"""How the second half of a budget is divided among those of its strata that there is traffic of."""
+REST_S: Final = 60.0
+"""Nor sooner than so long after the last one, unless what is spent is off by more than `OFF`."""
+
+OFF: Final = 2.0
+
+RETURN: Final = 30.0
+"""Were traffic to return to what it was at its height within a day, it would be reviewed at most so many times as much
+as the budget until the next look: a quiet night must not put every call of the morning's first seconds before people.
+"""
+
+UNCOUNTED: Final = 0xFF
+"""In place of a stratum: predictions that were counted before, and now cost more."""
 
 Shares = ReviewShares
 
-NOTHING: Final = Shares(0.0, 0.0, 0.0, 0.0, 0.0)
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is known of a route's budget from before: the shares of the last policy, and what they rested on."""
+
+    shares: Shares
+    per_hour: float | None = None
+    rates: Floats | None = None
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Start | None:
+        """From a kept policy; None where it is of another form, as an older version may have kept it."""
+        try:
+            rates = np.asarray(kept["rates"], dtype=np.float64)
+            shares = Shares(**{name: float(kept["shares"][name]) for name in Shares._fields})
+            per_hour = float(kept["per_hour"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        good = rates.shape == CELLS and bool(np.all(np.isfinite(rates) & (rates >= 0)))
+        if not good or not per_hour > 0 or not all(0.0 <= share <= 1.0 for share in shares):
+            return None
+        return cls(shares, per_hour, rates)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a route's shares come to. `everything`: all that comes is reviewed, and no share can be raised."""
+
+    per_hour: float
+    expected_per_hour: float
+    predictions_per_hour: float
+    everything: bool
+    shares: Shares
+
+
+@dataclass(slots=True)
+class _Route:
+    per_hour: float
+    shares: Shares
+    traffic: Traffic
+    objective: Objective
+    labels: Floats = field(default_factory=lambda: NO_LABELS)
+    positive: Floats = field(default_factory=lambda: NO_LABELS)
+
+    @property
+    def everything(self) -> bool:
+        rates = self.traffic.rates.sum(axis=1)
+        of = self.shares._asdict()
+        return self.traffic.known and all(of[one.text] >= 1.0 for one in Stratum if rates[one] > 0)
+
+    def fresh(self) -> Shares:
+        if not self.traffic.known:
+            return self.shares  # a route without traffic teaches nothing
+        budget = self.per_hour / 3600 * self.traffic.correction
+        shares = divide(budget, self.traffic.rates, self.labels, self.positive, self.objective)
+        comes = expected(shares, self.traffic.peak)
+        times = min(1.0, RETURN * budget / comes) if comes > 0 else 1.0
+        return Shares(*(share * times for share in shares))
+
+    def off(self) -> bool:
+        """Whether the shares in force spend much more or much less than the budget."""
+        wanted, comes = self.per_hour / 3600, expected(self.shares, self.traffic.rates)
+        return comes > OFF * wanted or (comes * OFF < wanted and not self.everything)
 
 
 class ReviewBudget:
-    """Watches traffic and says which shares keep each route's budget.
+    """Watches traffic and says which shares keep each route's budget. Thread-safe.
 
     Args:
         per_hour: reviews an hour, by route.
-        start: shares to begin with, by route, such as those of the last policy; else `FIRST_SHARES`.
+        start: what is known from before, by route, such as from the last policy; else `FIRST_SHARES`.
         clock: seconds, monotonic.
         factors: by route, what the settings multiply the shares of a segment by: such predictions weigh as much more.
+        objectives: by route, what is to be known first; both where absent.
     """
 
     def __init__(
         self,
         per_hour: Mapping[str, float],
-        start: Mapping[str, Shares],
+        start: Mapping[str, Start],
         clock: Callable[[], float],
         factors: Mapping[str, Mapping[str, float]] | None = None,
+        objectives: Mapping[str, Objective] | None = None,
     ) -> None:
-        self._per_hour = dict(per_hour)
         self._factors = {route: dict(of) for route, of in (factors or {}).items() if of}
-        self._shares = {route: start.get(route, FIRST_SHARES) for route in per_hour}
-        self._seen: dict[str, dict[str, float]] = {route: {} for route in per_hour}
-        self._rates: dict[str, Shares] = {}
+        wanted = objectives or {}
+        self._routes = {
+            route: _begin(rate, start.get(route), wanted.get(route, "both"))
+            for route, rate in per_hour.items()
+        }
         self._clock = clock
         self._since = clock()
+        self._changed: float | None = None
         self._lock = threading.Lock()
 
     @property
     def shares(self) -> dict[str, Shares]:
         """The shares now in force."""
         with self._lock:
-            return dict(self._shares)
+            return {name: route.shares for name, route in self._routes.items()}
+
+    def kept(self) -> dict[str, dict[str, Any]]:
+        """What a restart needs to know, as it is kept with a policy; `Start.of` reads it."""
+        with self._lock:
+            return {
+                name: {
+                    "per_hour": route.per_hour,
+                    "objective": route.objective,
+                    "shares": route.shares._asdict(),
+                    "rates": [[float(f"{rate:.3g}") for rate in row] for row in route.traffic.rates.tolist()],
+                    "everything": route.everything,
+                }
+                for name, route in self._routes.items()
+            }
+
+    def starts(self) -> dict[str, Start]:
+        """What the budget of changed settings goes on from."""
+        with self._lock:
+            return {
+                name: Start(
+                    route.shares, route.per_hour, route.traffic.rates if route.traffic.known else None
+                )
+                for name, route in self._routes.items()
+            }
+
+    def loads(self) -> dict[str, Load]:
+        """What the shares come to, by route."""
+        with self._lock:
+            return {
+                name: Load(
+                    route.per_hour,
+                    3600 * route.traffic.spent,
+                    3600 * float(route.traffic.rates.sum()),
+                    route.everything,
+                    route.shares,
+                )
+                for name, route in self._routes.items()
+            }
+
+    def learn(self, labels: StratumLabels) -> None:
+        """Take the labels so far: rates of positives are guessed from them at the next revision."""
+        with self._lock:
+            for name, route in self._routes.items():
+                route.labels, route.positive = labels_by_cell(labels, name)
 
     def consume(self, batch: Batch) -> None:
-        """Counts predictions by route and stratum; called for every batch."""
+        """Counts predictions by route, stratum and side, and what their reviews cost; called for every batch."""
         records, mirrors = batch.records, batch.mirrors
         known = (records["stratum"] <= max(Stratum)) & (records["route"] != NO_INDEX)
-        names = ("policy", "route", "stratum", "segment") if self._factors else ("policy", "route", "stratum")
-        self._add(batch, [records[name][known] for name in names])
+        names = ["policy", "route", "stratum", "flagged"] + (["segment"] if self._factors else [])
+        self._add(batch, [records[name][known] for name in names], records["review_pi"][known])
         if len(mirrors.get("route", ())):
+            # A comparison does not say on which side its row is: all of them stand with the unflagged.
             contradicted = (mirrors["agree"] == 0) & (mirrors["noise"] == 0)
             keys = [mirrors[name][contradicted] for name in ("policy", "route")]
-            self._add(batch, [*keys, np.full(len(keys[0]), int(Stratum.DISAGREEMENT), np.uint8)])
+            kind = np.full(len(keys[0]), int(Stratum.DISAGREEMENT), np.uint8)
+            self._add(batch, [*keys, kind, np.zeros_like(kind)], np.zeros(len(kind)))
+        if len(batch.raises.get("row", ())):
+            raises = batch.raises
+            keys = [raises[name] for name in ("policy", "route")]
+            more = raises["review_pi"].astype(np.float64) - raises["review_pi_before"]
+            kind = np.full(len(more), UNCOUNTED, np.uint8)
+            self._add(batch, [*keys, kind, np.zeros_like(kind)], more)
 
-    def _add(self, batch: Batch, columns: list[Any]) -> None:
+    def _add(self, batch: Batch, columns: list[Any], reviews: Any) -> None:
         if not len(columns[0]):
             return
-        unique, counts = np.unique(np.stack([*columns]), axis=1, return_counts=True)
+        unique, inverse, counts = np.unique(
+            np.stack([*columns]), axis=1, return_inverse=True, return_counts=True
+        )
+        cost = np.bincount(inverse.ravel(), weights=reviews, minlength=len(counts))
         with self._lock:
-            for (policy, index, stratum, *segment), count in zip(
-                unique.T.tolist(), counts.tolist(), strict=True
+            for (policy, index, stratum, flagged, *segment), count, spent in zip(
+                unique.T.tolist(), counts.tolist(), cost.tolist(), strict=True
             ):
                 names = batch.names.get(int(policy))
-                route = names.route(int(index)) if names else None
-                seen = None if route is None else self._seen.get(route)
-                if route is not None and seen is not None:
+                name = names.route(int(index)) if names else None
+                route = None if name is None else self._routes.get(name)
+                if name is None or route is None:
+                    continue
+                route.traffic.spend(spent)
+                if stratum != UNCOUNTED:
                     text = batch.strings[segment[0]] if segment and segment[0] != NO_STRING else ""
-                    name = Stratum(stratum).text
-                    seen[name] = seen.get(name, 0.0) + count * self._factor(route, text)
+                    route.traffic.add(int(stratum), int(flagged == 1), count * self._factor(name, text))
 
     def _factor(self, route: str, segment: str) -> float:
         """What the data plane multiplies by: the product over the call's segments."""
@@ -107,66 +242,31 @@ class ReviewBudget:
     def revise(self) -> dict[str, Shares] | None:
         """Shares for the next policy, or None while those in force still serve."""
         with self._lock:
-            elapsed = self._clock() - self._since
+            now = self._clock()
+            elapsed = now - self._since
             if elapsed < LEAST_SECONDS:
                 return None
-            self._since += elapsed
-            fresh = {route: self._fresh(route, elapsed) for route in self._per_hour}
-            if not any(_differs(self._shares[route], fresh[route]) for route in fresh):
+            self._since = now
+            for route in self._routes.values():
+                route.traffic.settle(elapsed, route.per_hour / 3600, everything=route.everything)
+            fresh = {name: route.fresh() for name, route in self._routes.items()}
+            moved = [name for name, route in self._routes.items() if _differs(route.shares, fresh[name])]
+            rested = self._changed is None or now - self._changed >= REST_S
+            if not any(rested or self._routes[name].off() for name in moved):
                 return None
-            self._shares = fresh
-            return dict(fresh)
-
-    def _fresh(self, route: str, elapsed: float) -> Shares:
-        seen = self._seen[route]
-        now = Shares(**{name: seen.get(name, 0.0) / elapsed for name in Shares._fields})
-        self._seen[route] = {}
-        old = self._rates.get(route)
-        if old is None:
-            if now == NOTHING:
-                return self._shares[route]  # a route without traffic teaches nothing
-            self._rates[route] = now
-        else:
-            keep = float(np.exp(-elapsed / MEMORY_S))
-            self._rates[route] = Shares(*(keep * a + (1 - keep) * b for a, b in zip(old, now, strict=True)))
-        return split(self._per_hour[route] / 3600, self._rates[route])
+            self._changed = now
+            for name, route in self._routes.items():
+                route.shares = fresh[name]
+            return fresh
 
 
-def split(budget: float, rates: Shares) -> Shares:
-    """Divides a budget among the strata.
-
-    Args: reviews a second; predictions a second by stratum. What disagrees counts in its own stratum and once more in
-        that of its score, so that what is spent is a little less, never more.
-    Returns: shares in [0, 1]; half the budget to each side, what one cannot use goes to the other. Of what has not come
-        yet, the usual share: an outage must not put every fallback before people.
-    """
-    rate = dict(rates._asdict())
-    rest = {name: rate[name] for name in UNFLAGGED_WEIGHTS}
-    sides = _fill(
-        budget, {"flagged": rate["flagged"], "rest": sum(rest.values())}, {"flagged": 0.5, "rest": 0.5}
-    )
-    spent = {"flagged": sides["flagged"], **_fill(sides["rest"], rest, UNFLAGGED_WEIGHTS)}
-    absent = {**FIRST_SHARES._asdict(), "flagged": 1.0, "low": 1.0}
-    return Shares(
-        **{name: min(1.0, spent[name] / rate[name]) if rate[name] > 0 else absent[name] for name in rate}
-    )
-
-
-def _fill(budget: float, room: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
-    """Gives by weight, but to none more than it has room for; what is left over goes to the others."""
-    given = dict.fromkeys(room, 0.0)
-    wanting = {name for name, most in room.items() if most > 0}
-    while wanting:
-        total = sum(weights[name] for name in wanting)
-        full = {name for name in wanting if room[name] <= budget * weights[name] / total}
-        if not full:
-            given.update({name: budget * weights[name] / total for name in wanting})
-            break
-        for name in full:
-            given[name] = room[name]
-            budget = max(0.0, budget - room[name])
-        wanting -= full
-    return given
+def _begin(per_hour: float, start: Start | None, objective: Objective) -> _Route:
+    if start is None:
+        return _Route(per_hour, FIRST_SHARES, Traffic(), objective)
+    # Another budget than before: as many times the shares, until the first look.
+    times = 1.0 if start.per_hour is None else per_hour / start.per_hour
+    shares = Shares(*(min(1.0, share * times) for share in start.shares))
+    return _Route(per_hour, shares, Traffic(start.rates), objective)
 
 
 def _differs(old: Shares, new: Shares) -> bool:

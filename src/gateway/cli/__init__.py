@@ -30,9 +30,11 @@ COMMANDS = (
     "sidecar",
     "control",
     "report",
+    "plan",
     "export",
     "audit",
     "labels",
+    "label-studio",
 )
 """In the order of the help."""
 
@@ -70,8 +72,9 @@ def main() -> None:
 
     named = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
     for name in [named] if named in COMMANDS else COMMANDS:
-        if name is not None and importlib.util.find_spec(f"gateway.cli.{name}") is not None:
-            made = getattr(importlib.import_module(f"gateway.cli.{name}"), name)
+        module = (name or "").replace("-", "_")
+        if name is not None and importlib.util.find_spec(f"gateway.cli.{module}") is not None:
+            made = getattr(importlib.import_module(f"gateway.cli.{module}"), module)
             if isinstance(made, typer.Typer):
                 app.add_typer(made, name=name)
             else:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.autopilot import ReviewBudget, Shares
+from gateway.autopilot import ReviewBudget
+from gateway.cli.budgets import BudgetWatch, kept_starts, make_budget
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
+from gateway.cli.label_tool import label_tool_of, label_tool_source
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
 from gateway.cli.sources import LedgerSource, people_source
 from gateway.config import Settings
@@ -27,6 +28,7 @@ from gateway.config.changes import changes
 from gateway.config.fleet import is_loopback
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger
+from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.runtime import (
     RULE_ERRORS,
     CertificateWatch,
@@ -104,7 +106,7 @@ class Process:
     async def _serve(self, sockets: Path) -> None:
         settings = self._settings
         control_socket = str(sockets / "control")
-        self._budget = self._make_budget(settings, {})
+        self._budget = make_budget(settings, kept_starts(self._ledger.reader))
         policy = self._compile(settings, self._budget, author="serve", reason="start")
         self._takes_over(policy)
         self._plane = Plane(
@@ -123,6 +125,10 @@ class Process:
         self._plane.desk.answer("people", people)
         self._plane.desk.answer("rule", self._rules)
         ledger_source = LedgerSource(self._ledger)
+        budget_watch = BudgetWatch(self._ledger.reader, lambda: self._budget)
+        self._label_studio = label_tool_of(
+            lambda: self._settings, self._ledger, self._classes, lambda: self._messages
+        )
         control = Control(
             control_socket,
             ledger=self._ledger,
@@ -143,7 +149,9 @@ class Process:
                 certificate_source(self._plane.certificates),
                 people_source(people),
                 feedback_source(control),
+                *([label_tool_source(self._label_studio)] if self._label_studio else []),
                 ledger_source.points,
+                budget_watch.points,
             ],
         )
         self._plane.subscribe(self._ledger.write_batch)
@@ -165,6 +173,7 @@ class Process:
                     control_socket=control_socket,
                     not_ready=lambda: "draining" if self._draining else None,
                     metrics=telemetry.prometheus,
+                    posts={"/label-studio": self._label_studio.webhook} if self._label_studio else None,
                 )
                 bound["admin"] = await admin.start()
             self._tasks = [
@@ -173,7 +182,10 @@ class Process:
                 asyncio.create_task(self._reload_when_wanted()),
                 asyncio.create_task(self._revise_budget()),
                 asyncio.create_task(ledger_source.refresh_forever()),
+                asyncio.create_task(budget_watch.run()),
             ]
+            if self._label_studio is not None:
+                self._label_studio.start()
             self._ready(control, serving=True)
             give_back_memory()
             log.info("serving", extra={**bound, "policy": self._version, "routes": len(settings.routes)})
@@ -188,6 +200,8 @@ class Process:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._label_studio is not None:
+            await asyncio.to_thread(self._label_studio.stop, 2.0)
         await asyncio.to_thread(self._plane.shutdown, int(grace_s * 1000))
         self._rules.close()
         await asyncio.to_thread(self._rules.join, 2.0)
@@ -208,15 +222,6 @@ class Process:
         for warning in loaded.warnings:
             log.warning("%s", warning)
         return loaded.settings
-
-    def _make_budget(self, settings: Settings, start: Mapping[str, Shares]) -> ReviewBudget:
-        per_hour = {
-            name: route.review.wanted_per_hour
-            for name, route in settings.routes.items()
-            if route.review is not None and route.review.wanted_per_hour is not None
-        }
-        factors = {name: route.review.segments for name, route in settings.routes.items() if route.review}
-        return ReviewBudget(per_hour, start, time.monotonic, factors)
 
     def _make_rules(self, settings: Settings) -> RuleWorkers:
         """Raises: GatewayError, when what was good a moment ago cannot be loaded."""
@@ -242,6 +247,7 @@ class Process:
             review_shares=budget.shares,
         )
         kept = {key: value for key, value in made.items() if key not in SECRET_FIELDS}
+        kept[BUDGET_KEY] = budget.kept()
         made["version"] = self._ledger.keep_policy(kept, author=author, reason=reason)
         return made
 
@@ -285,7 +291,7 @@ class Process:
             return
         for change in changes(self._settings, settings):
             log.log(logging.WARNING if change.restart else logging.INFO, "%s", change)
-        budget, before = self._make_budget(settings, self._budget.shares), self._version
+        budget, before = make_budget(settings, self._budget.starts()), self._version
         rules = None
         try:
             # New processes even where no rule has changed: the code behind it may have.

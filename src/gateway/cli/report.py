@@ -41,7 +41,7 @@ def report(
         raise wrong_use(f"--hours: found {hours:g}, wanted a number of hours, such as 24")
     now_us = time.time_ns() // 1000
     since_us = now_us - round(hours * 3.6e9) if hours else None
-    made = _read(where, overrides, route, since_us)
+    made = _read(where, overrides, route, since_us, now_us)
     if json:
         print_json(made.as_dict())
         return
@@ -55,7 +55,7 @@ def report(
     render(out, made, now_us)
 
 
-def _read(where: Path, overrides: list[str], route: str | None, since_us: int | None) -> Report:
+def _read(where: Path, overrides: list[str], route: str | None, since_us: int | None, now_us: int) -> Report:
     from gateway.cli.ledgers import find_ledger
     from gateway.cli.printing import wrong_use
     from gateway.ledger import Reader, Window
@@ -68,6 +68,6 @@ def _read(where: Path, overrides: list[str], route: str | None, since_us: int | 
         if route is not None and route not in known and route not in (seen := reader.routes()):
             names = ", ".join(sorted({*known, *seen})) or "none yet"
             raise wrong_use(f"--route: found {route!r}, wanted one of the routes ({names})")
-        return make_report(reader, Window(since_us, None, route), known)
+        return make_report(reader, Window(since_us, None, route), known, now_us=now_us)
     finally:
         reader.close()

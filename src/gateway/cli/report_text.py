@@ -224,6 +224,10 @@ def _review(out: Console, route: RouteReport, now_us: int) -> None:
         )
     else:
         _say(out, "Nothing waits for a reviewer.")
+    load = route.workload
+    if load is not None and load.state != "unknown":
+        told = f"Of the last {load.hours:.0f} h: {load.words}."
+        _say(out, told, "" if load.state == "balanced" else "yellow")
 
 
 def _shadows(out: Console, shadows: Iterable[ShadowReport]) -> None:

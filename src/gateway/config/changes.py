@@ -25,6 +25,7 @@ RESTART: Final = (
     ("ledger",),
     ("state_dir",),
     ("telemetry", "otlp"),
+    ("label_studio",),
 )
 """What a running gateway does not take by a reload."""
 

@@ -44,6 +44,11 @@ def read_files(source: Source, folder: FilePath) -> None:
     for name, one in access.items() if isinstance(access, dict) else ():
         if isinstance(one, dict) and _named(one.get("token")):
             one["token"] = _secret(source, ("access", name, "token"), one["token"], folder)
+    tool = tree.get("label_studio")
+    if isinstance(tool, dict):
+        for key in ("token", "webhook_secret"):
+            if _named(tool.get(key)):
+                tool[key] = _secret(source, ("label_studio", key), tool[key], folder)
     if isinstance(lists, dict):
         for name, value in lists.items():
             if _named(value):

@@ -10,6 +10,7 @@ from gateway.config.answers import check_answers, check_outputs
 from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
+from gateway.config.label_studio import check_label_studio
 from gateway.config.names import Names, Report, check_segments
 from gateway.config.routes import Route, Rule, Then
 from gateway.config.sampling_checks import check_sampling
@@ -37,6 +38,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
     _form(settings, report)
     _listening(settings, report)
     check_tls(settings, source, report)
+    check_label_studio(settings, report)
     if not settings.routes and settings.default_backend is None and "routes" not in (source.tree or {}):
         report(
             (),

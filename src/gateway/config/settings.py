@@ -26,6 +26,7 @@ from gateway.config.fields import (
     secret,
     wrong,
 )
+from gateway.config.label_studio import LabelStudio
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
 from gateway.config.routes import Route
@@ -241,6 +242,9 @@ class Settings(Block):
         tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
     ] = Field((), max_length=64, description="files with descriptor sets of services that routes read")
     dns: Dns = Field(default_factory=Dns)
+    label_studio: LabelStudio | None = Field(
+        None, description="where review tasks are answered; nowhere else if absent"
+    )
     backends: Mapping[Name, Backend] = Field(
         default_factory=dict, max_length=4096, description="what can answer, by name"
     )

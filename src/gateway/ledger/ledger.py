@@ -214,6 +214,10 @@ class Ledger:
             partial(review.skip, task=task, token=token, reviewer=reviewer, reason=reason, now_us=now_us)
         )
 
+    def transact(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Run some of this room's functions in a transaction; the future has the result once that is committed."""
+        return self._writer.submit(work)
+
     def review_stats(self, queue: str | None = None) -> list[review.QueueStats]:
         """Tasks by queue; one queue or all. Raises: LedgerUnavailable."""
         return self.reader.snapshot(partial(review.stats, queue=queue, now_us=self._clock_us()))

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from gateway.errors import PolicyConflict
 from gateway.ledger import audit, schema
 from gateway.ledger.database import lock_policies
+from gateway.ledger.review_budget import BUDGET_KEY
 
 __all__ = ["Kept", "find", "history", "keep", "latest_version"]
 
@@ -45,12 +46,14 @@ def keep(
 ) -> int:
     """Keep a policy and return its version, which is that of the latest one where nothing differs from it.
 
-    `version` within the document is left out of the comparison. Raises: PolicyConflict, when the latest version is
-    another than `onto`.
+    `version` within the document, and what review budgets were divided by, are left out of the comparison.
+    Raises: PolicyConflict, when the latest version is another than `onto`.
     """
     content = {key: value for key, value in document.items() if key != "version"}
     text, origin = _text(content), None if source is None else _text(source)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    # Rates of traffic never stand still, and alone make no other policy.
+    compared = _text({key: value for key, value in content.items() if key != BUDGET_KEY})
+    digest = hashlib.sha256(compared.encode()).hexdigest()
     table = schema.policies
     lock_policies(connection)
     newest = (

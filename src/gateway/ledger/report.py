@@ -6,7 +6,7 @@ The command prints it, the service sends it; neither computes anything. `Report.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,9 @@ import numpy as np
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.quality import RouteQuality, route_qualities, route_quality
 from gateway.ledger.reading import Calls, Reader, Shadows, Window
+from gateway.ledger.review_budget import workloads
 from gateway.ledger.shadows import ShadowReport, shadow_reports
+from gateway.quality.workload import Workload
 from gateway.types import Outcome
 
 __all__ = ["CallCounts", "Report", "RouteReport", "ShadowReport", "make_report"]
@@ -43,6 +45,8 @@ class RouteReport:
     overhead_p99_us: float | None
     quality: RouteQuality
     shadows: tuple[ShadowReport, ...]
+    workload: Workload | None = None
+    """Whether people keep up with the route's review budget, where it has one."""
 
     def as_dict(self) -> dict[str, Any]:
         numbers, review = self.quality.numbers, self.quality.review
@@ -67,6 +71,7 @@ class RouteReport:
                 "done": review.done,
                 "open": review.open,
                 "oldest_open": _iso(review.oldest_open_us),
+                "budget": None if self.workload is None else self.workload.as_dict(),
             },
             "feedback": {
                 one.source: {
@@ -99,16 +104,24 @@ class Report:
         }
 
 
-def make_report(reader: Reader, window: Window, known: Collection[str] = (), seed: int = 0) -> Report:
+def make_report(
+    reader: Reader,
+    window: Window,
+    known: Collection[str] = (),
+    seed: int = 0,
+    now_us: int | None = None,
+) -> Report:
     """Read the ledger.
 
     Args:
         window: the predictions' time, and one route or all. known: routes that are listed even if nothing
         came to them. seed: of the Monte Carlo intervals, so that the same ledger gives the same report.
+        now_us: for what people did in the last day, microseconds since 1970; left out if None.
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
     calls, shadows = reader.calls(window), reader.shadows(window)
     qualities = route_qualities(reader, window, seed)
+    loads = {} if now_us is None else workloads(reader, now_us)
     names = {str(name) for name in np.unique(calls.route)} | set(qualities) | set(known)
     if window.route is not None:
         names = {window.route}
@@ -117,7 +130,8 @@ def make_report(reader: Reader, window: Window, known: Collection[str] = (), see
         since_us=None if since is None else since * HOUR_US,
         until_us=None if until is None else until * HOUR_US,
         routes=tuple(
-            _route(reader, window, name, calls, shadows, qualities, seed) for name in sorted(names - {""})
+            replace(_route(reader, window, name, calls, shadows, qualities, seed), workload=loads.get(name))
+            for name in sorted(names - {""})
         ),
         unmatched=_counts(calls, ""),
     )

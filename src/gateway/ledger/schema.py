@@ -7,6 +7,8 @@
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
     review_skips    who did not want which task, and why
+    tool_tasks      review tasks that lie in a label tool: where, and under which lease
+    tool_answers    which version of which answer was taken from there
     audit           append-only: who did what to what, and when
     tally_calls     additive: calls and rows by hour, route, policy, backend, segment, outcome, reason
     tally_scores    additive: rows by hour, ..., outcome, flagged, score bin, inclusion probability
@@ -68,10 +70,12 @@ __all__ = [
     "tally_overhead",
     "tally_scores",
     "tally_shadow",
+    "tool_answers",
+    "tool_tasks",
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -362,5 +366,33 @@ rolled = Table(
     Column("span", SmallInteger, primary_key=True, autoincrement=False),
     Column("first_hour", Integer, nullable=False),
     Column("end_hour", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tool_tasks = Table(
+    "tool_tasks",
+    metadata,
+    Column("decision", LargeBinary(16), primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("place", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("task", BigInteger, nullable=False),
+    Column("token", BigInteger, nullable=False),
+    Column("remote", BigInteger),  # NULL while it is not known whether it arrived
+    Column("sent_us", BigInteger, nullable=False),
+    Index(None, "place", "remote"),
+    sqlite_with_rowid=False,
+)
+
+tool_answers = Table(
+    "tool_answers",
+    metadata,
+    Column("decision", LargeBinary(16), primary_key=True),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("answer", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("token", BigInteger),  # of the lease it became a label under; NULL where it did not
+    Index(None, "answer"),
     sqlite_with_rowid=False,
 )

@@ -11,6 +11,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     wilson_interval, clopper_pearson_interval                           (intervals)
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
     share_excess, mean_excess -> Excess         differences above noise (comparison)
+    guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
 precision 95.0-95.5 %, recall 94.3-98.1 %, F1 94.1-97.4 % over the five populations of
@@ -22,6 +23,7 @@ Needs numpy; scipy is imported by the one function that calls it, as the
 serving process has no room for it.
 """
 
+from gateway.quality.allocation import Objective, allocate, guess, neyman, pool, spreads
 from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
 from gateway.quality.estimate import Estimate, share
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
@@ -36,18 +38,24 @@ __all__ = [
     "Estimate",
     "Excess",
     "Labels",
+    "Objective",
     "Predictions",
     "Quality",
     "Strata",
+    "allocate",
     "clopper_pearson_interval",
     "cp_monte_carlo",
+    "guess",
     "labels_to_show_recall",
     "mean_excess",
     "measure",
+    "neyman",
     "normal_quantile",
+    "pool",
     "share",
     "share_excess",
     "shared_jeffreys",
+    "spreads",
     "stratify",
     "wilson_interval",
 ]

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final
 
 import uvicorn
@@ -31,8 +31,17 @@ FIRST_BYTES_S: Final = 5.0
 
 CHUNK_BYTES: Final = 65_536
 
+MOST_BODY_BYTES: Final = 4 * 1024 * 1024
+"""Of what is posted; more is refused unread."""
+
+BODY_S: Final = 10.0
+"""How long a body may take to arrive."""
+
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 Readiness = Callable[[], str | None]
+Post = Callable[[Mapping[str, str], bytes], tuple[int, str]]
+"""Headers in small letters and a body -> HTTP status and a word; returns at once."""
 
 
 class _Quiet(uvicorn.Server):
@@ -51,6 +60,7 @@ class AdminServer:
         http_socket, control_socket: paths of unix sockets; the first is made here, the second exists.
         not_ready: why the gateway does not want calls, or None when it does.
         metrics: the Prometheus text; called in a thread, as it may read the ledger.
+        posts: what else takes something, by path; it must look for itself who sends it.
     """
 
     def __init__(
@@ -61,12 +71,14 @@ class AdminServer:
         control_socket: str,
         not_ready: Readiness,
         metrics: Callable[[], bytes],
+        posts: Mapping[str, Post] | None = None,
     ) -> None:
         self._address = address
         self._http_socket = http_socket
         self._control_socket = control_socket
         self._not_ready = not_ready
         self._metrics = metrics
+        self._posts = dict(posts or {})
         self._http = _Quiet(
             uvicorn.Config(
                 self._app,
@@ -113,10 +125,18 @@ class AdminServer:
         if self._serving is not None:
             await self._serving
 
-    async def _app(self, scope: dict[str, Any], receive: object, send: Send) -> None:
+    async def _app(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        if scope["method"] not in ("GET", "HEAD"):
+        if scope["method"] == "POST" and scope["path"] in self._posts:
+            body = await _body(receive)
+            if body is None:
+                await _answer(send, 413, b"too long, or too slow\n")
+                return
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            status, word = self._posts[scope["path"]](headers, body)
+            await _answer(send, status, f"{word}\n".encode())
+        elif scope["method"] not in ("GET", "HEAD"):
             await _answer(send, 405, b"only GET\n")
         elif scope["path"] == "/healthz":
             await _answer(send, 200, b"ok\n")
@@ -162,6 +182,23 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
+
+
+async def _body(receive: Receive) -> bytes | None:
+    held = bytearray()
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                part = await receive()
+                if part["type"] != "http.request":
+                    return None
+                held += part.get("body", b"")
+                if len(held) > MOST_BODY_BYTES:
+                    return None
+                if not part.get("more_body"):
+                    return bytes(held)
+    except TimeoutError:
+        return None
 
 
 async def _answer(send: Send, status: int, body: bytes, kind: bytes = b"text/plain; charset=utf-8") -> None:

@@ -86,6 +86,29 @@ impl Append {
         Ok(())
     }
 
+    /// What the stream ended within, as it came: a head or a packed message that is not here whole. Whoever reads it shall
+    /// see that it was cut short.
+    pub fn rest(&mut self) -> Option<Bytes> {
+        match std::mem::replace(&mut self.state, State::Untouched) {
+            State::Head(have) => (!have.is_empty()).then(|| have.freeze()),
+            State::Packed { left, held } => {
+                let len = u32::try_from(left + held.len() as u64).unwrap_or(u32::MAX);
+                Some([&frame::head(true, len), &held[..]].concat().into())
+            }
+            State::Body { .. } | State::Untouched => None,
+        }
+    }
+
+    /// Whether all that came has gone on.
+    #[must_use]
+    pub fn holds_nothing(&self) -> bool {
+        match &self.state {
+            State::Head(have) => have.is_empty(),
+            State::Packed { .. } => false,
+            State::Body { .. } | State::Untouched => true,
+        }
+    }
+
     fn unpack(&mut self, packed: &[u8], out: &mut VecDeque<Bytes>) -> Result<(), InflateError> {
         let mut plain = Vec::new();
         if let Some(Unpack { encoding, max_bytes }) = &self.unpack {

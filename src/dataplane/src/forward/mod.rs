@@ -6,7 +6,7 @@
 mod admit;
 mod answer;
 mod apart;
-mod append;
+pub mod append;
 mod asked;
 mod attempt;
 mod caller;

@@ -117,6 +117,10 @@ impl Download {
                     }
                     Some(Err(error)) => return Poll::Ready(Err(Fault::Broken(error))),
                     None => {
+                        if let Some(rest) = self.append.as_mut().and_then(Append::rest) {
+                            self.out.push_back(rest);
+                            continue;
+                        }
                         let trailers = ready!(self.from.poll_trailers(cx)).map_err(Fault::Broken)?;
                         if let Some(trailers) = &trailers {
                             metadata::bounded(trailers)?;

@@ -233,7 +233,8 @@ impl Upload {
                 if emptied {
                     to.out.pop_front();
                 }
-                let last = self.ended && to.next == here && to.out.is_empty();
+                let whole = to.append.as_ref().is_none_or(Append::holds_nothing);
+                let last = self.ended && to.next == here && to.out.is_empty() && whole;
                 to.done = last;
                 if to.stream.send_data(part, last).is_err() {
                     to.done = true;
@@ -255,6 +256,8 @@ impl Upload {
                     self.release(to.next);
                     self.forget(to.next);
                 }
+            } else if let Some(rest) = to.append.as_mut().filter(|_| self.ended).and_then(Append::rest) {
+                to.out.push_back(rest);
             } else if self.ended {
                 to.done = true;
                 if to.stream.send_data(Bytes::new(), true).is_err() {

@@ -7,6 +7,7 @@
 mod certificate;
 mod described;
 mod policy;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -14,6 +15,7 @@ mod wire;
 pub use certificate::certificate;
 pub use described::described;
 pub use policy::{call, cel, policy};
+pub use stream::{append, watch};
 pub use wire::{answer, frame, inflate, receipt, request, rows};
 
 /// A parser and what must hold for it.
@@ -22,6 +24,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every one, by the name of its fuzzer and of the folder of its seeds.
 pub const TARGETS: &[Target] = &[
     ("answer", answer),
+    ("append", append),
     ("call", call),
     ("cel", cel),
     ("certificate", certificate),
@@ -32,4 +35,5 @@ pub const TARGETS: &[Target] = &[
     ("receipt", receipt),
     ("request", request),
     ("rows", rows),
+    ("watch", watch),
 ];
