@@ -156,3 +156,14 @@ def test_faulty_file_is_told_by_its_lines(tmp_path: Path) -> None:
     done = gateway("diff", str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml"))
     assert done.returncode == 78
     assert "did you mean floor?" in done.stderr
+
+
+def test_passwords_of_a_ledger_are_shown_to_nobody(tmp_path: Path) -> None:
+    """A difference of settings is read by reviewers and kept in logs."""
+    before, after = (f"ledger: 'postgresql://u:{word}@h/{name}'\n{TEN_LINES}" for word, name in ["ab", "cd"])
+    code, lines = diff(tmp_path, before, after)
+    assert code == 1
+    assert lines[0].startswith("ledger: postgresql://u:***@h/b -> postgresql://u:***@h/d")
+    _, printed = diff(tmp_path, before, after, "--json")
+    assert "u:***@h/d" in "".join(printed)
+    assert "u:c" not in "".join(printed)

@@ -85,3 +85,30 @@ def test_the_holdout_is_answered_by_the_backend_that_is_named_and_meets_no_model
     assert [one.said["backend"] for one in replies] == ["rules"] * 10 + ["ham"]
     assert {(row["arm"], row["propensity"]) for row in records} == {(65535, 1.0)}
     assert servers["v3"].calls() == servers["v4"].calls() == []
+
+
+def test_each_call_draws_anew_where_arms_are_not_sticky(servers: Servers) -> None:
+    """One unit meets both arms, each in its share."""
+    with running(policy(servers, explore=arms(sticky="call", v3=0.5, v4=0.5))) as (plane, channel):
+        metadata = [("gateway-unit", "ada")]
+        said = [infer_by_grpcio(channel, "spam", metadata=metadata).said["backend"] for _ in range(60)]
+        records = plane.records(60)
+    assert 15 <= said.count("v4") <= 45  # three standard deviations and more
+    assert {row["propensity"] for row in records} == {0.5}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_rule_puts_a_call_before_people_unless_its_caller_wants_none(
+    servers: Servers, wanted: bool
+) -> None:
+    """`then: review` and `gateway-no-review`: with certainty, and not at all; both on record."""
+    review = {"queue": "q", "flagged": 0.0, "unflagged": 0.0, "capture": ["inputs"], "redact": []}
+    rule = {"name": "look", "on": "prediction", "when": "prediction.score > 0.5", "then": {"kind": "review"}}
+    with running(policy(servers, review=review, rules=[rule])) as (plane, channel):
+        metadata = [] if wanted else [("gateway-no-review", "1")]
+        assert infer_by_grpcio(channel, "spam", metadata=metadata).said["attempts"] == "v3:ok"
+        [record] = plane.records(1)
+        if wanted:
+            [capture] = plane.until(lambda drained: len(drained.captures) >= 1).captures
+            assert capture["rows"] == [0]
+    assert (record["sampled"], record["review_pi"]) == ((1, 1.0) if wanted else (0, 0.0))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
 
 from tests.wire.clients import INFER, request, rows
+from tests.wire.gateway_process import until
 from tests.wire.plane import LIMITS, UNLIMITED, document, model, route, running, static
 from tests.wire.servers import ScriptedServer, fail, pb, scores
 
@@ -146,3 +148,23 @@ def test_more_units_than_there_are_places_are_counted(first: ScriptedServer, out
         assert counters["units.loop_guard"] + counters["dropped.unit.full"] == places + 600
         assert counters["units.loop_guard"] <= places
         assert counters["dropped.unit.full"] >= 600
+
+
+def test_people_may_be_the_way_out(first: ScriptedServer) -> None:
+    """A person ends the loop: asked by the data plane at once, before any model."""
+    first.reset(DOWN)
+    desk = {"name": "out", "kind": "people", "queue": "loops", "timeout_s": 10}
+    desk |= {"max_waiting": 10, "max_rows": 4, "redact": []}
+    made = document(
+        [model("first", first.address), desk, static()],
+        [route(["first", "ham"], loop_guard=GUARD, confidence=None)],
+        identity={"unit": {"metadata": "x-user-id"}, "segments": []},
+        limits=LIMITS | {"units": 100, "question_bytes": 1 << 20},
+    )
+    with running(made) as (plane, channel), ThreadPoolExecutor(1) as pool:
+        assert infer(channel, "ada", 3).startswith("static backend_error")
+        held = pool.submit(infer, channel, "ada")
+        [question] = until(lambda: plane.dataplane.questions(50)[0] or None, "people are asked")
+        assert (question["kind"], question["queue"]) == ("people", "loops")
+        assert plane.dataplane.reply(question["question"], ["spam"])
+        assert held.result(10) == "human loop_guard out:ok"

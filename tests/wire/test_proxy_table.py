@@ -15,10 +15,12 @@ import pytest
 from hyperframe.frame import RstStreamFrame
 
 from tests.wire import raw
+from tests.wire.clients import INFER, request, rows
 from tests.wire.echo import SERVICE, EchoServer
 from tests.wire.http2 import GRPC, Http2Caller, Http2Server, Stream, answer_fully
 from tests.wire.plane import document, model, route, running
 from tests.wire.raw import Raw, frame, header_block, request_block
+from tests.wire.servers import answer
 
 UNARY = f"{SERVICE}/Unary"
 EMPTY = b"\0\0\0\0\0"
@@ -142,20 +144,28 @@ def test_trailers_follow_a_body_that_ends_on_the_callers_window(size: int) -> No
         assert (fields["grpc-status"], fields["x-last"]) == ("0", "1")
 
 
-def test_an_answer_before_the_request_has_ended_counts_and_stops_the_upload() -> None:
+@pytest.mark.parametrize("decided", [False, True])
+@pytest.mark.parametrize("size", [10_000, 16_000_000])
+def test_an_answer_before_the_request_has_ended_counts_and_stops_the_upload(decided: bool, size: int) -> None:
     """The server says all it has to say and resets with NO_ERROR, while megabytes are still to come."""
+    asked = request("spam", rows(4, size // 16)) if decided else None
+    body = asked.SerializeToString() if asked else bytes(size)
+    told = answer(asked, [(0.1, 0.9)] * 4) if asked else b"early"
+    said = raw.message(told)
 
     def behave(stream: Stream) -> None:
-        answer_fully(stream, b"\0\0\0\0\5early", {"grpc-status": "0", "x-last": "1"})
+        answer_fully(stream, said, {"grpc-status": "0", "x-last": "1"})
         stream.raw += RstStreamFrame(stream.id, error_code=0).serialize()
 
-    with Http2Server(behave, early=True) as server, running(before(server)) as (plane, channel):
-        join = channel.stream_unary(f"{SERVICE}/Join")
-        for _ in range(5):
-            answer, call = join.with_call((bytes(100_000) for _ in range(200)), timeout=20)
-            assert answer == b"early"
-            assert ("x-last", "1") in [tuple(pair) for pair in call.trailing_metadata()]
-        plane.quiet()
+    with Http2Server(behave, early=True) as server:
+        made = document([model("odd", server.address)], [route(["odd"])]) if decided else before(server)
+        with running(made) as (plane, channel):
+            path = INFER if decided else f"{SERVICE}/Join"
+            for _ in range(3):
+                got, call = channel.stream_unary(path).with_call(iter([body]), timeout=20)
+                assert got.startswith(told)  # a decided answer has the gateway's parameters appended
+                assert ("x-last", "1") in [tuple(pair) for pair in call.trailing_metadata()]
+            plane.quiet()
 
 
 # --- streams handed back ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gateway.config import Route, Settings
+    from gateway.config import Loaded, Route, Settings
     from gateway.config.sampling import Shares
 
 __all__ = ["FileArgument", "JsonOption", "SetOption", "check"]
@@ -43,6 +43,8 @@ def check(
     from gateway.runtime.check import check as check_file
 
     loaded = check_file(file, overrides, machine=not offline, code=not offline)
+    if loaded.settings is not None and not offline:
+        _try_ledger(loaded)
     settings = loaded.settings
     if json:
         print_json(
@@ -68,14 +70,29 @@ def check(
         raise typer.Exit(FAULTY)
 
 
+def _try_ledger(loaded: Loaded) -> None:
+    """A database that cannot be used is a fault of the setting that names it."""
+    assert loaded.settings is not None
+    if loaded.settings.ledger_url.startswith("sqlite:"):
+        return
+    from gateway.ledger.reach import unusable
+
+    if why := unusable(loaded.settings.ledger_url):
+        loaded.faults.append(loaded.fault(("ledger",), why[0], mend=why[1]))
+        loaded.settings = None
+
+
 def describe(settings: Settings) -> Iterator[str]:
     """What the settings do, in lines."""
+    from gateway.config.ledger_url import without_password
+
     for name, route in settings.routes.items():
         yield from (f"  {line}" for line in _route(name, route, settings))
     rest = f"goes to {settings.default_backend}, untouched" if settings.default_backend else "is refused"
     yield f"  What matches no route {rest}."
     admin = f", admin on {settings.listen.admin}" if settings.listen.admin else ""
-    yield f"  Listens on {settings.listen.inference}{admin}; keeps its state in {settings.state_dir}"
+    ledger = "" if settings.ledger == "sqlite" else f", its ledger in {without_password(settings.ledger)}"
+    yield f"  Listens on {settings.listen.inference}{admin}; keeps its state in {settings.state_dir}{ledger}"
 
 
 def _route(name: str, route: Route, settings: Settings) -> Iterator[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.ledger.quality import Feedback
     from gateway.ledger.report import CallCounts, Report, RouteReport
     from gateway.ledger.shadows import ShadowReport
+    from gateway.ledger.signals import SignalSummary
     from gateway.quality import Estimate, Excess
 
 __all__ = ["render"]
@@ -86,7 +87,8 @@ def render(out: Console, report: Report, now_us: int) -> None:
 
 def _route(out: Console, route: RouteReport, now_us: int) -> None:
     out.print(Rule(Text(route.route, "bold"), align="left", style="dim"))
-    if not route.calls.total and not route.quality.numbers.labels and not route.quality.feedback:
+    labels = route.quality.numbers.labels or route.quality.feedback or route.signals
+    if not route.calls.total and not labels:
         _say(out, "No call in this window.")
         return
     _calls(out, route.calls)
@@ -95,6 +97,7 @@ def _route(out: Console, route: RouteReport, now_us: int) -> None:
     _review(out, route, now_us)
     _shadows(out, route.shadows)
     _feedback(out, route.quality.feedback)
+    _signals(out, route.signals)
 
 
 def _heading(out: Console, words: str) -> None:
@@ -293,6 +296,27 @@ def _feedback(out: Console, feedback: Iterable[Feedback]) -> None:
             words.append(f"calls {_percent(one.missed.value)} of {one.missed.labels:,} unflagged missed")
         out.print(Padding(Text(", ".join(words)), (0, 0, 0, 2), expand=False))
     _say(out, "An early warning, not a measurement: nobody knows who answers. Not part of the numbers above.")
+
+
+def _signals(out: Console, signals: Iterable[SignalSummary]) -> None:
+    found = list(signals)
+    if not found:
+        return
+    _heading(out, "Signals and outcomes")
+    grid = Table.grid(padding=(0, 2))
+    for justify in ("left", "left", "right", "right", "left"):
+        grid.add_column(justify=justify, no_wrap=True)
+    for one in found:
+        after = f"half within {_lasting(one.median_delay_s)}"
+        grid.add_row(
+            one.source, one.name or "(outcome)", f"{one.count:,}", f"mean {one.mean:.4g}", Text(after, "dim")
+        )
+    out.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    _say(out, "What people did about predictions. No truth follows from it by itself.")
+
+
+def _lasting(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 60 else _age(seconds)
 
 
 def _labels(number: int) -> str:

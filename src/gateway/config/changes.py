@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel, SecretStr
 
 from gateway.config.faults import Path, show_path
+from gateway.config.ledger_url import without_password
 from gateway.config.routes import Rule
 from gateway.config.settings import Settings
 
@@ -120,7 +121,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
+    if isinstance(value, str):
+        return without_password(value)
+    return value if isinstance(value, (bool, int, float, type(None))) else str(value)
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.config.access import Access
 from gateway.config.backends import Backend, Dns
-from gateway.config.faults import did_you_mean, quoted
+from gateway.config.faults import quoted
 from gateway.config.fields import (
     Block,
     Count,
@@ -27,6 +27,7 @@ from gateway.config.fields import (
     wrong,
 )
 from gateway.config.label_studio import LabelStudio
+from gateway.config.ledger_url import ledger_place
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
 from gateway.config.routes import Route
@@ -188,17 +189,6 @@ class Telemetry(Block):
     )
 
 
-def _ledger(value: str) -> str:
-    if value.startswith("postgres://"):
-        raise wrong(
-            '"postgres://..."', "postgresql://...", f"write postgresql://{value.removeprefix('postgres://')}"
-        )
-    if value != "sqlite" and not value.startswith(("sqlite:///", "postgresql://")):
-        forms = "sqlite, sqlite:///path/to/file.db, or postgresql://user@host/database"
-        raise wrong(quoted(value.partition("@")[0]), forms, did_you_mean(value, ("sqlite",)))
-    return value
-
-
 def _workers(value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if isinstance(value, str) and value.isdecimal():
@@ -226,9 +216,10 @@ class Settings(Block):
         description="who may steer and review, by name; if absent, whoever calls from this machine",
     )
     state_dir: Path = Field(Path("state"), description="folder of the ledger and of secrets that were made")
-    ledger: Annotated[Text, AfterValidator(_ledger)] = Field(
+    ledger: Annotated[Text, AfterValidator(ledger_place)] = Field(
         "sqlite",
-        description="sqlite (in state_dir), sqlite:///path/to/file.db, or postgresql://user@host/database",
+        repr=False,
+        description="sqlite (in state_dir), sqlite:///path/to/file.db, or postgresql://USER@HOST/DATABASE",
     )
     lists: Mapping[Name, Annotated[tuple[Text, ...], BeforeValidator(as_list)]] = Field(
         default_factory=dict, description="texts that rules look into, or file:<path> with one a line"

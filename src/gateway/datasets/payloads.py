@@ -92,6 +92,11 @@ class Payloads:
         self.unread: Counter[str] = Counter()
         """Rows whose request was captured and is not in the data set, or not wholly, by reason."""
 
+    @property
+    def wanted(self) -> bool:
+        """Whether any request has to be read."""
+        return bool(self.columns) or self.has_json
+
     def look(self, captured: Iterable[Row]) -> None:
         """Find out which inputs there are."""
         for row in captured:

@@ -178,9 +178,10 @@ class Source:
             sa.select(sa.func.min(kept.c.unit)).where(kept.c.decision == _label.c.decision).scalar_subquery()
         )
 
-    @staticmethod
-    def _call_us() -> sa.ScalarSelect[Any]:
+    def _call_us(self) -> sa.ColumnElement[Any]:
         """One time for all that was said about a call: receipts know it to the millisecond, the ledger better."""
+        if self._plan.split is None or self._plan.split.by != "time":
+            return _label.c.time_us  # nothing is parted by it, and it is cheaper
         said = schema.labels.alias("said")
         return (
             sa.select(sa.func.min(said.c.time_us))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -130,7 +129,7 @@ class Tables:
     def table(self, rows: Columns, assigned: Sequence[int], inputs: Columns) -> pa.Table:
         """Rows as a table; `assigned`: the number of each one's split."""
         made: dict[str, Sequence[Any]] = {**rows, **inputs}
-        made["decision"] = [str(uuid.UUID(bytes=bytes(one))) for one in rows["decision"]]
+        made["decision"] = [_uuid(bytes(one).hex()) for one in rows["decision"]]
         made["split"] = [self._splits[number] for number in assigned]
         made["time"], made["label_time"] = rows["time_us"], rows["received_us"]
         made["event_time"], made["signal"] = rows["event_us"], [one or None for one in rows["name"]]
@@ -159,6 +158,11 @@ class Tables:
 
 _OUTCOMES: Final = {int(outcome): outcome.text for outcome in Outcome}
 _STRATA: Final = {int(stratum): stratum.text for stratum in Stratum}
+
+
+def _uuid(digits: str) -> str:
+    """As `uuid.UUID` writes it, in a third of the time: there are many."""
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _segment(text: str) -> dict[str, str]:

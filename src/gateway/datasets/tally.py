@@ -131,16 +131,16 @@ class SplitTally:
         }
 
     def _distinct(self, table: pa.Table) -> None:
-        decisions, rows = table.column("decision").to_pylist(), table.column("row").to_pylist()
-        last_decision, last_row = self._last
-        for decision, row in zip(decisions, rows, strict=True):
-            if decision != last_decision:
-                self.calls += 1
-                self.predictions += 1
-            elif row != last_row:
-                self.predictions += 1
-            last_decision, last_row = decision, row
-        self._last = (last_decision, last_row)
+        import pyarrow.compute as pc
+
+        decisions, rows = (table.column(name).combine_chunks() for name in ("decision", "row"))
+        another = pc.not_equal(decisions[1:], decisions[:-1])
+        call = pc.sum(another).as_py() or 0
+        prediction = pc.sum(pc.or_(another, pc.not_equal(rows[1:], rows[:-1]))).as_py() or 0
+        first, last = ((decisions[at].as_py(), rows[at].as_py()) for at in (0, len(rows) - 1))
+        self.calls += call + (first[0] != self._last[0])
+        self.predictions += prediction + (first != self._last)
+        self._last = last
 
     def _count(self, counts: Counter[str], column: Any) -> None:
         for one in column.value_counts().to_pylist():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from gateway.datasets.card import Made, card, redacted
 from gateway.datasets.coverage import coverage
@@ -96,7 +97,8 @@ def _write(
             held = columns(rows)
             assigned = splitter.assign(held["unit"], held["decision"], held["call_us"])
             dropped.update(counted(assigned))
-            for table in _tables(source, payloads, tables, rows, assigned, agreement):
+            for read, table in _tables(source, payloads, tables, rows, held, assigned):
+                _compare(agreement, read)
                 for number, part in enumerate(_parted(table, plan.splits)):
                     tallies[plan.splits[number]].add(part)
                     files.add(number, part)
@@ -111,21 +113,25 @@ def _tables(
     payloads: Payloads,
     tables: Tables,
     rows: Sequence[Row],
-    assigned: Any,
-    agreement: Agreement,
-) -> Iterator[pa.Table]:
-    """The rows that are in some split, in tables that fit in memory."""
+    held: Columns,
+    assigned: NDArray[np.int64],
+) -> Iterator[tuple[Columns, pa.Table]]:
+    """The rows that are in some split, in portions that fit in memory: as they were read, and as a table."""
     kept = np.flatnonzero(assigned >= 0).tolist()
     if not kept:
         return
-    number = {id(rows[index]): int(assigned[index]) for index in kept}
-    few = [rows[index] for index in kept] if len(kept) < len(rows) else rows
-    with_inputs = bool(payloads.columns) or payloads.has_json
-    portions = source.requests(few) if with_inputs else [(few, {})]
-    for portion, requests in portions:
-        held = columns(portion)
-        _compare(agreement, held)
-        yield tables.table(held, [number[id(row)] for row in portion], payloads.read(portion, requests))
+    if len(kept) < len(rows):
+        rows, assigned = [rows[index] for index in kept], assigned[kept]
+        held = {name: [column[index] for index in kept] for name, column in held.items()}
+    if not payloads.wanted:
+        yield held, tables.table(held, assigned.tolist(), {})
+        return
+    start = 0
+    for portion, requests in source.requests(rows):
+        end = start + len(portion)
+        part = {name: column[start:end] for name, column in held.items()}
+        yield part, tables.table(part, assigned[start:end].tolist(), payloads.read(portion, requests))
+        start = end
 
 
 def _compare(agreement: Agreement, held: Columns) -> None:

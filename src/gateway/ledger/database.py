@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,6 +22,7 @@ __all__ = [
     "insert_once",
     "insert_tasks",
     "is_conflict",
+    "is_postgresql",
     "is_unavailable",
     "leader_engine",
     "lock_labels",
@@ -48,6 +49,16 @@ _REASONS = {
 }
 
 _BUSY_S = 2.0  # how long another process's lock is waited for before it is said
+
+_PATIENCE: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+    "application_name": "gateway",
+}
+"""For libpq: a server that is gone without a word is noticed in half a minute, not in two hours. A URL may differ."""
 
 _POSTGRES_REASONS = {
     "55P03": "locked",  # lock_timeout
@@ -77,7 +88,7 @@ def writer_engine(url: str) -> sa.Engine:
     BEGIN IMMEDIATE, so that a lock is met when a transaction begins and not halfway. PostgreSQL: a commit waits for the
     disk, whatever the server's default says.
     """
-    if _is_postgresql(url):
+    if is_postgresql(url):
         return _postgresql(url, pool_size=1, isolation_level="READ COMMITTED")
     return _sqlite(
         url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=("journal_mode=WAL", "synchronous=FULL")
@@ -86,7 +97,7 @@ def writer_engine(url: str) -> sa.Engine:
 
 def reader_engine(url: str) -> sa.Engine:
     """A few connections that cannot write, whose transactions see one state of the database."""
-    if _is_postgresql(url):
+    if is_postgresql(url):
         return _postgresql(
             url,
             pool_size=4,
@@ -308,14 +319,23 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
     return sqlite.insert(table)
 
 
-def _is_postgresql(url: str) -> bool:
+def is_postgresql(url: str) -> bool:
+    """Whether a ledger's URL names a PostgreSQL database."""
     return make_url(url).get_backend_name() == "postgresql"
 
 
 def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
     where = make_url(url).set(drivername="postgresql+psycopg")
     # A server that restarted must not cost a request: a connection is tried before it is given out.
-    engine = sa.create_engine(where, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, **options)
+    engine = sa.create_engine(
+        where,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={name: value for name, value in _PATIENCE.items() if name not in where.query},
+        **options,
+    )
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -340,7 +360,12 @@ def _sqlite(url: str, *, pool_size: int, begin: str, pragmas: tuple[str, ...]) -
             "a ledger must outlive its process: give sqlite a file, as in sqlite:///state/ledger.db"
         )
     engine = sa.create_engine(
-        where, poolclass=QueuePool, pool_size=pool_size, max_overflow=0, connect_args={"timeout": _BUSY_S}
+        where,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        hide_parameters=True,  # payloads and labels would stand in logs of errors
+        connect_args={"timeout": _BUSY_S},
     )
 
     @sa.event.listens_for(engine, "connect")

@@ -5,7 +5,7 @@ The command prints it, the service sends it; neither computes anything. `Report.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from gateway.ledger.quality import RouteQuality, route_qualities, route_quality
 from gateway.ledger.reading import Calls, Reader, Shadows, Window
 from gateway.ledger.review_budget import workloads
 from gateway.ledger.shadows import ShadowReport, shadow_reports
+from gateway.ledger.signals import SignalSummary, signal_summaries
 from gateway.quality.workload import Workload
 from gateway.types import Outcome
 
@@ -47,6 +48,8 @@ class RouteReport:
     shadows: tuple[ShadowReport, ...]
     workload: Workload | None = None
     """Whether people keep up with the route's review budget, where it has one."""
+    signals: tuple[SignalSummary, ...] = ()
+    """Outcomes among them, with an empty name."""
 
     def as_dict(self) -> dict[str, Any]:
         numbers, review = self.quality.numbers, self.quality.review
@@ -81,6 +84,8 @@ class RouteReport:
                 }
                 for one in self.quality.feedback
             },
+            "signals": _by_source(self.signals),
+            "outcomes": {one.source: one.as_dict() for one in self.signals if not one.name},
             "notes": list(self.quality.notes),
         }
 
@@ -120,9 +125,9 @@ def make_report(
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
     calls, shadows = reader.calls(window), reader.shadows(window)
-    qualities = route_qualities(reader, window, seed)
+    qualities, signals = route_qualities(reader, window, seed), signal_summaries(reader, window)
     loads = {} if now_us is None else workloads(reader, now_us)
-    names = {str(name) for name in np.unique(calls.route)} | set(qualities) | set(known)
+    names = {str(name) for name in np.unique(calls.route)} | set(qualities) | set(signals) | set(known)
     if window.route is not None:
         names = {window.route}
     since, until = window.hours
@@ -130,7 +135,11 @@ def make_report(
         since_us=None if since is None else since * HOUR_US,
         until_us=None if until is None else until * HOUR_US,
         routes=tuple(
-            replace(_route(reader, window, name, calls, shadows, qualities, seed), workload=loads.get(name))
+            replace(
+                _route(reader, window, name, calls, shadows, qualities, seed),
+                workload=loads.get(name),
+                signals=signals.get(name, ()),
+            )
             for name in sorted(names - {""})
         ),
         unmatched=_counts(calls, ""),
@@ -170,6 +179,14 @@ def _counts(calls: Calls, route: str) -> CallCounts:
             by_outcome[text] = by_outcome.get(text, 0) + count
             by_reason[reason] = by_reason.get(reason, 0) + count
     return CallCounts(int(calls.calls[here].sum()), _falling(by_outcome), _falling(by_reason))
+
+
+def _by_source(signals: Iterable[SignalSummary]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for one in signals:
+        if one.name:
+            found.setdefault(one.source, {})[one.name] = one.as_dict()
+    return found
 
 
 def _falling(counts: dict[str, int]) -> dict[str, int]:

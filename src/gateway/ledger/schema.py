@@ -43,12 +43,14 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
 )
+
+from gateway.ledger.label_tables import labels, pending_labels
+from gateway.ledger.tables import ID, metadata
 
 __all__ = [
     "HEAD",
@@ -80,19 +82,9 @@ KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 HEAD: Final = KNOWN[-1]
 
-_ID = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER counts up by itself in SQLite
-
 _HALF_FULL = {"fillfactor": 50}
 """Sums are raised in place all the time: with room on its page a row is not copied to the table's end, nor its index
 entries. Measured: half the time, and a table that does not grow."""
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    }
-)
 
 policies = Table(
     "policies",
@@ -131,58 +123,6 @@ decisions = Table(
     sqlite_with_rowid=False,
 )
 
-labels = Table(
-    "labels",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("decision", LargeBinary(16), nullable=False),
-    Column("row", Integer, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("name", Text, nullable=False, server_default=""),  # of a signal; "" for labels and outcomes
-    Column("revision", Integer, nullable=False),
-    Column("label", Text),
-    Column("positive", Boolean),
-    Column("value", Double),
-    Column("author", Text, nullable=False),
-    Column("received_us", BigInteger, nullable=False),
-    Column("event_us", BigInteger),  # when it happened, where that was said
-    Column("time_us", BigInteger, nullable=False),
-    Column("policy", Integer, nullable=False),
-    Column("route", Text, nullable=False),
-    Column("backend", Text, nullable=False),
-    Column("segment", Text, nullable=False),
-    Column("outcome", SmallInteger, nullable=False),
-    Column("score", Double),
-    Column("flagged", Boolean),
-    Column("review_pi", Double, nullable=False),
-    Column("sampled", Boolean, nullable=False),
-    Column("arm", Text),
-    Column("propensity", Double, nullable=False, server_default="1"),
-    UniqueConstraint("decision", "row", "source", "kind", "name", "revision"),
-    Index(None, "time_us"),
-)
-
-pending_labels = Table(
-    "pending_labels",
-    metadata,
-    Column("id", _ID, primary_key=True),
-    Column("decision", LargeBinary(16), nullable=False),
-    Column("row", Integer, nullable=False),
-    Column("source", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("label", Text),
-    Column("positive", Boolean),
-    Column("value", Double),
-    Column("author", Text, nullable=False),
-    Column("received_us", BigInteger, nullable=False),
-    Column("event_us", BigInteger),
-    Column("expires_us", BigInteger, nullable=False),
-    UniqueConstraint("decision", "row", "source", "kind", "name"),
-    Index(None, "expires_us"),
-)
-
 captures = Table(
     "captures",
     metadata,
@@ -195,7 +135,7 @@ captures = Table(
 review_tasks = Table(
     "review_tasks",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("decision", LargeBinary(16), nullable=False),
     Column("row", Integer, nullable=False),
     Column("queue", Text, nullable=False),
@@ -225,7 +165,7 @@ review_skips = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", _ID, primary_key=True),
+    Column("id", ID, primary_key=True),
     Column("time_us", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("action", Text, nullable=False),

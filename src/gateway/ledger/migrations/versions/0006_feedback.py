@@ -18,6 +18,10 @@ def upgrade() -> None:
             "uq_labels_decision_row_source_kind_name_revision",
             ["decision", "row", "source", "kind", "name", "revision"],
         )
+    signals = sa.text("kind <> 'label'")
+    op.create_index(
+        "ix_labels_signals", "labels", ["time_us"], sqlite_where=signals, postgresql_where=signals
+    )
     op.create_table(
         "pending_labels",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
