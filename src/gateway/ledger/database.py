@@ -111,7 +111,7 @@ def leader_engine(url: str) -> sa.Engine:
     """One connection, to hold a lock by. PostgreSQL: no transaction stays open, and a server that does not answer is
     given up within seconds, as nobody may lead for longer than is known.
     """
-    if _is_postgresql(url):
+    if is_postgresql(url):
         return _postgresql(
             url,
             pool_size=1,
