@@ -16,7 +16,7 @@ CRATE := src/dataplane
 RUST := $(shell find $(CRATE)/src -name '*.rs') $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help install demo test lint conformance bench bench-peers faults fuzz fuzz-seeds examples proto constraints clean
+.PHONY: help install demo test lint conformance bench bench-ledger bench-peers faults fuzz fuzz-seeds examples proto constraints clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,10 @@ conformance: .make/built  ## h2spec --strict, and grpc-go's interop cases on bot
 
 bench: .make/release  ## The decision path, with pytest-benchmark
 	$(BIN)/python -m pytest benchmarks/routing --benchmark-only -q -o timeout=0
+
+bench-ledger: .make/built  ## Records, labels and leases a second, on SQLite and PostgreSQL
+	@scripts/postgres.sh
+	$(BIN)/python benchmarks/ledger/run.py
 
 bench-peers: .make/release  ## The byte path beside HAProxy, nghttpx and Envoy
 	$(BIN)/python benchmarks/peers/run.py

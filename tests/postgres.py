@@ -129,6 +129,12 @@ class Postgres:
             raise
         return server
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all others descend from."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
     def resume(self) -> None:
         """Start the process (again) over what it left, and wait until it answers."""
         assert self._process is None, "it runs already"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
+import sqlalchemy as sa
 
+from gateway.ledger import Ledger, schema
+from gateway.ledger.database import insert_tasks
 from gateway.runtime.batch import Batch, PolicyNames
 from gateway.types import NO_INDEX
 
@@ -84,4 +88,47 @@ def batches(seed: int, start_us: int, records_per_s: float) -> Iterator[Batch]:
         yield Batch(records, {}, none, [*SEGMENTS, *LABELS], captures, NAMES, none)
 
 
-__all__ = ["ROWS", "SEGMENTS", "batches"]
+def fill_queue(ledger: Ledger, tasks: int) -> None:
+    """Open tasks of one queue, with their decisions and payloads."""
+    for start in range(0, tasks, 20_000):
+        numbers = range(start, min(tasks, start + 20_000))
+        ids = [number.to_bytes(16, "big") for number in numbers]
+        times = [1_790_000_000_000_000 + number for number in numbers]
+        rows = list(zip(ids, times, strict=True))
+        ledger._writer.submit(partial(_insert, rows=rows)).result(120)
+    analyse = "VACUUM ANALYZE" if ledger._engine.dialect.name == "postgresql" else "ANALYZE"
+    with ledger._engine.connect().execution_options(
+        **({"isolation_level": "AUTOCOMMIT"} if analyse != "ANALYZE" else {})
+    ) as connection:
+        connection.exec_driver_sql(analyse)
+
+
+def _insert(connection: sa.Connection, rows: list[tuple[bytes, int]]) -> None:
+    facts = {
+        "row": 0, "policy": 1, "route": "spam", "backend": "spam-v3", "segment": "", "outcome": 0, "reason": "ok",
+        "label": "spam", "score": 0.9, "flagged": True, "stratum": 1, "review_pi": 0.01, "sampled": True,
+        "propensity": 1.0, "unit": 5,
+    }  # fmt: skip
+    ids = [{"decision": decision, "time_us": time_us} for decision, time_us in rows]
+    connection.execute(sa.insert(schema.decisions), [{**one, **facts} for one in ids])
+    connection.execute(
+        sa.insert(schema.captures), [{**one, "request": REQUEST, "answer": ANSWER} for one in ids]
+    )
+    insert_tasks(
+        connection,
+        [
+            {
+                "decision": decision,
+                "row": 0,
+                "queue": "moderation",
+                "created_us": time_us,
+                "lease_token": 0,
+                "lease_until_us": 0,
+                "reviewer": "",
+            }
+            for decision, time_us in rows
+        ],
+    )
+
+
+__all__ = ["ROWS", "SEGMENTS", "batches", "fill_queue"]

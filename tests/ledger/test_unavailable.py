@@ -156,11 +156,12 @@ def test_a_full_queue_drops_batches_and_refuses_labels(url: str) -> None:
     ledger.open()
     begun, go = threading.Event(), threading.Event()
 
+    @sa.event.listens_for(ledger._engine, "begin")
     def hold(_connection: sa.Connection) -> None:
         begun.set()
         go.wait(20)
 
-    held = ledger._writer.submit(hold)
+    held = ledger._writer.submit(lambda _connection: None)
     assert begun.wait(20)
     ledger.write_batch(batch([{}] * 6))
     ledger.write_batch(batch([{}] * 5))

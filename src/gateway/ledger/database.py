@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -35,6 +36,7 @@ __all__ = [
     "shown",
     "version_fault",
     "writer_engine",
+    "writes_side_by_side",
 ]
 
 _REASONS = {
@@ -82,17 +84,22 @@ _TAKEN_AWAY = frozenset(
 
 
 def writer_engine(url: str) -> sa.Engine:
-    """One connection, for the writer's thread.
+    """The connections of the writer's threads: one, or two where `writes_side_by_side`.
 
     SQLite: WAL, so that readers never wait for the writer; synchronous=FULL, so that a commit is on disk;
     BEGIN IMMEDIATE, so that a lock is met when a transaction begins and not halfway. PostgreSQL: a commit waits for the
     disk, whatever the server's default says.
     """
     if is_postgresql(url):
-        return _postgresql(url, pool_size=1, isolation_level="READ COMMITTED")
+        return _postgresql(url, pool_size=2, isolation_level="READ COMMITTED")
     return _sqlite(
         url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=("journal_mode=WAL", "synchronous=FULL")
     )
+
+
+def writes_side_by_side(engine: sa.Engine) -> bool:
+    """Whether two transactions may write at once."""
+    return engine.dialect.name == "postgresql"
 
 
 def reader_engine(url: str) -> sa.Engine:
@@ -326,12 +333,10 @@ def is_postgresql(url: str) -> bool:
 
 def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
     where = make_url(url).set(drivername="postgresql+psycopg")
-    # A server that restarted must not cost a request: a connection is tried before it is given out.
     engine = sa.create_engine(
         where,
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=True,
         hide_parameters=True,
         connect_args={name: value for name, value in _PATIENCE.items() if name not in where.query},
         **options,
@@ -347,6 +352,15 @@ def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
                 "WHERE current_setting('synchronous_commit') = 'off'"
             )
         connection.commit()
+
+    @sa.event.listens_for(engine, "checkout")
+    def check(connection: Any, _record: object, _proxy: object) -> None:
+        """A server that restarted must not cost a request. Asking it would cost each of them a round trip."""
+        poll = select.poll()  # nobody speaks unasked, but to say good-bye
+        if not connection.closed:
+            poll.register(connection.fileno(), select.POLLIN)
+        if connection.closed or poll.poll(0):
+            raise sa.exc.DisconnectionError("the connection was closed while it was idle")
 
     return engine
 

@@ -1,10 +1,11 @@
-"""The one thread that writes.
+"""The one thread that writes; on PostgreSQL two.
 
 Two kinds of work come to it. *Jobs* (labels, leases, policies) are waited for: they are committed together,
 as many as came while the last commit was on its way to the disk, and their futures are resolved after the
 commit. *Batches* are not waited for: they are added up until company or time is enough, tried again while the
 database cannot take them, and in the end dropped and counted. While batches wait for another try, jobs are
-served on.
+served on. An SQLite file has one writer, so both are one thread's; in PostgreSQL jobs have a thread and a connection
+of their own, and nobody waits behind a group of records.
 
 Other processes may write to the same PostgreSQL. Where two transactions were in each other's way, the one that gave in
 is done again at once; where a commit's outcome is not known, the group is stored again under its number, once.
@@ -27,7 +28,7 @@ import tenacity
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import labels, segments, tallies
-from gateway.ledger.database import failure_reason, is_conflict, is_unavailable
+from gateway.ledger.database import failure_reason, is_conflict, is_unavailable, writes_side_by_side
 from gateway.ledger.jobs import CONFLICTS, Job, LabelJob, work
 from gateway.ledger.limits import Limits
 from gateway.ledger.storing import Group, Stored, forget_writers, store
@@ -54,7 +55,7 @@ class Waiting:
 
 
 class Writer:
-    """Owns the thread; `engine` has the only connection that writes."""
+    """Owns the threads; `engine` has the only connections that write."""
 
     def __init__(self, engine: sa.Engine, limits: Limits) -> None:
         self._engine = engine
@@ -72,7 +73,12 @@ class Writer:
         self._closing = False
         self._started = False
         self._counters: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._apart = writes_side_by_side(engine)
+        works = [(True, False), (False, True)] if self._apart else [(True, True)]
+        self._threads = [
+            threading.Thread(target=self._run, args=work, name=f"ledger-writer-{at}", daemon=True)
+            for at, work in enumerate(works)
+        ]
 
     def start(self) -> None:
         """Begin to write; until then jobs are refused.
@@ -84,15 +90,18 @@ class Writer:
             forget_writers(connection, time.time_ns() // 1000 - _REMEMBER_US)
         with self._wake:
             self._started = True
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self, timeout_s: float) -> None:
         """Write what is queued, for as long as `timeout_s`, then stop."""
         with self._wake:
             self._closing = True
             self._wake.notify_all()
-        if self._thread.is_alive():
-            self._thread.join(timeout_s)
+        until = time.monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, until - time.monotonic()))
 
     def counters(self) -> dict[str, int]:
         """What was written and dropped since the start, and what waits."""
@@ -132,7 +141,7 @@ class Writer:
             self._came += 1
             if self._due is None:
                 self._due = time.monotonic() + limits.linger_s
-            self._wake.notify()
+            self._wake.notify_all()
         return None
 
     def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
@@ -163,23 +172,23 @@ class Writer:
                 job.future.set_exception(LedgerUnavailable(f"the ledger takes nothing now: {why}; try again"))
                 return
             self._jobs.append(job)
-            self._wake.notify()
+            self._wake.notify_all()
 
-    def _run(self) -> None:
+    def _run(self, jobs: bool, batches: bool) -> None:
+        """One thread's work, until the end; `jobs`, `batches`: what of it is its own."""
         while True:
             with self._wake:
-                while not self._ready():
-                    self._wake.wait(self._patience())  # anew each time: a batch that comes sets the time
-                over = self._closing and not self._jobs and not self._batches
-                batches_due = self._batches_due()
+                while not (self._closing or (jobs and self._jobs) or (batches and self._batches_due())):
+                    # Anew each time: a batch that comes sets the time.
+                    self._wake.wait(self._patience() if batches else None)
+                due = batches and self._batches_due()
+                over = self._closing and not (jobs and self._jobs) and not (batches and self._batches)
             if over:
                 return
-            self._serve_jobs()
-            if batches_due:
+            if jobs:
+                self._serve_jobs()
+            if due:
                 self._store_batches()
-
-    def _ready(self) -> bool:
-        return bool(self._jobs) or self._closing or self._batches_due()
 
     def _batches_due(self) -> bool:
         if not self._batches:
@@ -306,8 +315,9 @@ class Writer:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._closing:
             with self._wake:
-                self._wake.wait_for(lambda: bool(self._jobs) or self._closing, left)
-            self._serve_jobs()
+                self._wake.wait_for(lambda: (self._jobs and not self._apart) or self._closing, left)
+            if not self._apart:
+                self._serve_jobs()
 
     def _transaction(self, work: Callable[[sa.Connection], T]) -> T:
         for _ in range(CONFLICTS):

@@ -1,0 +1,1 @@
+"""What the ledger takes in, and how long people wait for it."""
