@@ -35,6 +35,8 @@ COMMANDS = (
     "audit",
     "labels",
     "label-studio",
+    "reviews",
+    "gold",
 )
 """In the order of the help."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import tempfile
@@ -24,7 +25,7 @@ from gateway.config.fleet import fleet_faults
 from gateway.config.load import file_text
 from gateway.errors import LedgerUnavailable, PolicyConflict, SettingsError
 from gateway.fleet import digest
-from gateway.ledger import Ledger
+from gateway.ledger import Ledger, rules_of
 from gateway.ledger.leadership import Leadership
 from gateway.runtime import kept_secrets, listen_tls, verify_receipt
 from gateway.runtime.check import check
@@ -110,6 +111,7 @@ class ControlProcess:
             messages=lambda: self._messages,
             rules=lambda: feedback_rules(self._settings),
             rate=lambda: feedback_rate(self._settings),
+            task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
             access=lambda: self._access,
             policies=PolicyService(
                 self._ledger, self._book, lambda: self._access, self._look.set, self._versions
@@ -241,6 +243,7 @@ class ControlProcess:
         before = 0 if self._in_force is None else self._in_force.version
         self._in_force, settings = found, found.settings
         self._settings = settings
+        self._ledger.set_review_rules(rules_of(settings))
         self._access = Access(settings.access)
         self._messages = Messages(found.document)
         self._routes = {route["name"]: route["prediction"] or {} for route in found.document["routes"]}

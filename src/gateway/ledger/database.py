@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -25,7 +26,6 @@ __all__ = [
     "is_conflict",
     "is_postgresql",
     "is_unavailable",
-    "leader_engine",
     "lock_labels",
     "lock_policies",
     "lock_schema",
@@ -50,6 +50,7 @@ _REASONS = {
     "SQLITE_CANTOPEN": "not_there",
 }
 
+_AT_ONCE = 500  # ids in one IN (...): far below SQLite's 32,766 and PostgreSQL's 65,535 variables
 _BUSY_S = 2.0  # how long another process's lock is waited for before it is said
 
 _PATIENCE: Final = {
@@ -112,24 +113,6 @@ def reader_engine(url: str) -> sa.Engine:
             execution_options={"postgresql_readonly": True},
         )
     return _sqlite(url, pool_size=4, begin="BEGIN", pragmas=("query_only=ON",))
-
-
-def leader_engine(url: str) -> sa.Engine:
-    """One connection, to hold a lock by. PostgreSQL: no transaction stays open, and a server that does not answer is
-    given up within seconds, as nobody may lead for longer than is known.
-    """
-    if is_postgresql(url):
-        return _postgresql(
-            url,
-            pool_size=1,
-            isolation_level="AUTOCOMMIT",
-            connect_args={
-                "connect_timeout": 3,
-                "options": "-c statement_timeout=3000",
-                "tcp_user_timeout": 3000,
-            },
-        )
-    return _sqlite(url, pool_size=1, begin="BEGIN", pragmas=())
 
 
 def schema_version(connection: sa.Connection) -> str | None:
@@ -309,14 +292,25 @@ def replace_unsampled(connection: sa.Connection, rows: Sequence[dict[str, Any]])
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=known), rows)
 
 
-def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert tasks of a sample; one that a caller waited for before becomes one of them."""
+def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Insert tasks of a sample; one that a caller waited for before becomes one of them.
+
+    Returns: how many are new, by queue.
+    """
     if not rows:
-        return
+        return Counter()
     statement = _insert(connection, review_tasks)
     keys = [review_tasks.c.decision, review_tasks.c.row]
+    there = sa.select(*keys).where(review_tasks.c.decision.in_(sa.bindparam("some", expanding=True)))
+    known: set[tuple[bytes, int]] = set()
+    decisions_of = list({row["decision"] for row in rows})
+    for start in range(0, len(decisions_of), _AT_ONCE):
+        found = connection.execute(there, {"some": decisions_of[start : start + _AT_ONCE]})
+        known |= {(bytes(decision), row) for decision, row in found}
     usual = {"urgent_until_us": None}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=usual), rows)
+    new = {(row["decision"], row["row"]): row["queue"] for row in rows}
+    return Counter(queue for key, queue in new.items() if key not in known)
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

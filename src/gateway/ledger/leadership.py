@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
-from gateway.ledger.database import leader_engine
+from gateway.ledger.database import is_postgresql
 
 __all__ = ["Leadership"]
 
@@ -29,13 +30,14 @@ class Leadership:
     """On one thread at a time; every method but `close` may wait for the database, a few seconds at most."""
 
     def __init__(self, url: str) -> None:
-        self._engine = leader_engine(url)
+        self._database = make_url(url).database or ""
+        self._engine = _engine(url) if is_postgresql(url) else None
         self._connection: sa.Connection | None = None
         self._file: int | None = None
 
     def leads(self) -> bool:
         """Whether this process is the leader now; takes the lead where nobody has it."""
-        if self._engine.url.get_backend_name() == "sqlite":
+        if self._engine is None:
             return self._leads_by_file()
         try:
             if self._connection is not None:
@@ -54,7 +56,8 @@ class Leadership:
     def close(self) -> None:
         """Let another one lead."""
         self._let_go()
-        self._engine.dispose()
+        if self._engine is not None:
+            self._engine.dispose()
 
     def _let_go(self) -> None:
         if self._connection is not None:
@@ -68,7 +71,7 @@ class Leadership:
     def _leads_by_file(self) -> bool:
         if self._file is not None:
             return True
-        database = Path(str(self._engine.url.database))
+        database = Path(self._database)
         file = os.open(
             database.with_name(database.name + ".leader"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
         )
@@ -79,3 +82,15 @@ class Leadership:
             return False
         self._file = file
         return True
+
+
+def _engine(url: str) -> sa.Engine:
+    """No transaction stays open, and a server that does not answer is given up within seconds: for that long at most a
+    leader takes itself for one that is none any more.
+    """
+    return sa.create_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        poolclass=sa.pool.NullPool,
+        isolation_level="AUTOCOMMIT",
+        connect_args={"connect_timeout": 3, "options": "-c statement_timeout=3000", "tcp_user_timeout": 3000},
+    )

@@ -75,6 +75,7 @@ class Control:
         people: told of reviewers' answers that callers may wait for.
         access: who may do what; asked for each call.
         policies, fleet: further services. port: where they all are served besides.
+        task_key: makes of the ledger's task numbers those that reviewers see; at most 64 bytes.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Control:
         policies: PolicyService | None = None,
         fleet: FleetService | None = None,
         port: Port | None = None,
+        task_key: bytes = b"",
     ) -> None:
         self._socket, self._port = socket, port
         self._access, self._policies, self._fleet = access, policies, fleet
@@ -102,7 +104,7 @@ class Control:
         intake = Intake(ledger, verify, classes, rules, clock_us)
         self.feedback = FeedbackService(ledger, intake, Rates(rate), self.waiting)
         self._tasks: list[asyncio.Task[None]] = []
-        self._review = ReviewService(ledger, classes, clock_us, people, messages)
+        self._review = ReviewService(ledger, classes, clock_us, people, messages, task_key)
         self._health = Health(SERVICES, models)
         self._server: grpc.aio.Server | None = None
 

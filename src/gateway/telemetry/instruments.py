@@ -204,6 +204,7 @@ CATALOGUE: Final = {
         Instrument(
             "gateway.fleet.leader", "gauge", "1", "1 where this control is the one that acts for all."
         ),
+        Instrument("gateway.events", "counter", "{event}", "Events that a receiver took.", ("kind",)),
         Instrument("gateway.people.waiting", "gauge", "{call}", "Calls that wait for people.", ("backend",)),
         Instrument(
             "gateway.people.age", "gauge", "s", "How long the oldest of them has waited.", ("backend",)
