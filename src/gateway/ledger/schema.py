@@ -292,11 +292,12 @@ rolled = Table(
     sqlite_with_rowid=False,
 )
 
+# Not named `decision`: when that is forgotten, this is how its copy in the tool is found, to be deleted there too.
 tool_tasks = Table(
     "tool_tasks",
     metadata,
-    Column("decision", LargeBinary(16), primary_key=True),
-    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("of_decision", LargeBinary(16), primary_key=True),
+    Column("of_row", Integer, primary_key=True, autoincrement=False),
     Column("place", Text, nullable=False),
     Column("queue", Text, nullable=False),
     Column("task", BigInteger, nullable=False),
@@ -310,8 +311,8 @@ tool_tasks = Table(
 tool_answers = Table(
     "tool_answers",
     metadata,
-    Column("decision", LargeBinary(16), primary_key=True),
-    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("of_decision", LargeBinary(16), primary_key=True),
+    Column("of_row", Integer, primary_key=True, autoincrement=False),
     Column("answer", BigInteger, primary_key=True, autoincrement=False),
     Column("version", Text, nullable=False),
     Column("author", Text, nullable=False),
