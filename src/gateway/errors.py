@@ -7,7 +7,11 @@
     ├── LedgerError         the ledger cannot do what was asked
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
+    ├── TooLate             what was said about a review task cannot be changed any more
+    ├── NotAllowed          a queue is not for this reviewer
     ├── NotFound            no decision or review task of that id
+    ├── PolicyConflict      another policy came first
+    ├── Forbidden           who asks may not, or cannot be told from who may
     ├── FeedbackUnsent      a client could not hand its feedback over
     ├── LabelToolError      a label tool cannot be worked with as it is
     ├── RateLimited         the caller sends more than it may
@@ -26,17 +30,21 @@ from typing import Any, ClassVar
 __all__ = [
     "DataSetError",
     "FeedbackUnsent",
+    "Forbidden",
     "GatewayError",
     "LabelError",
     "LabelToolError",
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
+    "NotAllowed",
     "NotFound",
+    "PolicyConflict",
     "QualityError",
     "RateLimited",
     "ReceiptError",
     "SettingsError",
+    "TooLate",
 ]
 
 
@@ -101,11 +109,39 @@ class LeaseLost(GatewayError):
     grpc_status = 9  # FAILED_PRECONDITION
 
 
+class TooLate(GatewayError):
+    """Others work on what the reviewer said, so it stands as it is."""
+
+    code = "too_late"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+
+class NotAllowed(GatewayError):
+    """The settings name the reviewers of a queue, and this one is not among them."""
+
+    code = "not_allowed"
+    grpc_status = 7  # PERMISSION_DENIED
+
+
 class NotFound(GatewayError):
     """Nothing of that id is kept."""
 
     code = "not_found"
     grpc_status = 5  # NOT_FOUND
+
+
+class PolicyConflict(GatewayError):
+    """A policy was made to follow one that is not the latest any more."""
+
+    code = "policy_conflict"
+    grpc_status = 10  # ABORTED: look again and decide again
+
+
+class Forbidden(GatewayError):
+    """Wants a role that the caller did not show."""
+
+    code = "forbidden"
+    grpc_status = 7  # PERMISSION_DENIED
 
 
 class FeedbackUnsent(GatewayError):

@@ -27,12 +27,16 @@ COMMANDS = (
     "test",
     "diff",
     "serve",
+    "sidecar",
+    "control",
     "report",
     "plan",
     "export",
     "audit",
     "labels",
     "label-studio",
+    "reviews",
+    "gold",
 )
 """In the order of the help."""
 

@@ -103,7 +103,7 @@ class LabelRow:
     """One label about one prediction.
 
     `event_us`: when it happened, None where nobody said. `waited`: it was received long before it can be kept, so that
-    what came meanwhile counts.
+    what came meanwhile counts. `agreement`: of `reviews` answers of reviewers, the share that say the same.
     """
 
     decision: bytes
@@ -115,6 +115,8 @@ class LabelRow:
     author: str = ""
     event_us: int | None = None
     waited: bool = False
+    agreement: float | None = None
+    reviews: int | None = None
 
 
 class Kept(Enum):
@@ -246,14 +248,10 @@ def _judged(row: LabelRow, before: _Said | None, spoken: int) -> Kept:
 
 def _latest(connection: sa.Connection, rows: Sequence[LabelRow]) -> dict[Key, _Said]:
     """The last revision of all that was said about the rows' decisions."""
-    table = schema.labels
-    names = ("decision", "row", "revision", "name", "value", "event_us", "received_us", *label_tally.FACTS)
-    query = sa.select(*(table.c[name] for name in names)).where(~superseded(table))
     ids = list({row.decision for row in rows})
     found: dict[Key, _Said] = {}
     for start in range(0, len(ids), _AT_ONCE):
-        some = query.where(table.c.decision.in_(ids[start : start + _AT_ONCE]))
-        for columns in connection.execute(some):
+        for columns in connection.execute(_LAST_SAID, {"ids": ids[start : start + _AT_ONCE]}):
             row = columns._asdict()
             key = (bytes(row["decision"]), row["row"], row["source"], row["kind"], row["name"])
             truth = Truth(row["label"], row["positive"], row["value"], row["name"])
@@ -267,6 +265,17 @@ def superseded(label: sa.FromClause) -> sa.Exists:
     after = schema.labels.alias("after")
     same = (after.c[name] == label.c[name] for name in ("decision", "row", "source", "kind", "name"))
     return sa.exists().where(*same, after.c.revision == label.c.revision + 1)
+
+
+def _last_said() -> sa.Select[Any]:
+    table = schema.labels
+    names = ("decision", "row", "revision", "name", "value", "event_us", "received_us", *label_tally.FACTS)
+    query = sa.select(*(table.c[name] for name in names)).where(~superseded(table))
+    return query.where(table.c.decision.in_(sa.bindparam("ids", expanding=True)))
+
+
+_LAST_SAID: Final = _last_said()
+"""Made once: to put it together takes longer than to run it."""
 
 
 def _columns(row: LabelRow, revision: int) -> dict[str, Any]:
@@ -296,4 +305,6 @@ def _columns(row: LabelRow, revision: int) -> dict[str, Any]:
         "sampled": facts.sampled,
         "arm": facts.arm,
         "propensity": facts.propensity,
+        "agreement": row.agreement,
+        "reviews": row.reviews,
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,13 +13,13 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, facts, labels, migrations, pending, review, schema, urgent
-from gateway.ledger.database import lock_policies, shown, writer_engine
-from gateway.ledger.labels import Kept, LabelRow, RouteClasses, Truth
+from gateway.ledger import audit, facts, labels, migrations, pending, policies, urgent
+from gateway.ledger.database import shown, writer_engine
+from gateway.ledger.labels import Kept, LabelRow, RouteClasses
 from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
-from gateway.ledger.review_budget import BUDGET_KEY
+from gateway.ledger.reviewing import Reviews
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
 from gateway.ledger.writer import Writer
@@ -30,7 +29,7 @@ __all__ = ["Ledger"]
 T = TypeVar("T")
 
 
-class Ledger:
+class Ledger(Reviews):
     """Thread-safe. What a future of it was resolved with is on disk; `write_batch` promises nothing and blocks nobody.
 
     Futures end with LedgerUnavailable when nothing could be kept (full disk, lock, database away, queue full): the same
@@ -40,6 +39,7 @@ class Ledger:
         url: `sqlite:///path` or `postgresql://...`.
         limits: every bound of it.
         clock_us: the time, microseconds since 1970.
+        dice: decides when a reviewer gets a task whose truth is known.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Ledger:
         url: str,
         limits: Limits | None = None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        dice: random.Random | None = None,
     ) -> None:
         self._url = url
-        self._clock_us = clock_us
         self._engine = writer_engine(url)
         self._limits = limits or Limits()
-        self._writer = Writer(self._engine, self._limits)
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
+        super().__init__(Writer(self._engine, self._limits), self.reader, clock_us, dice or random.Random())
 
     def open(self) -> None:
         """Make or upgrade the schema, and begin to write.
@@ -133,48 +133,42 @@ class Ledger:
         """Judge what waited for records that have come, and give up what waited too long."""
         return self._writer.submit(partial(pending.resolve, classes=classes, now_us=self._clock_us()))
 
-    def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
-        """Keep a policy and return its version; the version is the same when the document is that of the latest one.
+    def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Run `work` in a transaction of the writer; the future has its result once that is committed."""
+        return self._writer.submit(work)
 
-        Waits for the commit. `version` within the document, and what review budgets were
-        divided by, are left out of the comparison. Raises: LedgerUnavailable.
+    def count(self, name: str, count: int) -> None:
+        """Raise one of `counters`, for work that was submitted."""
+        self._writer.count(name, count)
+
+    def keep_policy(
+        self,
+        document: Mapping[str, Any],
+        *,
+        author: str,
+        reason: str,
+        source: Mapping[str, Any] | None = None,
+        onto: int | None = None,
+    ) -> int:
+        """Keep a policy and return its version; see `policies.keep`. Waits for the commit.
+
+        Raises: LedgerUnavailable; PolicyConflict, when the latest version is another than `onto`.
         """
-        content = {key: value for key, value in document.items() if key != "version"}
-        text = _compact(content)
-        digest = hashlib.sha256(_compared(content).encode()).hexdigest()
+        kept = partial(policies.keep, author=author, reason=reason, source=source, onto=onto)
         now_us = self._clock_us()
+        return self._writer.submit(lambda inner: kept(inner, document, now_us=now_us)).result()
 
-        def work(connection: sa.Connection) -> int:
-            lock_policies(connection)
-            table = schema.policies
-            newest = sa.select(table.c.version, table.c.hash).order_by(table.c.version.desc()).limit(1)
-            latest = connection.execute(newest).first()
-            if latest is not None and latest[1] == digest:
-                return int(latest[0])
-            version = 1 if latest is None else int(latest[0]) + 1
-            connection.execute(
-                sa.insert(table),
-                {
-                    "version": version,
-                    "hash": digest,
-                    "document": text,
-                    "created_us": now_us,
-                    "author": author,
-                    "reason": reason,
-                },
-            )
-            audit.note(
-                connection,
-                time_us=now_us,
-                actor=author,
-                action="policy.keep",
-                subject=f"policy {version}",
-                reason=reason,
-                hash=digest,
-            )
-            return version
+    def latest_policy(self) -> int:
+        """The version in force; 0 for none. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(policies.latest_version)
 
-        return self._writer.submit(work).result()
+    def find_policy(self, version: int | None = None, *, author: str | None = None) -> policies.Kept | None:
+        """A version, or the latest: of all, or of those of an author. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(policies.find, version=version, author=author))
+
+    def policy_history(self, limit: int) -> Sequence[policies.Kept]:
+        """The newest versions, newest first. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(policies.history, limit=limit))
 
     def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
         """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.
@@ -196,40 +190,9 @@ class Ledger:
         """Nobody waits for these any more; tasks whose time is up, and that nobody has begun, are taken away."""
         return self._writer.submit(partial(urgent.expire, decisions=decisions, now_us=self._clock_us()))
 
-    def lease(self, queue: str, reviewer: str, lease_s: float) -> Future[review.Lease | review.NothingForYou]:
-        """The reviewer's next task of a queue."""
-        now_us = self._clock_us()
-        lease_us = int(lease_s * 1_000_000)
-        return self._writer.submit(
-            partial(review.lease, queue=queue, reviewer=reviewer, lease_us=lease_us, now_us=now_us)
-        )
-
-    def submit_review(
-        self, task: int, token: int, reviewer: str, truth: Callable[[str], Truth]
-    ) -> Future[Kept]:
-        """Keep a reviewer's answer; `truth` makes it of the task's route.
-
-        The future ends also with NotFound, LeaseLost, LabelError.
-        """
-        now_us = self._clock_us()
-        return self._writer.submit(
-            partial(review.submit, task=task, token=token, reviewer=reviewer, truth=truth, now_us=now_us)
-        )
-
-    def skip_review(self, task: int, token: int, reviewer: str, reason: str) -> Future[None]:
-        """Give a task back. Ends also with NotFound, LeaseLost."""
-        now_us = self._clock_us()
-        return self._writer.submit(
-            partial(review.skip, task=task, token=token, reviewer=reviewer, reason=reason, now_us=now_us)
-        )
-
     def transact(self, work: Callable[[sa.Connection], T]) -> Future[T]:
         """Run some of this room's functions in a transaction; the future has the result once that is committed."""
         return self._writer.submit(work)
-
-    def review_stats(self, queue: str | None = None) -> list[review.QueueStats]:
-        """Tasks by queue; one queue or all. Raises: LedgerUnavailable."""
-        return self.reader.snapshot(partial(review.stats, queue=queue, now_us=self._clock_us()))
 
     def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
         """The facts of kept decisions and of those spoken of before, by (decision id, row); others are left out.
@@ -237,12 +200,3 @@ class Ledger:
         Raises: LedgerUnavailable.
         """
         return self.reader.snapshot(partial(facts.find, wanted=wanted))
-
-
-def _compact(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _compared(content: Mapping[str, Any]) -> str:
-    """Rates of traffic never stand still, and alone make no other policy."""
-    return _compact({key: value for key, value in content.items() if key != BUDGET_KEY})
