@@ -27,8 +27,12 @@ STAY: Final = ("labels", "pending_labels", "review_gold")
 
 
 def of_task() -> tuple[sa.Table, ...]:
-    """Every table whose rows belong to a review task."""
-    return tuple(table for table in schema.metadata.sorted_tables if "task" in table.c)
+    """Every table whose rows belong to a review task; what lies in a label tool stays known, to be deleted there."""
+    return tuple(
+        table
+        for table in schema.metadata.sorted_tables
+        if "task" in table.c and table is not schema.tool_tasks
+    )
 
 
 def remove_decisions(connection: sa.Connection, decisions: Sequence[bytes]) -> int:
