@@ -7,6 +7,8 @@
     ├── LedgerError         the ledger cannot do what was asked
     │   └── LedgerUnavailable   nothing was kept; the caller may retry
     ├── LeaseLost           a review task is no longer the reviewer's
+    ├── TooLate             what was said about a review task cannot be changed any more
+    ├── NotAllowed          a queue is not for this reviewer
     ├── NotFound            no decision or review task of that id
     ├── FeedbackUnsent      a client could not hand its feedback over
     ├── LabelToolError      a label tool cannot be worked with as it is
@@ -32,11 +34,13 @@ __all__ = [
     "LeaseLost",
     "LedgerError",
     "LedgerUnavailable",
+    "NotAllowed",
     "NotFound",
     "QualityError",
     "RateLimited",
     "ReceiptError",
     "SettingsError",
+    "TooLate",
 ]
 
 
@@ -99,6 +103,20 @@ class LeaseLost(GatewayError):
 
     code = "lease_lost"
     grpc_status = 9  # FAILED_PRECONDITION
+
+
+class TooLate(GatewayError):
+    """Others work on what the reviewer said, so it stands as it is."""
+
+    code = "too_late"
+    grpc_status = 9  # FAILED_PRECONDITION
+
+
+class NotAllowed(GatewayError):
+    """The settings name the reviewers of a queue, and this one is not among them."""
+
+    code = "not_allowed"
+    grpc_status = 7  # PERMISSION_DENIED
 
 
 class NotFound(GatewayError):

@@ -35,6 +35,7 @@ def test_examples_are_good(file: Path) -> None:
         "what an answer must be",
         "what is remembered",
         "chance",
+        "review queues",
     ],
 )
 def test_settings_of_the_page_are_good(text: str) -> None:

@@ -42,10 +42,19 @@ def infer_request(inputs: Mapping[str, tuple[str, NDArray[Any]]], raw: bool = Tr
     return request.SerializeToString()
 
 
-def opened(url: str) -> Ledger:
-    """A new ledger with one policy, whose review redacts an input."""
+def opened(url: str, **policy: Any) -> Ledger:
+    """A new ledger with policies up to the version of the records, 7; `policy` is what is special about them."""
     ledger = Ledger(url, Limits(linger_s=0.01), lambda: MADE_US)
     ledger.open()
+    route = {
+        "name": "spam",
+        "match": {"method": None},
+        "prediction": {},
+        "review": {"redact": ["inputs.phone"]},
+    }
+    for number in range(1, 8):
+        made_one = {"descriptors": [], "routes": [route], "number": number, **policy}
+        assert ledger.keep_policy(made_one, author="test", reason="test") == number
     return ledger
 
 

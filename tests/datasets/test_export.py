@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from gateway.datasets import Plan, parse_split, source, writing
 from gateway.errors import DataSetError
-from gateway.ledger import Window
+from gateway.ledger import Truth, Window
 from tests.datasets.making import calls, feedback, fill, made, opened, review, write
 from tests.ledger.making import label
 
@@ -131,6 +132,29 @@ def test_only_the_last_word_of_a_source_counts(sqlite_url: str, tmp_path: Path) 
     _, values = made(sqlite_url, tmp_path / "values", Plan(kinds=("outcome",)))
     assert values.select("kind", "value", "label").rows() == [("outcome", 2.5, None)]
     assert card["kinds"] == ["label"]
+
+
+def test_what_was_taken_back_is_no_label(sqlite_url: str, tmp_path: Path) -> None:
+    """A reviewer's answer that was undone is a last revision that says nothing: not a row, and not covered."""
+    ledger = opened(sqlite_url)
+    try:
+        records = calls(5, 30)
+        write(ledger, records)
+        done = review(ledger, records)
+        card, frame = made(sqlite_url, tmp_path / "before", Plan())
+        assert len(frame) == done
+        undone = frame.row(0, named=True)
+        number = int(undone["decision"].replace("-", ""), 16)
+        nothing = replace(label(number, True, row=undone["row"], source="review"), truth=Truth())
+        ledger.submit_labels([nothing]).result(10.0)
+        after, left = made(sqlite_url, tmp_path / "after", Plan())
+    finally:
+        ledger.close()
+    assert_frame_equal(left, frame[1:])
+    stratum = undone["stratum"]
+    (of,), (before,) = after["coverage"].values(), card["coverage"].values()
+    assert of["labelled"] == before["labelled"] - 1
+    assert of["review"][stratum]["reviewed"] == before["review"][stratum]["reviewed"] - 1
 
 
 @pytest.mark.parametrize("rows", [7, 100])

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from gateway.errors import LabelError, LeaseLost, NotFound
-from gateway.ledger import REVIEW, Kept, Lease, Ledger, Limits, NothingForYou, Truth, truth_of
+from gateway.ledger import REVIEW, Kept, Lease, Ledger, Limits, NothingForYou, truth_of
 from tests.ledger.making import CLASSES, Clock, batch, decision, sampled
-
-
-def says(positive: bool) -> Callable[[str], Truth]:
-    return lambda route: truth_of(route, CLASSES, positive=positive)
-
-
-def fill(ledger: Ledger, *numbers: int, queue: str = "moderation") -> None:
-    for number in numbers:
-        ledger.write_batch(sampled(number, queue=queue))
-    assert ledger.flush()
-
-
-def lease(ledger: Ledger, reviewer: str = "ann", seconds: float = 60) -> Lease:
-    leased = ledger.lease("moderation", reviewer, seconds).result()
-    assert isinstance(leased, Lease), leased
-    return leased
-
-
-def nothing(ledger: Ledger, reviewer: str = "ann") -> NothingForYou:
-    leased = ledger.lease("moderation", reviewer, 60).result()
-    assert isinstance(leased, NothingForYou), leased
-    return leased
+from tests.ledger.reviewers import fill, lease, nothing, says
 
 
 def test_a_sampled_row_becomes_a_task_with_what_was_captured(ledger: Ledger) -> None:

@@ -92,6 +92,7 @@ async def running(folder: Path, rate: Rate | None = None) -> AsyncIterator[Plane
         rules=lambda: RULES,
         rate=lambda: rate,
         clock_us=clock,
+        task_key=b"a key of the tests",
     )
     await control.start()
     control.set_serving(True)

@@ -22,6 +22,8 @@ CODES = {
     "LedgerError": ("ledger", grpc.StatusCode.FAILED_PRECONDITION),
     "LedgerUnavailable": ("ledger_unavailable", grpc.StatusCode.UNAVAILABLE),
     "LeaseLost": ("lease_lost", grpc.StatusCode.FAILED_PRECONDITION),
+    "TooLate": ("too_late", grpc.StatusCode.FAILED_PRECONDITION),
+    "NotAllowed": ("not_allowed", grpc.StatusCode.PERMISSION_DENIED),
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
     "FeedbackUnsent": ("feedback_unsent", grpc.StatusCode.UNAVAILABLE),
     "RateLimited": ("rate_limited", grpc.StatusCode.RESOURCE_EXHAUSTED),

@@ -19,7 +19,7 @@ def test_without_an_endpoint_neither_the_sdk_nor_a_server_is_imported() -> None:
     """Exporters and grpc cost about 25 MB, the Prometheus library 8: only who uses them pays."""
     script = (
         "import sys; from gateway.telemetry import Telemetry; t = Telemetry(); t.start(); t.stop();"
-        "print([m for m in ('opentelemetry', 'grpc', 'prometheus_client') if m in sys.modules])"
+        "print([m for m in ('opentelemetry', 'grpc', 'prometheus_client', 'httpx', 'cloudevents') if m in sys.modules])"
     )
     source = str(Path(gateway.__file__).parents[1])
     done = subprocess.run(
@@ -56,6 +56,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
         "gateway.confusion",
         "gateway.decisions",
         "gateway.dropped",
+        "gateway.events",
         "gateway.feedback",
         "gateway.feedback.pending",
         "gateway.feedback.resolved",

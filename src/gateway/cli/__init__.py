@@ -33,6 +33,8 @@ COMMANDS = (
     "audit",
     "labels",
     "label-studio",
+    "reviews",
+    "gold",
 )
 """In the order of the help."""
 

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import hashlib
 import logging
 import signal
 import tempfile
@@ -25,11 +26,11 @@ from gateway.autopilot import ReviewBudget
 from gateway.cli.budgets import BudgetWatch, kept_starts, make_budget
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.label_tool import label_tool_of, label_tool_source
-from gateway.cli.sources import LedgerSource, people_source
+from gateway.cli.sources import LedgerSource, event_options, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.errors import GatewayError, SettingsError
-from gateway.ledger import Ledger
+from gateway.ledger import Ledger, rules_of
 from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.runtime import (
     RULE_ERRORS,
@@ -91,6 +92,7 @@ class Process:
         self._settings = settings = await asyncio.to_thread(self._load, machine=True)
         self._secrets = kept_secrets(settings)
         self._ledger = Ledger(settings.ledger_url)
+        self._ledger.set_review_rules(rules_of(settings))
         self._ledger.open()
         try:
             with tempfile.TemporaryDirectory(prefix="gateway-") as sockets:
@@ -135,9 +137,10 @@ class Process:
             rate=lambda: feedback_rate(self._settings),
             models=self._plane.health,
             people=people,
+            task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
         )
         telemetry = Telemetry(
-            TelemetryOptions(otlp=settings.telemetry.otlp),
+            TelemetryOptions(otlp=settings.telemetry.otlp, events=event_options(settings)),
             sources=[
                 plane_source(self._plane.counters, lambda: self._version),
                 certificate_source(self._plane.certificates),
@@ -299,6 +302,7 @@ class Process:
         self._rules.close()
         self._rules = rules
         self._settings, self._budget = settings, budget
+        self._ledger.set_review_rules(rules_of(settings))
         self._certificates.follow(certificate_files(settings))
         log.info("settings taken", extra={"policy": self._version, "before": before, "why": reason})
 

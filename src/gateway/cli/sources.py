@@ -11,16 +11,17 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from gateway.config import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import Ledger, Window
 from gateway.ledger.confusion import Confusion
 from gateway.ledger.quality import RouteQuality, route_qualities
 from gateway.quality import Estimate
 from gateway.services import People
-from gateway.telemetry import Point
+from gateway.telemetry import EventOptions, Point
 from gateway.telemetry.registry import Source
 
-__all__ = ["LedgerSource", "people_source"]
+__all__ = ["LedgerSource", "event_options", "people_source"]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,15 @@ def people_source(people: People) -> Source:
                 yield Point("gateway.people.calls", count, {**at, "result": result})
 
     return points
+
+
+def event_options(settings: Settings) -> EventOptions | None:
+    """Where captured payloads go as CloudEvents; None where the settings name nobody."""
+    events = settings.telemetry.events
+    if events is None:
+        return None
+    fields = events.model_dump(exclude={"token"})
+    return EventOptions(token=None if events.token is None else events.token.get_secret_value(), **fields)
 
 
 class LedgerSource:

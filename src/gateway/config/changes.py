@@ -26,6 +26,7 @@ RESTART: Final = (
     ("ledger",),
     ("state_dir",),
     ("telemetry", "otlp"),
+    ("telemetry", "events"),
     ("label_studio",),
 )
 """What a running gateway does not take by a reload."""

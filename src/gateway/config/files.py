@@ -45,6 +45,10 @@ def read_files(source: Source, folder: FilePath) -> None:
         for key in ("token", "webhook_secret"):
             if _named(tool.get(key)):
                 tool[key] = _secret(source, ("label_studio", key), tool[key], folder)
+    telemetry = tree.get("telemetry")
+    events = telemetry.get("events") if isinstance(telemetry, dict) else None
+    if isinstance(events, dict) and _named(events.get("token")):
+        events["token"] = _secret(source, ("telemetry", "events", "token"), events["token"], folder)
     if isinstance(lists, dict):
         for name, value in lists.items():
             if _named(value):

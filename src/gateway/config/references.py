@@ -12,6 +12,7 @@ from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
 from gateway.config.label_studio import check_label_studio
 from gateway.config.names import Names, Report, check_segments
+from gateway.config.queue_checks import check_queues
 from gateway.config.routes import Route, Rule, Then
 from gateway.config.sampling_checks import check_sampling
 from gateway.config.settings import FORM, Settings
@@ -47,6 +48,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
             "for example routes: {spam: {chain: [spam-v3]}}",
         )
     names.check(("default_backend",), settings.default_backend, report, "model")
+    check_queues(settings, report)
     _same_matches(source, settings, checked, report)
     for name, route in settings.routes.items():
         _route(("routes", name), route, settings, names, report)

@@ -223,6 +223,13 @@ class Review(Block):
     usual: ClassVar[str] = "{per_hour: 60, capture: [inputs]}"
 
     queue: Name = Field("default", description="queue the tasks go to")
+    priority: Annotated[Count, Field(le=9)] = Field(
+        5, description="of its tasks among those of the queue: 1 goes first, 9 last"
+    )
+    deadline_h: Annotated[Number, Field(gt=0, le=8760)] | None = Field(
+        None,
+        description="within which a task should be answered: the sooner one first; past it, it is overdue, not gone",
+    )
     per_hour: Annotated[Number, Field(gt=0)] | None = Field(
         None,
         description="tasks people can do; shares follow the traffic (60 if neither this nor share is given)",

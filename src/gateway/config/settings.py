@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.config.backends import Backend, Dns
+from gateway.config.events import Events
 from gateway.config.faults import quoted
 from gateway.config.fields import (
     Block,
@@ -28,6 +29,7 @@ from gateway.config.label_studio import LabelStudio
 from gateway.config.ledger_url import ledger_place
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
+from gateway.config.queues import Queue
 from gateway.config.routes import Route
 from gateway.config.tls import ListenTls
 
@@ -192,6 +194,7 @@ class Telemetry(Block):
     trace_share: Share = Field(
         0.01, description="of calls that get spans, besides those whose caller asks for it"
     )
+    events: Events | None = Field(None, description="captured payloads as CloudEvents; none if absent")
 
 
 def _workers(value: Any) -> Any:
@@ -241,6 +244,9 @@ class Settings(Block):
     )
     routes: Mapping[Name, Route] = Field(
         default_factory=dict, max_length=4096, description="what is done with which calls, by name"
+    )
+    queues: Mapping[Name, Queue] = Field(
+        default_factory=dict, max_length=4096, description="how people work on review queues, by name"
     )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.config.expressions import names_variable
 from gateway.config.faults import Fault, Path
 from gateway.config.hedging import idle_hedges
+from gateway.config.queue_checks import queue_warnings
 from gateway.config.routes import Route, Then
 from gateway.config.sampling import MODEL_INFER
 from gateway.config.sampling_checks import takes
@@ -22,6 +23,7 @@ def warnings_of(settings: Settings, source: Source) -> list[Fault]:
         made.extend(_of_route(("routes", name), route, settings, source))
     made.extend(warnings_of_tls(settings, source))
     made.extend(_of_names(settings, source))
+    made.extend(queue_warnings(settings, source))
     used = _used(settings)
     unused = [name for name in settings.backends if name not in used]
     made.extend(source.fault(("backends", name), "no route uses this backend", key=True) for name in unused)

@@ -6,8 +6,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gateway.datasets.source import says_something
 from gateway.ledger import REVIEW, Window, schema
 from gateway.ledger.grid import HOUR_US
+from gateway.ledger.labels import superseded
 from gateway.ledger.rolling import cover
 from gateway.types import Outcome, Stratum
 
@@ -34,9 +36,10 @@ def coverage(connection: sa.Connection, window: Window) -> dict[str, dict[str, A
         if rows > 0 and route:
             of(route)["predictions"] += int(rows)
             of(route)["by_outcome"][Outcome(outcome).text] = int(rows)
+    holds = (label.c.kind == "label", ~superseded(label), says_something(label))
     one_each = (
         sa.select(label.c.route, label.c.decision, label.c.row)
-        .where(label.c.kind == "label", *_during(label, window))
+        .where(*holds, *_during(label, window))
         .distinct()
         .subquery()
     )
@@ -47,7 +50,7 @@ def coverage(connection: sa.Connection, window: Window) -> dict[str, dict[str, A
         label.c.decision == decision.c.decision,
         label.c.row == decision.c.row,
         label.c.source == REVIEW,
-        label.c.kind == "label",
+        *holds,
     )
     drawn = (
         sa.select(

@@ -18,7 +18,7 @@ from gateway.ledger import schema
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.labels import superseded
 
-__all__ = ["READ_ROWS", "Columns", "Policy", "Row", "Source", "columns"]
+__all__ = ["READ_ROWS", "Columns", "Policy", "Row", "Source", "columns", "says_something"]
 
 READ_ROWS: Final = 10_000
 """Rows fetched at once."""
@@ -42,6 +42,11 @@ class Policy:
 
     version: int
     document: str
+
+
+def says_something(label: sa.Table) -> sa.ColumnElement[bool]:
+    """Whether a label holds: a reviewer's answer that was taken back is a last revision that says nothing."""
+    return sa.or_(*(label.c[name].is_not(None) for name in ("label", "positive", "value")))
 
 
 def columns(rows: Sequence[Row]) -> Columns:
@@ -161,7 +166,7 @@ class Source:
     def _meant(self) -> list[sa.ColumnElement[bool]]:
         window = self._plan.window
         since, until = window.hours
-        clauses = [_label.c.kind.in_(self._plan.kinds), ~superseded(_label)]
+        clauses = [_label.c.kind.in_(self._plan.kinds), ~superseded(_label), says_something(_label)]
         if since is not None:
             clauses.append(_label.c.time_us >= since * HOUR_US)
         if until is not None:

@@ -15,7 +15,16 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Calls, Labelled, Overhead, Population, Reader, Shadows, Window
-from gateway.ledger.review import Lease, NothingForYou, QueueStats
+from gateway.ledger.review import (
+    Lease,
+    NothingForYou,
+    QueueRule,
+    QueueStats,
+    Revealed,
+    ReviewRules,
+    TaskRule,
+    rules_of,
+)
 from gateway.ledger.urgent import Urgent
 
 __all__ = [
@@ -35,15 +44,20 @@ __all__ = [
     "Overhead",
     "PendingRow",
     "Population",
+    "QueueRule",
     "QueueStats",
     "Reader",
     "Resolved",
+    "Revealed",
+    "ReviewRules",
     "RouteClasses",
     "Shadows",
+    "TaskRule",
     "Truth",
     "Urgent",
     "Window",
     "overhead_edges_us",
+    "rules_of",
     "score_edges",
     "truth_of",
 ]

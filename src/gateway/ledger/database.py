@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from collections import Counter
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final
@@ -49,6 +50,7 @@ _REASONS = {
     "SQLITE_CANTOPEN": "not_there",
 }
 
+_AT_ONCE = 500  # ids in one IN (...): far below SQLite's 32,766 and PostgreSQL's 65,535 variables
 _BUSY_S = 2.0  # how long another process's lock is waited for before it is said
 
 _PATIENCE: Final = {
@@ -290,14 +292,25 @@ def replace_unsampled(connection: sa.Connection, rows: Sequence[dict[str, Any]])
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values, where=known), rows)
 
 
-def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert tasks of a sample; one that a caller waited for before becomes one of them."""
+def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Insert tasks of a sample; one that a caller waited for before becomes one of them.
+
+    Returns: how many are new, by queue.
+    """
     if not rows:
-        return
+        return Counter()
     statement = _insert(connection, review_tasks)
     keys = [review_tasks.c.decision, review_tasks.c.row]
+    there = sa.select(*keys).where(review_tasks.c.decision.in_(sa.bindparam("some", expanding=True)))
+    known: set[tuple[bytes, int]] = set()
+    decisions_of = list({row["decision"] for row in rows})
+    for start in range(0, len(decisions_of), _AT_ONCE):
+        found = connection.execute(there, {"some": decisions_of[start : start + _AT_ONCE]})
+        known |= {(bytes(decision), row) for decision, row in found}
     usual = {"urgent_until_us": None}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=usual), rows)
+    new = {(row["decision"], row["row"]): row["queue"] for row in rows}
+    return Counter(queue for key, queue in new.items() if key not in known)
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

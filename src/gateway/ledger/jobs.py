@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import labels
 from gateway.ledger.database import is_unavailable
+from gateway.ledger.review import counts
 
 __all__ = ["CONFLICTS", "Job", "LabelJob", "work"]
 
@@ -39,6 +40,11 @@ class LabelJob:
 
 def work(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:
     """The results of jobs, or the exception where one failed by itself, in order."""
+    with counts.counting(connection):
+        return _results(connection, group)
+
+
+def _results(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:
     together = [job for job in group if isinstance(job, LabelJob)]
     rows = [row for job in together for row in job.rows]
     kept = _tried(connection, lambda inner: labels.keep(inner, rows)) if rows else []
@@ -61,7 +67,7 @@ def _tried(connection: sa.Connection, work: Callable[[sa.Connection], T]) -> T |
     """
     for left in reversed(range(CONFLICTS)):
         try:
-            with connection.begin_nested():
+            with counts.undone_by_errors(connection), connection.begin_nested():
                 return work(connection)
         except sa.exc.IntegrityError as error:
             if not left:

@@ -51,6 +51,8 @@ labels = Table(
     Column("sampled", Boolean, nullable=False),
     Column("arm", Text),
     Column("propensity", Double, nullable=False, server_default="1"),
+    Column("agreement", Double),  # of reviewers' answers, the share that say what the label says
+    Column("reviews", SmallInteger),  # how many answers that is a share of
     UniqueConstraint("decision", "row", "source", "kind", "name", "revision"),
     Index(None, "time_us"),
     # So that a report finds signals without passing over millions of labels.

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import review, schema
 from gateway.ledger.labels import Kept, Truth
+from gateway.ledger.review.rules import USUAL
 
 __all__ = [
     "Answered",
@@ -231,16 +232,18 @@ def submit(
     truth: Callable[[str], Truth],
     now_us: int,
     before: Known | None = None,
+    rules: review.ReviewRules = USUAL,
 ) -> Kept:
-    """Keep an answer as a label of source `review` by its author, and that this version was taken.
+    """Keep an answer as its author's, and that this version was taken; with the last that is wanted there is a label.
 
     Args:
+        rules: how many answers the queue wants.
         before: the same answer when it was looked at last; where it was taken, this corrects it.
     Raises: as `review.submit`.
     """
     token = task.token if before is None or before.token is None else before.token
     _hand_over(connection, task, holder, answered.author)
-    kept = review.submit(connection, task.task, token, answered.author, truth, now_us)
+    kept = review.submit(connection, task.task, token, answered.author, truth, now_us, rules)
     note(connection, task, answered, token)
     return kept
 
@@ -252,6 +255,7 @@ def give_back(
     reason: str,
     now_us: int,
     answered: Answered | None = None,
+    rules: review.ReviewRules = USUAL,
 ) -> None:
     """Skip a task, for the annotator who did, who does not get it again, or for the holder where it is nobody's answer.
 
@@ -259,7 +263,7 @@ def give_back(
     """
     reviewer = holder if answered is None else answered.author
     _hand_over(connection, task, holder, reviewer)
-    review.skip(connection, task.task, task.token, reviewer, reason, now_us)
+    review.skip(connection, task.task, task.token, reviewer, reason, now_us, rules)
     if answered is not None:
         note(connection, task, answered, None)
 

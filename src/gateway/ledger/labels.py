@@ -103,7 +103,7 @@ class LabelRow:
     """One label about one prediction.
 
     `event_us`: when it happened, None where nobody said. `waited`: it was received long before it can be kept, so that
-    what came meanwhile counts.
+    what came meanwhile counts. `agreement`: of `reviews` answers of reviewers, the share that say the same.
     """
 
     decision: bytes
@@ -115,6 +115,8 @@ class LabelRow:
     author: str = ""
     event_us: int | None = None
     waited: bool = False
+    agreement: float | None = None
+    reviews: int | None = None
 
 
 class Kept(Enum):
@@ -296,4 +298,6 @@ def _columns(row: LabelRow, revision: int) -> dict[str, Any]:
         "sampled": facts.sampled,
         "arm": facts.arm,
         "propensity": facts.propensity,
+        "agreement": row.agreement,
+        "reviews": row.reviews,
     }

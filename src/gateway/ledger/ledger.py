@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,13 +15,14 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, facts, labels, migrations, pending, review, schema, urgent
+from gateway.ledger import audit, facts, labels, migrations, pending, schema, urgent
 from gateway.ledger.database import lock_policies, shown, writer_engine
-from gateway.ledger.labels import Kept, LabelRow, RouteClasses, Truth
+from gateway.ledger.labels import Kept, LabelRow, RouteClasses
 from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
 from gateway.ledger.review_budget import BUDGET_KEY
+from gateway.ledger.reviewing import Reviews
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
 from gateway.ledger.writer import Writer
@@ -30,7 +32,7 @@ __all__ = ["Ledger"]
 T = TypeVar("T")
 
 
-class Ledger:
+class Ledger(Reviews):
     """Thread-safe. What a future of it was resolved with is on disk; `write_batch` promises nothing and blocks nobody.
 
     Futures end with LedgerUnavailable when nothing could be kept (full disk, lock, database away, queue full): the same
@@ -40,6 +42,7 @@ class Ledger:
         url: `sqlite:///path` or `postgresql://...`.
         limits: every bound of it.
         clock_us: the time, microseconds since 1970.
+        dice: decides when a reviewer gets a task whose truth is known.
     """
 
     def __init__(
@@ -47,14 +50,14 @@ class Ledger:
         url: str,
         limits: Limits | None = None,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        dice: random.Random | None = None,
     ) -> None:
         self._url = url
-        self._clock_us = clock_us
         self._engine = writer_engine(url)
         self._limits = limits or Limits()
-        self._writer = Writer(self._engine, self._limits)
         self.reader = Reader(url)
         """Reads what is committed; see `gateway.ledger.reading`."""
+        super().__init__(Writer(self._engine, self._limits), self.reader, clock_us, dice or random.Random())
 
     def open(self) -> None:
         """Make or upgrade the schema, and begin to write.
@@ -196,40 +199,9 @@ class Ledger:
         """Nobody waits for these any more; tasks whose time is up, and that nobody has begun, are taken away."""
         return self._writer.submit(partial(urgent.expire, decisions=decisions, now_us=self._clock_us()))
 
-    def lease(self, queue: str, reviewer: str, lease_s: float) -> Future[review.Lease | review.NothingForYou]:
-        """The reviewer's next task of a queue."""
-        now_us = self._clock_us()
-        lease_us = int(lease_s * 1_000_000)
-        return self._writer.submit(
-            partial(review.lease, queue=queue, reviewer=reviewer, lease_us=lease_us, now_us=now_us)
-        )
-
-    def submit_review(
-        self, task: int, token: int, reviewer: str, truth: Callable[[str], Truth]
-    ) -> Future[Kept]:
-        """Keep a reviewer's answer; `truth` makes it of the task's route.
-
-        The future ends also with NotFound, LeaseLost, LabelError.
-        """
-        now_us = self._clock_us()
-        return self._writer.submit(
-            partial(review.submit, task=task, token=token, reviewer=reviewer, truth=truth, now_us=now_us)
-        )
-
-    def skip_review(self, task: int, token: int, reviewer: str, reason: str) -> Future[None]:
-        """Give a task back. Ends also with NotFound, LeaseLost."""
-        now_us = self._clock_us()
-        return self._writer.submit(
-            partial(review.skip, task=task, token=token, reviewer=reviewer, reason=reason, now_us=now_us)
-        )
-
     def transact(self, work: Callable[[sa.Connection], T]) -> Future[T]:
         """Run some of this room's functions in a transaction; the future has the result once that is committed."""
         return self._writer.submit(work)
-
-    def review_stats(self, queue: str | None = None) -> list[review.QueueStats]:
-        """Tasks by queue; one queue or all. Raises: LedgerUnavailable."""
-        return self.reader.snapshot(partial(review.stats, queue=queue, now_us=self._clock_us()))
 
     def find_facts(self, wanted: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], labels.Facts]:
         """The facts of kept decisions and of those spoken of before, by (decision id, row); others are left out.

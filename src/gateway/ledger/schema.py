@@ -6,7 +6,9 @@
     pending_labels  what was said of decisions whose record had not come; by decision id, as it was said
     captures        payloads of captured calls, redacted before they got here
     review_tasks    one per sampled prediction, with the state of its lease
-    review_skips    who did not want which task, and why
+    review_events   append-only: who was shown a task, answered it, skipped it, or took that back; the last one counts
+    review_gold     predictions whose truth is known, with a copy of their payload: reviewers are measured by them
+    review_counts   additive: tasks and events by queue, so that nobody has to count a million rows
     tool_tasks      review tasks that lie in a label tool: where, and under which lease
     tool_answers    which version of which answer was taken from there
     audit           append-only: who did what to what, and when
@@ -46,15 +48,24 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
 )
 
 from gateway.ledger.label_tables import labels, pending_labels
+from gateway.ledger.review_tables import (
+    FREE,
+    NEVER_US,
+    review_counts,
+    review_events,
+    review_gold,
+    review_tasks,
+)
 from gateway.ledger.tables import ID, metadata
 
 __all__ = [
+    "FREE",
     "HEAD",
     "KNOWN",
+    "NEVER_US",
     "audit",
     "captures",
     "decisions",
@@ -62,7 +73,9 @@ __all__ = [
     "metadata",
     "pending_labels",
     "policies",
-    "review_skips",
+    "review_counts",
+    "review_events",
+    "review_gold",
     "review_tasks",
     "rolled",
     "rolled_of",
@@ -77,7 +90,7 @@ __all__ = [
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -129,36 +142,6 @@ captures = Table(
     Column("time_us", BigInteger, nullable=False),
     Column("request", LargeBinary, nullable=False),
     Column("answer", LargeBinary, nullable=False),
-)
-
-review_tasks = Table(
-    "review_tasks",
-    metadata,
-    Column("id", ID, primary_key=True),
-    Column("decision", LargeBinary(16), nullable=False),
-    Column("row", Integer, nullable=False),
-    Column("queue", Text, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Column("done_us", BigInteger),  # NULL while the task is open
-    Column("lease_token", BigInteger, nullable=False),
-    Column("lease_until_us", BigInteger, nullable=False),
-    Column("reviewer", Text, nullable=False),  # of the last lease
-    Column(
-        "urgent_until_us", BigInteger
-    ),  # until when a caller waits for the answer; NULL where none ever did
-    UniqueConstraint("decision", "row"),
-    Index(None, "queue", "done_us", "id"),
-    Index("ix_review_tasks_urgent", "queue", "urgent_until_us"),
-)
-
-review_skips = Table(
-    "review_skips",
-    metadata,
-    Column("task", BigInteger, primary_key=True, autoincrement=False),
-    Column("reviewer", Text, primary_key=True),
-    Column("reason", Text, nullable=False),
-    Column("time_us", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
 )
 
 audit = Table(

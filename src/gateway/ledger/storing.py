@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from gateway.ledger import tallies
 from gateway.ledger.database import advance
 from gateway.ledger.limits import Limits
+from gateway.ledger.review import counts
+from gateway.ledger.review.rules import USUAL, ReviewRules
 from gateway.ledger.schema import writers
 from gateway.ledger.segments import OTHER_SEGMENT, Claim, Segments, claim
 from gateway.ledger.tallies import Delta
@@ -42,7 +44,12 @@ class Stored:
 
 
 def store(
-    connection: sa.Connection, groups: Sequence[Group], segments: Segments, limits: Limits, now_us: int
+    connection: sa.Connection,
+    groups: Sequence[Group],
+    segments: Segments,
+    limits: Limits,
+    now_us: int,
+    rules: ReviewRules = USUAL,
 ) -> Stored:
     """Write those groups that are new. The transaction is the caller's, who settles `claimed` when it is committed."""
     # In one order everywhere: of two processes that got the same groups, one waits for the other.
@@ -59,7 +66,8 @@ def store(
         whole = Delta()
         for delta in deltas:
             whole.merge(delta)
-    dropped = tallies.store(connection, _renamed(whole, claimed.refused), limits)
+    with counts.counting(connection):
+        dropped = tallies.store(connection, _renamed(whole, claimed.refused), limits, rules)
     return Stored(fresh, claimed, dropped + whole.dropped)
 
 

@@ -21,6 +21,8 @@ from gateway.ledger import label_tally, rolling, schema
 from gateway.ledger.database import insert_once, insert_tasks, lock_labels, replace_unsampled
 from gateway.ledger.grid import MOST_DIFFERENCE, hours, overhead_bucket, score_bin
 from gateway.ledger.limits import Limits
+from gateway.ledger.review import counts
+from gateway.ledger.review.rules import USUAL, ReviewRules
 from gateway.ledger.segments import OTHER_SEGMENT, Segments
 from gateway.types import NO_INDEX, NO_STRING, UNKNOWN, reason_text
 
@@ -120,25 +122,36 @@ def reduce_batch(batch: Batch, delta: Delta, segments: Segments, limits: Limits)
     _captures(batch.captures, delta, limits)
 
 
-def store(connection: sa.Connection, delta: Delta, limits: Limits) -> Counter[str]:
-    """Write a delta; returns what was dropped on the way. The transaction is the caller's."""
+def store(
+    connection: sa.Connection, delta: Delta, limits: Limits, rules: ReviewRules = USUAL
+) -> Counter[str]:
+    """Write a delta; returns what was dropped on the way. The transaction is the caller's, who writes the counts."""
     for table in sorted(delta.sums, key=lambda table: table.name):
         rolling.add(connection, table, delta.sums[table])
     replace_unsampled(connection, delta.decisions)
     _amend(connection, delta.raised)
     dropped: Counter[str] = Counter()
     tasks: list[dict[str, Any]] = []
-    task = schema.review_tasks
     for queue in sorted({row["queue"] for row in delta.tasks}):
-        is_open = sa.select(sa.func.count()).where(task.c.queue == queue, task.c.done_us.is_(None))
-        room = max(0, limits.open_tasks - connection.execute(is_open.select_from(task)).scalar_one())
+        is_open = counts.read(connection, queue).get(queue, {}).get("open", 0)
+        room = max(0, limits.open_tasks - is_open)
         wanted = [row for row in delta.tasks if row["queue"] == queue]
         tasks += wanted[:room]
         dropped["review_tasks.queue_full"] += len(wanted[room:])
+    tasks = [_with_rule(row, rules) for row in tasks]
     kept = {row["decision"] for row in tasks}
     insert_once(connection, schema.captures, [row for row in delta.captures if row["decision"] in kept])
-    insert_tasks(connection, tasks)
+    for queue, count in insert_tasks(connection, tasks).items():
+        counts.note(connection, queue, "open", count)
     return dropped
+
+
+def _with_rule(row: dict[str, Any], rules: ReviewRules) -> dict[str, Any]:
+    """A task with what the settings give those of its route."""
+    rule = rules.route(row["route"])
+    due_us = schema.NEVER_US if rule.deadline_us is None else row["created_us"] + rule.deadline_us
+    values = {name: value for name, value in row.items() if name != "route"}
+    return {**values, "priority": rule.priority, "due_us": due_us}
 
 
 class _Named:
@@ -370,6 +383,8 @@ def _captures(captures: Sequence[Mapping[str, Any]], delta: Delta, limits: Limit
                 "decision": decision,
                 "row": int(row),
                 "queue": capture["queue"],
+                "home": capture["queue"],
+                "route": capture["route"],
                 "created_us": time_us,
                 "lease_token": 0,
                 "lease_until_us": 0,

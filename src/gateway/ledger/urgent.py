@@ -15,12 +15,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.ledger import schema
+from gateway.ledger.review import counts
 from gateway.types import Outcome
 
-__all__ = ["KEEP_LATE_US", "Urgent", "ask", "expire", "is_open"]
+__all__ = ["KEEP_LATE_US", "Urgent", "ask", "expire"]
 
 KEEP_LATE_US: Final = 3_600_000_000
-"""How long a task that somebody has begun is kept after its time; no lease is longer."""
+"""How long a task that somebody has begun is kept after its time, and for as long as heartbeats keep its lease."""
 
 _task = schema.review_tasks
 _decision = schema.decisions
@@ -58,6 +59,7 @@ def ask(connection: sa.Connection, asked: Urgent, now_us: int) -> list[int]:
                 "decision": asked.decision,
                 "row": row,
                 "queue": asked.queue,
+                "home": asked.queue,
                 "created_us": now_us,
                 "lease_token": 0,
                 "lease_until_us": 0,
@@ -67,6 +69,7 @@ def ask(connection: sa.Connection, asked: Urgent, now_us: int) -> list[int]:
             for row in rows
         ],
     )
+    counts.note(connection, asked.queue, "open", len(rows))
     made = sa.select(_task.c.id).where(_task.c.decision == asked.decision).order_by(_task.c.row)
     return [int(task) for task in connection.execute(made).scalars()]
 
@@ -78,15 +81,18 @@ def expire(connection: sa.Connection, decisions: Sequence[bytes], now_us: int) -
         given_up = sa.update(_task).where(_task.c.decision.in_(decisions), *still)
         connection.execute(given_up.values(urgent_until_us=now_us))
     over = (_task.c.urgent_until_us <= now_us, _task.c.done_us.is_(None))
-    begun = sa.and_(_task.c.reviewer != "", _task.c.urgent_until_us > now_us - KEEP_LATE_US)
+    late = sa.or_(_task.c.urgent_until_us > now_us - KEEP_LATE_US, _task.c.lease_until_us > now_us)
+    begun = sa.and_(_task.c.reviewer != "", late)
     found = connection.execute(
-        sa.select(_task.c.id, _task.c.decision, _task.c.row).where(*over, ~begun)
+        sa.select(_task.c.id, _task.c.decision, _task.c.row, _task.c.queue).where(*over, ~begun)
     ).all()
     if not found:
         return
     connection.execute(
         sa.delete(_task).where(_task.c.id == sa.bindparam("task")), [{"task": row.id} for row in found]
     )
+    for row in found:
+        counts.note(connection, row.queue, "open", -1)
     keys = [{"of": row.decision, "at": row.row} for row in found]
     # The record of a call that went on to a model and was sampled there has taken the place of what was kept here.
     not_sampled = sa.delete(_decision).where(
@@ -100,11 +106,6 @@ def expire(connection: sa.Connection, decisions: Sequence[bytes], now_us: int) -
         ~sa.exists().where(_task.c.decision == schema.captures.c.decision),
     )
     connection.execute(unused, [{"of": of} for of in {row.decision for row in found}])
-
-
-def is_open(now_us: int) -> sa.ColumnElement[bool]:
-    """Whether a task that is not done may still be leased."""
-    return sa.or_(_task.c.urgent_until_us.is_(None), _task.c.urgent_until_us > now_us)
 
 
 def _facts(asked: Urgent, row: int) -> dict[str, Any]:

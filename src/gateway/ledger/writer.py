@@ -31,6 +31,7 @@ from gateway.ledger import labels, segments, tallies
 from gateway.ledger.database import failure_reason, is_conflict, is_unavailable, writes_side_by_side
 from gateway.ledger.jobs import CONFLICTS, Job, LabelJob, work
 from gateway.ledger.limits import Limits
+from gateway.ledger.review import ReviewRules
 from gateway.ledger.storing import Group, Stored, forget_writers, store
 
 __all__ = ["Writer"]
@@ -58,6 +59,8 @@ class Writer:
     """Owns the threads; `engine` has the only connections that write."""
 
     def __init__(self, engine: sa.Engine, limits: Limits) -> None:
+        self.review_rules = ReviewRules()
+        """What new tasks get; replaced as a whole."""
         self._engine = engine
         self._limits = limits
         self._segments = segments.Segments(limits.segments)
@@ -275,7 +278,9 @@ class Writer:
 
     def _store(self, groups: Sequence[Group], futures: Sequence[Future[bool] | None]) -> None:
         def put_in(connection: sa.Connection) -> Stored:
-            return store(connection, groups, self._segments, self._limits, time.time_ns() // 1000)
+            return store(
+                connection, groups, self._segments, self._limits, time.time_ns() // 1000, self.review_rules
+            )
 
         try:
             stored = self._retrying()(self._transaction, put_in)

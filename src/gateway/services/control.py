@@ -51,6 +51,7 @@ class Control:
         messages: what captured messages are read by.
         clock_us: the time, microseconds since 1970.
         people: told of reviewers' answers that callers may wait for.
+        task_key: makes of the ledger's task numbers those that reviewers see; at most 64 bytes.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Control:
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         people: People | None = None,
         messages: Callable[[], Messages | None] = lambda: None,
+        task_key: bytes = b"",
     ) -> None:
         self._socket = socket
         self.waiting = Waiting(ledger, classes)
@@ -73,7 +75,7 @@ class Control:
         intake = Intake(ledger, verify, classes, rules, clock_us)
         self.feedback = FeedbackService(ledger, intake, Rates(rate), self.waiting)
         self._tasks: list[asyncio.Task[None]] = []
-        self._review = ReviewService(ledger, classes, clock_us, people, messages)
+        self._review = ReviewService(ledger, classes, clock_us, people, messages, task_key)
         self._health = Health(SERVICES, models)
         self._server: grpc.aio.Server | None = None
 

@@ -181,6 +181,7 @@ CATALOGUE: Final = {
             "What did not fit and was left out, whole: copies, spans, records, series.",
             ("what", "reason"),
         ),
+        Instrument("gateway.events", "counter", "{event}", "Events that a receiver took.", ("kind",)),
         Instrument("gateway.people.waiting", "gauge", "{call}", "Calls that wait for people.", ("backend",)),
         Instrument(
             "gateway.people.age", "gauge", "s", "How long the oldest of them has waited.", ("backend",)

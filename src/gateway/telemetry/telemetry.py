@@ -10,20 +10,42 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import gateway
+from gateway.errors import GatewayError
 from gateway.telemetry.aggregate import add_batch
 from gateway.telemetry.registry import Point, Registry, Source
 
 if TYPE_CHECKING:
     from gateway.runtime.batch import Batch
+    from gateway.telemetry.events import EventSink
     from gateway.telemetry.otlp import OtlpExport
     from gateway.telemetry.prometheus import PrometheusText
 
-__all__ = ["Telemetry", "TelemetryOptions", "certificate_source", "plane_source"]
+__all__ = ["EventOptions", "Telemetry", "TelemetryOptions", "certificate_source", "plane_source"]
 
 logger = logging.getLogger(__name__)
 
 CIRCUIT_STATES: Final = ("closed", "open", "half_open")
 """By the data plane's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventOptions:
+    """Where captured payloads go as CloudEvents.
+
+    `send`: request, response or both. `queue_events`, `queue_bytes`: how much may wait or be on its way. `connections`:
+    events sent at once. `timeout_s`: for one try, all in all. `retry_s`: how long one event is tried again.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    send: tuple[str, ...] = ("request", "response")
+    source: str = "/model-gateway"
+    namespace: str | None = None
+    queue_events: int = 1000
+    queue_bytes: int = 16_777_216
+    connections: int = 4
+    timeout_s: float = 5.0
+    retry_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +62,7 @@ class TelemetryOptions:
     timeout_s: float = 5.0
     queue_spans: int = 8192
     batch_spans: int = 512
+    events: EventOptions | None = None
 
 
 class Telemetry:
@@ -68,11 +91,16 @@ class Telemetry:
         self._otlp: OtlpExport | None = None
         if self._options.otlp is not None:
             self._otlp = self._make_otlp(self._options.otlp)
+        self._events: EventSink | None = None
+        if self._options.events is not None:
+            self._events = self._make_events(self._options.events)
 
     def start(self) -> None:
         """Start exporting; without an OTLP endpoint there is nothing to start."""
         if self._otlp is not None:
             self._otlp.start()
+        if self._events is not None:
+            self._events.start()
 
     def consume(self, batch: Batch) -> None:
         """Count a batch and queue its traced calls. Called by one thread; does not raise, does not wait."""
@@ -80,6 +108,8 @@ class Telemetry:
             add_batch(batch, self._registry)
             if self._otlp is not None:
                 self._otlp.put(batch)
+            if self._events is not None:
+                self._events.put(batch)
         except Exception:
             # Telemetry is not worth the thread that drains the data plane.
             logger.exception("a batch could not be counted")
@@ -94,11 +124,31 @@ class Telemetry:
         return self._text.text()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Send what is left within `timeout_s`; whatever a receiver does, this returns a second later at
+        """Send what is left within `timeout_s`; whatever receivers do, this returns two seconds later at
         most.
         """
+        until = time.monotonic() + timeout_s
+        if self._events is not None:
+            self._events.finish()  # both at once: neither waits for the other's receiver
         if self._otlp is not None:
             self._otlp.stop(timeout_s)
+        if self._events is not None:
+            self._events.stop(max(0.0, until - time.monotonic()))
+
+    def _make_events(self, options: EventOptions) -> EventSink:
+        try:
+            from gateway.telemetry.events import EventSink
+        except ImportError as error:
+            raise GatewayError(
+                f"telemetry.events: the package {error.name} is not installed; "
+                "pip install 'model-gateway[events]' brings it"
+            ) from error
+        registry = self._registry
+        return EventSink(
+            options,
+            lambda reason, count: registry.drop("event", reason, count),
+            lambda kind: registry.add("gateway.events", {"kind": kind}, 1),
+        )
 
     def _make_otlp(self, endpoint: str) -> OtlpExport:
         from gateway.telemetry.otlp import OtlpExport

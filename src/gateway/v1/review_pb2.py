@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gateway/v1/review.proto\x12\ngateway.v1\"Y\n\x0cLeaseRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x10\n\x08reviewer\x18\x02 \x01(\t\x12\x0f\n\x07lease_s\x18\x03 \x01(\r\x12\x17\n\x0fshow_prediction\x18\x04 \x01(\x08\"\xa6\x01\n\rLeaseResponse\x12&\n\x04task\x18\x01 \x01(\x0b\x32\x16.gateway.v1.ReviewTaskH\x00\x12\x34\n\x0fnothing_for_you\x18\x02 \x01(\x0b\x32\x19.gateway.v1.NothingForYouH\x00\x12-\n\x0bqueue_empty\x18\x03 \x01(\x0b\x32\x16.gateway.v1.QueueEmptyH\x00\x42\x08\n\x06result\"4\n\rNothingForYou\x12\x0c\n\x04open\x18\x01 \x01(\x04\x12\x15\n\rretry_after_s\x18\x02 \x01(\r\"\x0c\n\nQueueEmpty\"\xbc\x02\n\nReviewTask\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x16\n\x0elease_until_ms\x18\x03 \x01(\x03\x12\r\n\x05queue\x18\x04 \x01(\t\x12\r\n\x05route\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x06 \x01(\t\x12\x0b\n\x03row\x18\x07 \x01(\r\x12\x0f\n\x07\x63lasses\x18\x08 \x03(\t\x12\x10\n\x08positive\x18\t \x01(\t\x12\x0f\n\x07request\x18\n \x01(\x0c\x12\x0f\n\x07time_ms\x18\x0b \x01(\x03\x12/\n\nprediction\x18\x0c \x01(\x0b\x32\x1b.gateway.v1.ShownPrediction\x12\x14\n\x0c\x61nswer_by_ms\x18\r \x01(\x03\x12\x14\n\x0crequest_type\x18\x0e \x01(\t\x12\x14\n\x0crequest_json\x18\x0f \x01(\t\"\xab\x01\n\x0fShownPrediction\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x66lagged\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\x0c\x12\x13\n\x0b\x61nswer_type\x18\x06 \x01(\t\x12\x13\n\x0b\x61nswer_json\x18\x07 \x01(\tB\x08\n\x06_scoreB\n\n\x08_flagged\"u\n\x13SubmitReviewRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x10\n\x08reviewer\x18\x03 \x01(\t\x12\x0f\n\x05label\x18\x04 \x01(\tH\x00\x12\x12\n\x08positive\x18\x05 \x01(\x08H\x00\x42\x07\n\x05truth\"<\n\x14SubmitReviewResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x11\n\tcorrected\x18\x02 \x01(\x08\"O\n\x0bSkipRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x10\n\x08reviewer\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x0e\n\x0cSkipResponse\"\x1d\n\x0cStatsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\"7\n\rStatsResponse\x12&\n\x06queues\x18\x01 \x03(\x0b\x32\x16.gateway.v1.QueueStats\"h\n\nQueueStats\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x04\x12\x0e\n\x06leased\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x04\x12\r\n\x05skips\x18\x05 \x01(\x04\x12\x10\n\x08oldest_s\x18\x06 \x01(\x01\x32\x93\x02\n\rReviewService\x12<\n\x05Lease\x12\x18.gateway.v1.LeaseRequest\x1a\x19.gateway.v1.LeaseResponse\x12K\n\x06Submit\x12\x1f.gateway.v1.SubmitReviewRequest\x1a .gateway.v1.SubmitReviewResponse\x12\x39\n\x04Skip\x12\x17.gateway.v1.SkipRequest\x1a\x18.gateway.v1.SkipResponse\x12<\n\x05Stats\x12\x18.gateway.v1.StatsRequest\x1a\x19.gateway.v1.StatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gateway/v1/review.proto\x12\ngateway.v1\"Y\n\x0cLeaseRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x10\n\x08reviewer\x18\x02 \x01(\t\x12\x0f\n\x07lease_s\x18\x03 \x01(\r\x12\x17\n\x0fshow_prediction\x18\x04 \x01(\x08\"\xa6\x01\n\rLeaseResponse\x12&\n\x04task\x18\x01 \x01(\x0b\x32\x16.gateway.v1.ReviewTaskH\x00\x12\x34\n\x0fnothing_for_you\x18\x02 \x01(\x0b\x32\x19.gateway.v1.NothingForYouH\x00\x12-\n\x0bqueue_empty\x18\x03 \x01(\x0b\x32\x16.gateway.v1.QueueEmptyH\x00\x42\x08\n\x06result\"4\n\rNothingForYou\x12\x0c\n\x04open\x18\x01 \x01(\x04\x12\x15\n\rretry_after_s\x18\x02 \x01(\r\"\x0c\n\nQueueEmpty\"\x9a\x03\n\nReviewTask\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x16\n\x0elease_until_ms\x18\x03 \x01(\x03\x12\r\n\x05queue\x18\x04 \x01(\t\x12\r\n\x05route\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x06 \x01(\t\x12\x0b\n\x03row\x18\x07 \x01(\r\x12\x0f\n\x07\x63lasses\x18\x08 \x03(\t\x12\x10\n\x08positive\x18\t \x01(\t\x12\x0f\n\x07request\x18\n \x01(\x0c\x12\x0f\n\x07time_ms\x18\x0b \x01(\x03\x12/\n\nprediction\x18\x0c \x01(\x0b\x32\x1b.gateway.v1.ShownPrediction\x12\x14\n\x0c\x61nswer_by_ms\x18\r \x01(\x03\x12\x14\n\x0crequest_type\x18\x0e \x01(\t\x12\x14\n\x0crequest_json\x18\x0f \x01(\t\x12\x0e\n\x06\x64ue_ms\x18\x10 \x01(\x03\x12\x10\n\x08priority\x18\x11 \x01(\r\x12\x10\n\x08\x64\x65\x63iding\x18\x12 \x01(\x08\x12(\n\x06others\x18\x13 \x03(\x0b\x32\x18.gateway.v1.ReviewAnswer\"A\n\x0cReviewAnswer\x12\r\n\x05label\x18\x01 \x01(\t\x12\x15\n\x08positive\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_positive\"U\n\x10HeartbeatRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x10\n\x08reviewer\x18\x03 \x01(\t\x12\x0f\n\x07lease_s\x18\x04 \x01(\r\"+\n\x11HeartbeatResponse\x12\x16\n\x0elease_until_ms\x18\x01 \x01(\x03\"\xab\x01\n\x0fShownPrediction\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\x05score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x66lagged\x18\x03 \x01(\x08H\x01\x88\x01\x01\x12\x0f\n\x07\x62\x61\x63kend\x18\x04 \x01(\t\x12\x0e\n\x06\x61nswer\x18\x05 \x01(\x0c\x12\x13\n\x0b\x61nswer_type\x18\x06 \x01(\t\x12\x13\n\x0b\x61nswer_json\x18\x07 \x01(\tB\x08\n\x06_scoreB\n\n\x08_flagged\"\x83\x01\n\x13SubmitReviewRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x10\n\x08reviewer\x18\x03 \x01(\t\x12\x0f\n\x05label\x18\x04 \x01(\tH\x00\x12\x12\n\x08positive\x18\x05 \x01(\x08H\x00\x12\x0c\n\x04show\x18\x06 \x01(\x08\x42\x07\n\x05truth\"\x97\x01\n\x14SubmitReviewResponse\x12\x11\n\tduplicate\x18\x01 \x01(\x08\x12\x11\n\tcorrected\x18\x02 \x01(\x08\x12/\n\nprediction\x18\x03 \x01(\x0b\x32\x1b.gateway.v1.ShownPrediction\x12(\n\x06others\x18\x04 \x03(\x0b\x32\x18.gateway.v1.ReviewAnswer\"P\n\x0bUndoRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x10\n\x08reviewer\x18\x03 \x01(\t\x12\x0f\n\x07lease_s\x18\x04 \x01(\r\"4\n\x0cUndoResponse\x12$\n\x04task\x18\x01 \x01(\x0b\x32\x16.gateway.v1.ReviewTask\"O\n\x0bSkipRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\x04\x12\r\n\x05token\x18\x02 \x01(\x04\x12\x10\n\x08reviewer\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x0e\n\x0cSkipResponse\"0\n\x0cStatsRequest\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x11\n\tagreement\x18\x02 \x01(\x08\"7\n\rStatsResponse\x12&\n\x06queues\x18\x01 \x03(\x0b\x32\x16.gateway.v1.QueueStats\"\xdb\x01\n\nQueueStats\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x0c\n\x04open\x18\x02 \x01(\x04\x12\x0e\n\x06leased\x18\x03 \x01(\x04\x12\x0c\n\x04\x64one\x18\x04 \x01(\x04\x12\r\n\x05skips\x18\x05 \x01(\x04\x12\x10\n\x08oldest_s\x18\x06 \x01(\x01\x12\x10\n\x08\x64isputed\x18\x07 \x01(\x04\x12\x0f\n\x07skipped\x18\x08 \x01(\x04\x12\r\n\x05\x61side\x18\t \x01(\x04\x12\x0f\n\x07overdue\x18\n \x01(\x04\x12.\n\tagreement\x18\x0b \x01(\x0b\x32\x1b.gateway.v1.ReviewAgreement\"\x91\x01\n\x0fReviewAgreement\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05tasks\x18\x02 \x01(\x04\x12\r\n\x05\x61gree\x18\x03 \x01(\x01\x12\x12\n\x05kappa\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_kappaB\x06\n\x04_lowB\x07\n\x05_high2\x98\x03\n\rReviewService\x12<\n\x05Lease\x12\x18.gateway.v1.LeaseRequest\x1a\x19.gateway.v1.LeaseResponse\x12H\n\tHeartbeat\x12\x1c.gateway.v1.HeartbeatRequest\x1a\x1d.gateway.v1.HeartbeatResponse\x12K\n\x06Submit\x12\x1f.gateway.v1.SubmitReviewRequest\x1a .gateway.v1.SubmitReviewResponse\x12\x39\n\x04Skip\x12\x17.gateway.v1.SkipRequest\x1a\x18.gateway.v1.SkipResponse\x12\x39\n\x04Undo\x12\x17.gateway.v1.UndoRequest\x1a\x18.gateway.v1.UndoResponse\x12<\n\x05Stats\x12\x18.gateway.v1.StatsRequest\x1a\x19.gateway.v1.StatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,23 +40,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUEUEEMPTY']._serialized_start=353
   _globals['_QUEUEEMPTY']._serialized_end=365
   _globals['_REVIEWTASK']._serialized_start=368
-  _globals['_REVIEWTASK']._serialized_end=684
-  _globals['_SHOWNPREDICTION']._serialized_start=687
-  _globals['_SHOWNPREDICTION']._serialized_end=858
-  _globals['_SUBMITREVIEWREQUEST']._serialized_start=860
-  _globals['_SUBMITREVIEWREQUEST']._serialized_end=977
-  _globals['_SUBMITREVIEWRESPONSE']._serialized_start=979
-  _globals['_SUBMITREVIEWRESPONSE']._serialized_end=1039
-  _globals['_SKIPREQUEST']._serialized_start=1041
-  _globals['_SKIPREQUEST']._serialized_end=1120
-  _globals['_SKIPRESPONSE']._serialized_start=1122
-  _globals['_SKIPRESPONSE']._serialized_end=1136
-  _globals['_STATSREQUEST']._serialized_start=1138
-  _globals['_STATSREQUEST']._serialized_end=1167
-  _globals['_STATSRESPONSE']._serialized_start=1169
-  _globals['_STATSRESPONSE']._serialized_end=1224
-  _globals['_QUEUESTATS']._serialized_start=1226
-  _globals['_QUEUESTATS']._serialized_end=1330
-  _globals['_REVIEWSERVICE']._serialized_start=1333
-  _globals['_REVIEWSERVICE']._serialized_end=1608
+  _globals['_REVIEWTASK']._serialized_end=778
+  _globals['_REVIEWANSWER']._serialized_start=780
+  _globals['_REVIEWANSWER']._serialized_end=845
+  _globals['_HEARTBEATREQUEST']._serialized_start=847
+  _globals['_HEARTBEATREQUEST']._serialized_end=932
+  _globals['_HEARTBEATRESPONSE']._serialized_start=934
+  _globals['_HEARTBEATRESPONSE']._serialized_end=977
+  _globals['_SHOWNPREDICTION']._serialized_start=980
+  _globals['_SHOWNPREDICTION']._serialized_end=1151
+  _globals['_SUBMITREVIEWREQUEST']._serialized_start=1154
+  _globals['_SUBMITREVIEWREQUEST']._serialized_end=1285
+  _globals['_SUBMITREVIEWRESPONSE']._serialized_start=1288
+  _globals['_SUBMITREVIEWRESPONSE']._serialized_end=1439
+  _globals['_UNDOREQUEST']._serialized_start=1441
+  _globals['_UNDOREQUEST']._serialized_end=1521
+  _globals['_UNDORESPONSE']._serialized_start=1523
+  _globals['_UNDORESPONSE']._serialized_end=1575
+  _globals['_SKIPREQUEST']._serialized_start=1577
+  _globals['_SKIPREQUEST']._serialized_end=1656
+  _globals['_SKIPRESPONSE']._serialized_start=1658
+  _globals['_SKIPRESPONSE']._serialized_end=1672
+  _globals['_STATSREQUEST']._serialized_start=1674
+  _globals['_STATSREQUEST']._serialized_end=1722
+  _globals['_STATSRESPONSE']._serialized_start=1724
+  _globals['_STATSRESPONSE']._serialized_end=1779
+  _globals['_QUEUESTATS']._serialized_start=1782
+  _globals['_QUEUESTATS']._serialized_end=2001
+  _globals['_REVIEWAGREEMENT']._serialized_start=2004
+  _globals['_REVIEWAGREEMENT']._serialized_end=2149
+  _globals['_REVIEWSERVICE']._serialized_start=2152
+  _globals['_REVIEWSERVICE']._serialized_end=2560
 # @@protoc_insertion_point(module_scope)

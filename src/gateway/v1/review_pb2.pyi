@@ -30,7 +30,7 @@ class LeaseRequest(_message.Message):
     reviewer: _builtins.str
     """Who works on it; at most 128 characters."""
     lease_s: _builtins.int
-    """How long the task is kept for the reviewer. 0: 300 s; at most 3,600 s."""
+    """How long the task is kept for the reviewer. 0: as long as the queue's settings say, 300 s usually; at most 3,600 s."""
     show_prediction: _builtins.bool
     """Also give the score and the model's label. A reviewer who knows them tends to agree, so this is off by default."""
     def __init__(
@@ -141,7 +141,12 @@ class ReviewTask(_message.Message):
     ANSWER_BY_MS_FIELD_NUMBER: _builtins.int
     REQUEST_TYPE_FIELD_NUMBER: _builtins.int
     REQUEST_JSON_FIELD_NUMBER: _builtins.int
+    DUE_MS_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    DECIDING_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
+    """Below 2^52, in no order."""
     token: _builtins.int
     """Proves the lease; grows with every lease of the task."""
     lease_until_ms: _builtins.int
@@ -165,6 +170,12 @@ class ReviewTask(_message.Message):
     """Full name of the request's message, where the route reads it by a descriptor."""
     request_json: _builtins.str
     """The same request as JSON (proto3's mapping, names as in the .proto); empty where request_type is, or if it cannot be read."""
+    due_ms: _builtins.int
+    """By when it should be answered, Unix time in milliseconds; 0: whenever."""
+    priority: _builtins.int
+    """1 goes first, 9 last."""
+    deciding: _builtins.bool
+    """Reviewers disagreed, or would not judge: this answer settles it."""
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The route's classes, to choose from; empty where the route has none."""
@@ -172,6 +183,10 @@ class ReviewTask(_message.Message):
     @_builtins.property
     def prediction(self) -> Global___ShownPrediction:
         """Only where asked for."""
+
+    @_builtins.property
+    def others(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewAnswer]:
+        """What they said, where it was asked for."""
 
     def __init__(
         self,
@@ -191,14 +206,93 @@ class ReviewTask(_message.Message):
         answer_by_ms: _builtins.int = ...,
         request_type: _builtins.str = ...,
         request_json: _builtins.str = ...,
+        due_ms: _builtins.int = ...,
+        priority: _builtins.int = ...,
+        deciding: _builtins.bool = ...,
+        others: _abc.Iterable[Global___ReviewAnswer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_by_ms", b"answer_by_ms", "classes", b"classes", "decision_id", b"decision_id", "lease_until_ms", b"lease_until_ms", "positive", b"positive", "prediction", b"prediction", "queue", b"queue", "request", b"request", "request_json", b"request_json", "request_type", b"request_type", "route", b"route", "row", b"row", "task_id", b"task_id", "time_ms", b"time_ms", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_by_ms", b"answer_by_ms", "classes", b"classes", "deciding", b"deciding", "decision_id", b"decision_id", "due_ms", b"due_ms", "lease_until_ms", b"lease_until_ms", "others", b"others", "positive", b"positive", "prediction", b"prediction", "priority", b"priority", "queue", b"queue", "request", b"request", "request_json", b"request_json", "request_type", b"request_type", "route", b"route", "row", b"row", "task_id", b"task_id", "time_ms", b"time_ms", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReviewTask: _TypeAlias = ReviewTask  # noqa: Y015
+
+@_typing.final
+class ReviewAnswer(_message.Message):
+    """What a reviewer said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    POSITIVE_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    positive: _builtins.bool
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        positive: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_positive", b"_positive", "positive", b"positive"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_positive", b"_positive", "label", b"label", "positive", b"positive"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__positive: _TypeAlias = _typing.Literal["positive"]  # noqa: Y015
+    _WhichOneofArgType__positive: _TypeAlias = _typing.Literal["_positive", b"_positive"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__positive) -> _WhichOneofReturnType__positive | None: ...
+
+Global___ReviewAnswer: _TypeAlias = ReviewAnswer  # noqa: Y015
+
+@_typing.final
+class HeartbeatRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    REVIEWER_FIELD_NUMBER: _builtins.int
+    LEASE_S_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.int
+    token: _builtins.int
+    reviewer: _builtins.str
+    lease_s: _builtins.int
+    """As of LeaseRequest, from now on."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.int = ...,
+        token: _builtins.int = ...,
+        reviewer: _builtins.str = ...,
+        lease_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_s", b"lease_s", "reviewer", b"reviewer", "task_id", b"task_id", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
+
+@_typing.final
+class HeartbeatResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    lease_until_ms: _builtins.int
+    """Unix time in milliseconds at which the lease runs out."""
+    def __init__(
+        self,
+        *,
+        lease_until_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_until_ms", b"lease_until_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
 
 @_typing.final
 class ShownPrediction(_message.Message):
@@ -255,11 +349,16 @@ class SubmitReviewRequest(_message.Message):
     REVIEWER_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     POSITIVE_FIELD_NUMBER: _builtins.int
+    SHOW_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     token: _builtins.int
     reviewer: _builtins.str
     label: _builtins.str
     positive: _builtins.bool
+    show: _builtins.bool
+    """Tell what the model and the others said, now that the answer is given. An answer that is changed after that still
+    counts as a label, but not for agreement.
+    """
     def __init__(
         self,
         *,
@@ -268,10 +367,11 @@ class SubmitReviewRequest(_message.Message):
         reviewer: _builtins.str = ...,
         label: _builtins.str = ...,
         positive: _builtins.bool = ...,
+        show: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "positive", b"positive", "truth", b"truth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "positive", b"positive", "reviewer", b"reviewer", "task_id", b"task_id", "token", b"token", "truth", b"truth"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "positive", b"positive", "reviewer", b"reviewer", "show", b"show", "task_id", b"task_id", "token", b"token", "truth", b"truth"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_truth: _TypeAlias = _typing.Literal["label", "positive"]  # noqa: Y015
     _WhichOneofArgType_truth: _TypeAlias = _typing.Literal["truth", b"truth"]  # noqa: Y015
@@ -285,23 +385,87 @@ class SubmitReviewResponse(_message.Message):
 
     DUPLICATE_FIELD_NUMBER: _builtins.int
     CORRECTED_FIELD_NUMBER: _builtins.int
+    PREDICTION_FIELD_NUMBER: _builtins.int
+    OTHERS_FIELD_NUMBER: _builtins.int
     duplicate: _builtins.bool
     """The same answer was kept before."""
     corrected: _builtins.bool
     """It differs from the answer kept before, and counts instead of it."""
+    @_builtins.property
+    def prediction(self) -> Global___ShownPrediction:
+        """Only where asked for."""
+
+    @_builtins.property
+    def others(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReviewAnswer]:
+        """What others have said about this task so far; only where asked for."""
+
     def __init__(
         self,
         *,
         duplicate: _builtins.bool = ...,
         corrected: _builtins.bool = ...,
+        prediction: Global___ShownPrediction | None = ...,
+        others: _abc.Iterable[Global___ReviewAnswer] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prediction", b"prediction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["corrected", b"corrected", "duplicate", b"duplicate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["corrected", b"corrected", "duplicate", b"duplicate", "others", b"others", "prediction", b"prediction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitReviewResponse: _TypeAlias = SubmitReviewResponse  # noqa: Y015
+
+@_typing.final
+class UndoRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    REVIEWER_FIELD_NUMBER: _builtins.int
+    LEASE_S_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.int
+    token: _builtins.int
+    """Of the lease under which it was said."""
+    reviewer: _builtins.str
+    lease_s: _builtins.int
+    """As of LeaseRequest."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.int = ...,
+        token: _builtins.int = ...,
+        reviewer: _builtins.str = ...,
+        lease_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_s", b"lease_s", "reviewer", b"reviewer", "task_id", b"task_id", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoRequest: _TypeAlias = UndoRequest  # noqa: Y015
+
+@_typing.final
+class UndoResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def task(self) -> Global___ReviewTask:
+        """The task, leased again under a new token; not where somebody else holds it now, or it was taken back before."""
+
+    def __init__(
+        self,
+        *,
+        task: Global___ReviewTask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoResponse: _TypeAlias = UndoResponse  # noqa: Y015
 
 @_typing.final
 class SkipRequest(_message.Message):
@@ -352,16 +516,20 @@ class StatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     QUEUE_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     """Empty: all queues."""
+    agreement: _builtins.bool
+    """Also tell how far reviewers agree."""
     def __init__(
         self,
         *,
         queue: _builtins.str = ...,
+        agreement: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["queue", b"queue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "queue", b"queue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,14 +565,32 @@ class QueueStats(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     SKIPS_FIELD_NUMBER: _builtins.int
     OLDEST_S_FIELD_NUMBER: _builtins.int
+    DISPUTED_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    ASIDE_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     open: _builtins.int
     """Not done, leased ones included."""
     leased: _builtins.int
+    """This number and those from `disputed` on are counted up to 10,000."""
     done: _builtins.int
     skips: _builtins.int
     oldest_s: _builtins.float
     """Of the oldest open task; 0 without one."""
+    disputed: _builtins.int
+    """Open ones that wait for somebody who settles what reviewers disagree on, or would not judge."""
+    skipped: _builtins.int
+    """Open ones that somebody has skipped. Where it is all of `open`, nobody wants what is left."""
+    aside: _builtins.int
+    """Open ones that so many reviewers have seen that they are given to nobody any more."""
+    overdue: _builtins.int
+    """Open ones past their deadline."""
+    @_builtins.property
+    def agreement(self) -> Global___ReviewAgreement:
+        """Only where asked for, and where some task has several answers."""
+
     def __init__(
         self,
         *,
@@ -414,11 +600,66 @@ class QueueStats(_message.Message):
         done: _builtins.int = ...,
         skips: _builtins.int = ...,
         oldest_s: _builtins.float = ...,
+        disputed: _builtins.int = ...,
+        skipped: _builtins.int = ...,
+        aside: _builtins.int = ...,
+        overdue: _builtins.int = ...,
+        agreement: Global___ReviewAgreement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "leased", b"leased", "oldest_s", b"oldest_s", "open", b"open", "queue", b"queue", "skips", b"skips"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "aside", b"aside", "disputed", b"disputed", "done", b"done", "leased", b"leased", "oldest_s", b"oldest_s", "open", b"open", "overdue", b"overdue", "queue", b"queue", "skipped", b"skipped", "skips", b"skips"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QueueStats: _TypeAlias = QueueStats  # noqa: Y015
+
+@_typing.final
+class ReviewAgreement(_message.Message):
+    """How far reviewers agree, on the last 2,000 tasks that several of them answered; before anybody settled it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    AGREE_FIELD_NUMBER: _builtins.int
+    KAPPA_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """cohen: between two reviewers; fleiss: between more."""
+    tasks: _builtins.int
+    agree: _builtins.float
+    """The share of pairs of answers that are equal."""
+    kappa: _builtins.float
+    """Beyond chance, with its 95 % interval; absent where all answers are the same, as chance would agree too."""
+    low: _builtins.float
+    high: _builtins.float
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        tasks: _builtins.int = ...,
+        agree: _builtins.float = ...,
+        kappa: _builtins.float | None = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_kappa", b"_kappa", "_low", b"_low", "high", b"high", "kappa", b"kappa", "low", b"low"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_kappa", b"_kappa", "_low", b"_low", "agree", b"agree", "high", b"high", "kappa", b"kappa", "kind", b"kind", "low", b"low", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__kappa: _TypeAlias = _typing.Literal["kappa"]  # noqa: Y015
+    _WhichOneofArgType__kappa: _TypeAlias = _typing.Literal["_kappa", b"_kappa"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__kappa) -> _WhichOneofReturnType__kappa | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+
+Global___ReviewAgreement: _TypeAlias = ReviewAgreement  # noqa: Y015

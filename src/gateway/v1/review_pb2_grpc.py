@@ -39,6 +39,11 @@ class ReviewServiceStub:
                 request_serializer=gateway_dot_v1_dot_review__pb2.LeaseRequest.SerializeToString,
                 response_deserializer=gateway_dot_v1_dot_review__pb2.LeaseResponse.FromString,
                 _registered_method=True)
+        self.Heartbeat = channel.unary_unary(
+                '/gateway.v1.ReviewService/Heartbeat',
+                request_serializer=gateway_dot_v1_dot_review__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=gateway_dot_v1_dot_review__pb2.HeartbeatResponse.FromString,
+                _registered_method=True)
         self.Submit = channel.unary_unary(
                 '/gateway.v1.ReviewService/Submit',
                 request_serializer=gateway_dot_v1_dot_review__pb2.SubmitReviewRequest.SerializeToString,
@@ -48,6 +53,11 @@ class ReviewServiceStub:
                 '/gateway.v1.ReviewService/Skip',
                 request_serializer=gateway_dot_v1_dot_review__pb2.SkipRequest.SerializeToString,
                 response_deserializer=gateway_dot_v1_dot_review__pb2.SkipResponse.FromString,
+                _registered_method=True)
+        self.Undo = channel.unary_unary(
+                '/gateway.v1.ReviewService/Undo',
+                request_serializer=gateway_dot_v1_dot_review__pb2.UndoRequest.SerializeToString,
+                response_deserializer=gateway_dot_v1_dot_review__pb2.UndoResponse.FromString,
                 _registered_method=True)
         self.Stats = channel.unary_unary(
                 '/gateway.v1.ReviewService/Stats',
@@ -60,7 +70,20 @@ class ReviewServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Lease(self, request, context):
-        """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then the oldest.
+        """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then by priority, deadline
+        and age. Nobody gets a task that they have answered or skipped.
+
+        PERMISSION_DENIED: the settings name the queue's reviewers, and this is none; or the queue is blind and the prediction was
+        asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Heartbeat(self, request, context):
+        """Extends a lease from now on, for eight hours after it was given at most.
+
+        FAILED_PRECONDITION: the lease was lost, or the task is done. NOT_FOUND: no such task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,8 +93,9 @@ class ReviewServiceServicer:
         """Takes the reviewer's answer. Sent twice it counts once; a different answer under the same lease is a correction. Once
         answered OK it is on disk.
 
-        FAILED_PRECONDITION: the lease was lost, the task is somebody else's or done. NOT_FOUND: no such task. INVALID_ARGUMENT: a
-        label that the route does not have. UNAVAILABLE: nothing was kept, send it again.
+        FAILED_PRECONDITION: the lease was lost, the task is somebody else's or done, or what was said cannot be changed any more.
+        NOT_FOUND: no such task. INVALID_ARGUMENT: a label that the route does not have. UNAVAILABLE: nothing was kept, send it
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,6 +103,17 @@ class ReviewServiceServicer:
 
     def Skip(self, request, context):
         """Gives the task back; this reviewer will not see it again, others will. Errors as for Submit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Undo(self, request, context):
+        """Takes back the reviewer's own answer or skip under a lease, and leases the task to them again. What was said stays on
+        record; it does not count any more. Sent twice it counts once.
+
+        FAILED_PRECONDITION: nothing of this reviewer's stands under that lease; or reviewers disagreed and somebody else settles it.
+        NOT_FOUND: no such task.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +134,11 @@ def add_ReviewServiceServicer_to_server(servicer, server):
                     request_deserializer=gateway_dot_v1_dot_review__pb2.LeaseRequest.FromString,
                     response_serializer=gateway_dot_v1_dot_review__pb2.LeaseResponse.SerializeToString,
             ),
+            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heartbeat,
+                    request_deserializer=gateway_dot_v1_dot_review__pb2.HeartbeatRequest.FromString,
+                    response_serializer=gateway_dot_v1_dot_review__pb2.HeartbeatResponse.SerializeToString,
+            ),
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
                     request_deserializer=gateway_dot_v1_dot_review__pb2.SubmitReviewRequest.FromString,
@@ -108,6 +148,11 @@ def add_ReviewServiceServicer_to_server(servicer, server):
                     servicer.Skip,
                     request_deserializer=gateway_dot_v1_dot_review__pb2.SkipRequest.FromString,
                     response_serializer=gateway_dot_v1_dot_review__pb2.SkipResponse.SerializeToString,
+            ),
+            'Undo': grpc.unary_unary_rpc_method_handler(
+                    servicer.Undo,
+                    request_deserializer=gateway_dot_v1_dot_review__pb2.UndoRequest.FromString,
+                    response_serializer=gateway_dot_v1_dot_review__pb2.UndoResponse.SerializeToString,
             ),
             'Stats': grpc.unary_unary_rpc_method_handler(
                     servicer.Stats,
@@ -142,6 +187,33 @@ class ReviewService:
             '/gateway.v1.ReviewService/Lease',
             gateway_dot_v1_dot_review__pb2.LeaseRequest.SerializeToString,
             gateway_dot_v1_dot_review__pb2.LeaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.v1.ReviewService/Heartbeat',
+            gateway_dot_v1_dot_review__pb2.HeartbeatRequest.SerializeToString,
+            gateway_dot_v1_dot_review__pb2.HeartbeatResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -196,6 +268,33 @@ class ReviewService:
             '/gateway.v1.ReviewService/Skip',
             gateway_dot_v1_dot_review__pb2.SkipRequest.SerializeToString,
             gateway_dot_v1_dot_review__pb2.SkipResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Undo(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.v1.ReviewService/Undo',
+            gateway_dot_v1_dot_review__pb2.UndoRequest.SerializeToString,
+            gateway_dot_v1_dot_review__pb2.UndoResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,16 +32,34 @@ class ReviewServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReviewServiceAsyncStub: ...
     Lease: _grpc.UnaryUnaryMultiCallable[_review_pb2.LeaseRequest, _review_pb2.LeaseResponse]
-    """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then the oldest."""
+    """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then by priority, deadline
+    and age. Nobody gets a task that they have answered or skipped.
+
+    PERMISSION_DENIED: the settings name the queue's reviewers, and this is none; or the queue is blind and the prediction was
+    asked for.
+    """
+    Heartbeat: _grpc.UnaryUnaryMultiCallable[_review_pb2.HeartbeatRequest, _review_pb2.HeartbeatResponse]
+    """Extends a lease from now on, for eight hours after it was given at most.
+
+    FAILED_PRECONDITION: the lease was lost, or the task is done. NOT_FOUND: no such task.
+    """
     Submit: _grpc.UnaryUnaryMultiCallable[_review_pb2.SubmitReviewRequest, _review_pb2.SubmitReviewResponse]
     """Takes the reviewer's answer. Sent twice it counts once; a different answer under the same lease is a correction. Once
     answered OK it is on disk.
 
-    FAILED_PRECONDITION: the lease was lost, the task is somebody else's or done. NOT_FOUND: no such task. INVALID_ARGUMENT: a
-    label that the route does not have. UNAVAILABLE: nothing was kept, send it again.
+    FAILED_PRECONDITION: the lease was lost, the task is somebody else's or done, or what was said cannot be changed any more.
+    NOT_FOUND: no such task. INVALID_ARGUMENT: a label that the route does not have. UNAVAILABLE: nothing was kept, send it
+    again.
     """
     Skip: _grpc.UnaryUnaryMultiCallable[_review_pb2.SkipRequest, _review_pb2.SkipResponse]
     """Gives the task back; this reviewer will not see it again, others will. Errors as for Submit."""
+    Undo: _grpc.UnaryUnaryMultiCallable[_review_pb2.UndoRequest, _review_pb2.UndoResponse]
+    """Takes back the reviewer's own answer or skip under a lease, and leases the task to them again. What was said stays on
+    record; it does not count any more. Sent twice it counts once.
+
+    FAILED_PRECONDITION: nothing of this reviewer's stands under that lease; or reviewers disagreed and somebody else settles it.
+    NOT_FOUND: no such task.
+    """
     Stats: _grpc.UnaryUnaryMultiCallable[_review_pb2.StatsRequest, _review_pb2.StatsResponse]
     """How many tasks there are and how old."""
 
@@ -49,16 +67,34 @@ class ReviewServiceStub:
 class ReviewServiceAsyncStub(ReviewServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lease: _aio.UnaryUnaryMultiCallable[_review_pb2.LeaseRequest, _review_pb2.LeaseResponse]  # type: ignore[assignment]
-    """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then the oldest."""
+    """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then by priority, deadline
+    and age. Nobody gets a task that they have answered or skipped.
+
+    PERMISSION_DENIED: the settings name the queue's reviewers, and this is none; or the queue is blind and the prediction was
+    asked for.
+    """
+    Heartbeat: _aio.UnaryUnaryMultiCallable[_review_pb2.HeartbeatRequest, _review_pb2.HeartbeatResponse]  # type: ignore[assignment]
+    """Extends a lease from now on, for eight hours after it was given at most.
+
+    FAILED_PRECONDITION: the lease was lost, or the task is done. NOT_FOUND: no such task.
+    """
     Submit: _aio.UnaryUnaryMultiCallable[_review_pb2.SubmitReviewRequest, _review_pb2.SubmitReviewResponse]  # type: ignore[assignment]
     """Takes the reviewer's answer. Sent twice it counts once; a different answer under the same lease is a correction. Once
     answered OK it is on disk.
 
-    FAILED_PRECONDITION: the lease was lost, the task is somebody else's or done. NOT_FOUND: no such task. INVALID_ARGUMENT: a
-    label that the route does not have. UNAVAILABLE: nothing was kept, send it again.
+    FAILED_PRECONDITION: the lease was lost, the task is somebody else's or done, or what was said cannot be changed any more.
+    NOT_FOUND: no such task. INVALID_ARGUMENT: a label that the route does not have. UNAVAILABLE: nothing was kept, send it
+    again.
     """
     Skip: _aio.UnaryUnaryMultiCallable[_review_pb2.SkipRequest, _review_pb2.SkipResponse]  # type: ignore[assignment]
     """Gives the task back; this reviewer will not see it again, others will. Errors as for Submit."""
+    Undo: _aio.UnaryUnaryMultiCallable[_review_pb2.UndoRequest, _review_pb2.UndoResponse]  # type: ignore[assignment]
+    """Takes back the reviewer's own answer or skip under a lease, and leases the task to them again. What was said stays on
+    record; it does not count any more. Sent twice it counts once.
+
+    FAILED_PRECONDITION: nothing of this reviewer's stands under that lease; or reviewers disagreed and somebody else settles it.
+    NOT_FOUND: no such task.
+    """
     Stats: _aio.UnaryUnaryMultiCallable[_review_pb2.StatsRequest, _review_pb2.StatsResponse]  # type: ignore[assignment]
     """How many tasks there are and how old."""
 
@@ -69,7 +105,23 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _review_pb2.LeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_review_pb2.LeaseResponse, _abc.Awaitable[_review_pb2.LeaseResponse]]:
-        """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then the oldest."""
+        """Gives a reviewer a task that nobody else has, for some time: those that callers wait for first, then by priority, deadline
+        and age. Nobody gets a task that they have answered or skipped.
+
+        PERMISSION_DENIED: the settings name the queue's reviewers, and this is none; or the queue is blind and the prediction was
+        asked for.
+        """
+
+    @_abc_1.abstractmethod
+    def Heartbeat(
+        self,
+        request: _review_pb2.HeartbeatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_review_pb2.HeartbeatResponse, _abc.Awaitable[_review_pb2.HeartbeatResponse]]:
+        """Extends a lease from now on, for eight hours after it was given at most.
+
+        FAILED_PRECONDITION: the lease was lost, or the task is done. NOT_FOUND: no such task.
+        """
 
     @_abc_1.abstractmethod
     def Submit(
@@ -80,8 +132,9 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes the reviewer's answer. Sent twice it counts once; a different answer under the same lease is a correction. Once
         answered OK it is on disk.
 
-        FAILED_PRECONDITION: the lease was lost, the task is somebody else's or done. NOT_FOUND: no such task. INVALID_ARGUMENT: a
-        label that the route does not have. UNAVAILABLE: nothing was kept, send it again.
+        FAILED_PRECONDITION: the lease was lost, the task is somebody else's or done, or what was said cannot be changed any more.
+        NOT_FOUND: no such task. INVALID_ARGUMENT: a label that the route does not have. UNAVAILABLE: nothing was kept, send it
+        again.
         """
 
     @_abc_1.abstractmethod
@@ -91,6 +144,19 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_review_pb2.SkipResponse, _abc.Awaitable[_review_pb2.SkipResponse]]:
         """Gives the task back; this reviewer will not see it again, others will. Errors as for Submit."""
+
+    @_abc_1.abstractmethod
+    def Undo(
+        self,
+        request: _review_pb2.UndoRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_review_pb2.UndoResponse, _abc.Awaitable[_review_pb2.UndoResponse]]:
+        """Takes back the reviewer's own answer or skip under a lease, and leases the task to them again. What was said stays on
+        record; it does not count any more. Sent twice it counts once.
+
+        FAILED_PRECONDITION: nothing of this reviewer's stands under that lease; or reviewers disagreed and somebody else settles it.
+        NOT_FOUND: no such task.
+        """
 
     @_abc_1.abstractmethod
     def Stats(

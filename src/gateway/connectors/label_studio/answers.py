@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from gateway.connectors.label_studio.api import LabelStudioAnswer, Task
-from gateway.errors import LabelError, LeaseLost, NotFound
+from gateway.errors import LabelError, LeaseLost, NotFound, TooLate
 from gateway.ledger import Kept, Ledger, RouteClasses, Truth, label_tools, truth_of
 from gateway.ledger.label_tools import Answered, Known, Sent, State
 
@@ -81,7 +81,14 @@ class Taker:
     def deleted_task(self, queue: str, task: Sent) -> bool:
         """Give back an open task that is not there any more; False where it is somebody else's by now."""
         words = "deleted in Label Studio"
-        work = partial(label_tools.give_back, task=task, holder=HOLDER, reason=words, now_us=self._clock_us())
+        work = partial(
+            label_tools.give_back,
+            task=task,
+            holder=HOLDER,
+            reason=words,
+            now_us=self._clock_us(),
+            rules=self._ledger.review_rules,
+        )
         gone = self._tried(queue, Answered(-task.task, f"{task.token}", HOLDER), lambda: self._write(work))
         self.counts[queue, "answer", "deleted"] += gone
         return gone
@@ -109,6 +116,7 @@ class Taker:
                 reason=words,
                 now_us=now_us,
                 answered=answered,
+                rules=self._ledger.review_rules,
             )
             if self._tried(queue, answered, lambda: self._write(skip), task):
                 took.skips += 1
@@ -126,6 +134,7 @@ class Taker:
                 truth=truth,
                 now_us=now_us,
                 before=known,
+                rules=self._ledger.review_rules,
             )
             kept: list[Kept] = []
             if self._tried(queue, answered, lambda: kept.append(self._write(keep)), task):
@@ -144,7 +153,7 @@ class Taker:
         """Do it, or say why it cannot be done; what can never be done for `task` is written down."""
         try:
             work()
-        except (LeaseLost, NotFound) as error:
+        except (LeaseLost, NotFound, TooLate) as error:
             self._drop(queue, answered, error.code, str(error))
             if task is not None:
                 self._write(partial(label_tools.note, task=task, answered=answered, token=None))
