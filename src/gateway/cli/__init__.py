@@ -27,6 +27,8 @@ COMMANDS = (
     "test",
     "diff",
     "serve",
+    "sidecar",
+    "control",
     "report",
     "plan",
     "export",
