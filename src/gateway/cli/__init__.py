@@ -29,6 +29,8 @@ COMMANDS = (
     "serve",
     "sidecar",
     "control",
+    "policy",
+    "kill",
     "report",
     "plan",
     "export",
