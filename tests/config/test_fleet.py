@@ -19,6 +19,9 @@ routes:
 """
 
 
+PYTHON = 'rules: [{name: r, python: "a:b", otherwise: false, then: {answer: ham}}]'
+
+
 def faults(change: str, to: str) -> list[str]:
     assert change in GOOD
     text = GOOD.replace(change, to, 1)
@@ -40,7 +43,7 @@ def test_settings_of_a_fleet_are_good() -> None:
         ("127.0.0.1:8081", "0.0.0.0:8081", "nobody in `access` has the role sidecar"),
         ("backends:", "ledger: postgresql://x/y\nbackends:", "there is no salt, and every replica would make its own"),
         ("{answer: {label: ham}}", "{people: {queue: q}}", "backends.ham.people: a call cannot wait for people"),
-        ("    chain", "    rules: [{name: r, python: \"a:b\", otherwise: false, then: {answer: ham}}]\n    chain", "rules[0].python: a rule"),
+        ("    chain", f"    {PYTHON}\n    chain", "rules[0].python: a rule in Python"),
         ("    chain", "    review: {per_hour: 9}\n    chain", "a number of reviews an hour is not kept in a fleet"),
         ("backends:", "secrets: {salt: a literal salt of it}\nbackends:", "secrets.salt: a secret in the settings"),
         ("backends:", "secrets: {receipt_keys: [a literal key of it]}\nbackends:", "secrets.receipt_keys[0]: a secret"),
