@@ -12,6 +12,7 @@ task of each.
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Any, Final
@@ -50,6 +51,9 @@ MOST_LISTS: Final = 200
 
 MOST_LAPSED: Final = 1_000
 """Leases that ran out and are cleared in one go."""
+
+AT_A_TIME: Final = 50
+"""Free tasks that are looked at together for one that can be given out."""
 
 EXACT_UP_TO: Final = 1_000
 """Open tasks are counted one by one up to here; beyond, the running count is told."""
@@ -263,14 +267,28 @@ def _urgent(
 def _usual(connection: sa.Connection, queue: str, me: str) -> sa.Row[*tuple[object, ...]] | None:
     """The first of the free tasks that the reviewer has not seen."""
     best = (_task.c.priority, _task.c.due_us, _task.c.id)
+    few = _task.alias("few")
     of_queue = (
         joined().where(_task.c.queue == queue, _free).limit(1).with_for_update(of=_task, skip_locked=True)
     )
     lists = connection.execute(heads(), {"queue": queue, "me": f"%{me}%"}).all()
     for found in lists:
-        row = connection.execute(of_queue.where(_task.c.seen == found.seen).order_by(*best)).first()
-        if row is not None:
-            return row
+        # The first few by the index alone, then what belongs to them: left to itself, a planner may join first.
+        first = (
+            sa.select(few.c.id)
+            .where(few.c.queue == queue, _free, few.c.seen == found.seen)
+            .order_by(few.c.priority, few.c.due_us, few.c.id)
+            .limit(AT_A_TIME)
+        )
+        of_list = of_queue.where(_task.c.seen == found.seen).order_by(*best)
+        for page in itertools.count():
+            some = first.offset(page * AT_A_TIME)
+            row = connection.execute(of_list.where(_task.c.id.in_(some))).first()
+            if row is not None:
+                return row
+            # All of them are being given out elsewhere, or wait for their record.
+            if len(connection.execute(some).all()) < AT_A_TIME:
+                break
     # More lists than were looked at: there may be one of others, further back.
     every = connection.execute(_LISTS, {"queue": queue}).scalar_one()
     if every < MOST_LISTS:
@@ -329,6 +347,7 @@ def count_open(connection: sa.Connection, queue: str, now_us: int) -> int:
     some = (
         sa.select(_task.c.id)
         .where(_task.c.queue == queue, sa.text("done_us IS NULL"), is_open(now_us), _task.c.gold.is_(None))
+        .order_by(_task.c.created_us)
         .limit(EXACT_UP_TO)
     )
     few = connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
