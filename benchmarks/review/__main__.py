@@ -1,6 +1,6 @@
 """How long a lease and Stats take at a million open tasks: `python -m benchmarks.review [--tasks N] [--postgres]`.
 
-Method: one process, one queue of N open tasks, a tenth of them seen by `ann` (they wait for a second answer). Each lease is
+Method: one process, one queue of N open tasks, a tenth of them seen by `ann` and waiting for a second answer. A lease is
 timed from the call to its result, so with the commit on disk; the same without it is timed inside one transaction.
 """
 
@@ -22,6 +22,7 @@ from gateway.ledger.review.events import mark
 
 QUEUE = "moderation"
 LEASES = 200
+NOW_US = time.time_ns() // 1000
 
 _NUMBERS = {
     "sqlite": (
@@ -35,21 +36,26 @@ _NUMBERS = {
 }
 
 
+_FACTS = (
+    "decision, row, time_us, policy, route, backend, segment, outcome, reason, review_pi, sampled, "
+    "propensity, unit"
+)
+
+
 def fill(ledger: Ledger, tasks: int) -> None:
     with ledger._engine.begin() as connection:
         numbers, key = _NUMBERS[connection.dialect.name]
         numbers = numbers.format(n=tasks)
-        seen = f"CASE WHEN i % 10 = 0 THEN '{mark('ann')}' ELSE '' END"
+        seen = f"CASE WHEN mod(i, 10) = 0 THEN '{mark('ann')}' ELSE '' END"
         for table, columns, values in (
             (
                 "review_tasks",
                 "decision, row, queue, home, created_us, lease_token, lease_until_us, reviewer, seen, reviews",
-                f"{key}, 0, '{QUEUE}', '{QUEUE}', i, 0, 0, '', {seen}, CASE WHEN i % 10 = 0 THEN 1 ELSE 0 END",
+                f"{key}, 0, '{QUEUE}', '{QUEUE}', i, 0, 0, '', {seen}, CASE WHEN mod(i, 10) = 0 THEN 1 ELSE 0 END",
             ),
             (
                 "decisions",
-                "decision, row, time_us, policy, route, backend, segment, outcome, reason, review_pi, sampled, "
-                "propensity, unit",
+                _FACTS,
                 f"{key}, 0, i, 1, 'spam', 'v3', '', 0, 'ok', 0.25, TRUE, 1.0, 1",
             ),
             ("captures", "decision, time_us, request, answer", f"{key}, i, {key}, {key}"),
@@ -60,15 +66,18 @@ def fill(ledger: Ledger, tasks: int) -> None:
         connection.exec_driver_sql("ANALYZE")
 
 
-def timed(work: Callable[[], object], times: int) -> tuple[float, float]:
-    """Median and 99th percentile, milliseconds."""
+def show(what: str, work: Callable[[], object], times: int) -> None:
+    """Print the median and 99th percentile of the time that it takes, and the processor's part of it."""
     took = []
+    processor = time.process_time()
     for _ in range(times):
         begin = time.perf_counter()
         work()
         took.append((time.perf_counter() - begin) * 1e3)
+    processor = (time.process_time() - processor) * 1e3 / times
     took.sort()
-    return statistics.median(took), took[int(len(took) * 0.99) - 1]
+    median, slow = statistics.median(took), took[int(times * 0.99) - 1]
+    print(f"  {what}: median {median:.2f} ms, p99 {slow:.2f} ms, processor {processor:.2f} ms")
 
 
 def run(url: str, tasks: int) -> None:
@@ -83,16 +92,15 @@ def run(url: str, tasks: int) -> None:
         def lease(reviewer: str = reviewer) -> None:
             assert isinstance(ledger.lease(QUEUE, reviewer, 300).result(), Lease)
 
-        print("  lease, %s, with commit: median %.2f ms, p99 %.2f ms" % (reviewer, *timed(lease, LEASES)))
+        show(f"lease, {reviewer}, with commit", lease, LEASES)
         with ledger._engine.connect() as connection, connection.begin() as transaction:
-            now_us = time.time_ns() // 1000
 
             def inside(reviewer: str = reviewer) -> None:
-                assert isinstance(review.lease(connection, QUEUE, reviewer, 300_000_000, now_us), Lease)
+                assert isinstance(review.lease(connection, QUEUE, reviewer, 300_000_000, NOW_US), Lease)
 
-            print("  lease, %s, without: median %.2f ms, p99 %.2f ms" % (reviewer, *timed(inside, LEASES)))
+            show(f"lease, {reviewer}, without", inside, LEASES)
             transaction.rollback()
-    print("  stats: median %.2f ms, p99 %.2f ms" % timed(lambda: ledger.review_stats(QUEUE), 50))
+    show("stats", lambda: ledger.review_stats(QUEUE), 50)
     ledger.close()
 
 
