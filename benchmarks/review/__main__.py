@@ -1,7 +1,7 @@
 """How long a lease and Stats take at a million open tasks: `python -m benchmarks.review [--tasks N] [--postgres]`.
 
-Method: one process, one queue of N open tasks, a tenth of them seen by `ann` and waiting for a second answer. A lease is
-timed from the call to its result, so with the commit on disk; the same without it is timed inside one transaction.
+Method: one process, one queue of N open tasks, a tenth of them seen by `ann` and waiting for a second answer. A lease
+is timed from the call to its result, so with the commit on disk; the same without it inside one transaction.
 """
 
 from __future__ import annotations

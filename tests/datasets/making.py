@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,19 @@ def infer_request(inputs: Mapping[str, tuple[str, NDArray[Any]]], raw: bool = Tr
     return request.SerializeToString()
 
 
-def opened(url: str) -> Ledger:
-    """A new ledger with one policy, whose review redacts an input."""
+def opened(url: str, **policy: Any) -> Ledger:
+    """A new ledger with policies up to the version of the records, 7; `policy` is what is special about them."""
     ledger = Ledger(url, Limits(linger_s=0.01), lambda: MADE_US)
     ledger.open()
+    route = {
+        "name": "spam",
+        "match": {"method": None},
+        "prediction": {},
+        "review": {"redact": ["inputs.phone"]},
+    }
+    for number in range(1, 8):
+        made_one = {"descriptors": [], "routes": [route], "number": number, **policy}
+        assert ledger.keep_policy(made_one, author="test", reason="test") == number
     return ledger
 
 
@@ -137,6 +147,32 @@ def write(ledger: Ledger, records: Sequence[Mapping[str, Any]], *, captured: boo
     assert ledger.flush(30.0)
 
 
+def facts_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the receipt of a record says."""
+    return {
+        "time_us": record["time_us"] // 1000 * 1000,  # receipts know the time to the millisecond
+        "outcome": record["outcome"],
+        "score": record["score"],
+        "flagged": bool(record["flagged"]),
+        "review_pi": record["review_pi"],
+        "sampled": bool(record["sampled"]),
+        "segment": STRINGS[record["segment"]],
+        "arm": "spam-v3" if record["arm"] == 0 else None,
+        "propensity": record["propensity"],
+    }
+
+
+def settled(ledger: Ledger, records: Sequence[Mapping[str, Any]]) -> None:
+    """Labels that three reviewers came to, not all of one mind."""
+    rows = [label(one["id_lo"], row=one["row"], source="review", **facts_of(one)) for one in records]
+    shares = [(2, 3)[number % 2] / 3 for number in range(len(rows))]
+    told = [
+        replace(row, author="bob", agreement=share, reviews=3)
+        for row, share in zip(rows, shares, strict=True)
+    ]
+    ledger.submit_labels(told).result(30.0)
+
+
 def feedback(ledger: Ledger, records: Sequence[Mapping[str, Any]], seed: int, share: float = 0.5) -> None:
     """What users say of some of the records, drawn or not, later by hours to weeks; some correct themselves."""
     rng = np.random.default_rng(seed)
@@ -144,17 +180,6 @@ def feedback(ledger: Ledger, records: Sequence[Mapping[str, Any]], seed: int, sh
     for record in records:
         if rng.random() >= share:
             continue
-        facts = {
-            "time_us": record["time_us"] // 1000 * 1000,  # receipts know the time to the millisecond
-            "outcome": record["outcome"],
-            "score": record["score"],
-            "flagged": bool(record["flagged"]),
-            "review_pi": record["review_pi"],
-            "sampled": bool(record["sampled"]),
-            "segment": STRINGS[record["segment"]],
-            "arm": "spam-v3" if record["arm"] == 0 else None,
-            "propensity": record["propensity"],
-        }
         rows += [
             label(
                 record["id_lo"],
@@ -162,7 +187,7 @@ def feedback(ledger: Ledger, records: Sequence[Mapping[str, Any]], seed: int, sh
                 row=record["row"],
                 source=str(rng.choice(["app", "support"])),
                 received_us=record["time_us"] + int(rng.integers(0, 35 * DAY_US)),
-                **facts,
+                **facts_of(record),
             )
             for _ in range(int(rng.choice([1, 1, 2])))
         ]
@@ -185,13 +210,14 @@ def review(ledger: Ledger, records: Sequence[Mapping[str, Any]], most: int | Non
 
 
 def fill(url: str) -> None:
-    """300 calls, feedback on half of their rows, 120 reviews."""
+    """300 calls, feedback on half of their rows, 120 reviews by one and 11 by three."""
     ledger = opened(url)
     try:
         records = calls(1, 300)
         write(ledger, records)
         feedback(ledger, records, 2)
         assert review(ledger, records, most=120) == 120
+        settled(ledger, [one for one in records if one["sampled"]][-11:])
     finally:
         ledger.close()
 

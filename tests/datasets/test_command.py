@@ -82,7 +82,9 @@ def test_the_settings_say_what_is_redacted(
 ) -> None:
     """Though the captures were made before."""
     run(file, tmp_path / "out", json=True)
-    assert json.loads(capsys.readouterr().out)["inputs"]["redacted"] == {"spam": ["inputs.email"]}
+    assert json.loads(capsys.readouterr().out)["inputs"]["redacted"] == {
+        "spam": ["inputs.email", "inputs.phone"]
+    }
     frame = pl.read_parquet(tmp_path / "out" / "all.parquet")
     assert "input.text" in frame.columns
     assert "input.email" not in frame.columns

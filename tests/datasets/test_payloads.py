@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from gateway.datasets import Plan, Redaction
 from gateway.datasets.payloads import MOST_INPUTS, cut
@@ -98,6 +99,30 @@ def test_what_cannot_be_read_is_counted(ledger: Ledger, sqlite_url: str, tmp_pat
     assert card["inputs"]["unread"] == {"inputs_unreadable": 1}
 
 
+def test_what_cannot_be_read_at_all_is_not_called_absent(
+    ledger: Ledger, sqlite_url: str, tmp_path: Path
+) -> None:
+    """A card that said nothing was captured would be wrong."""
+    captured(ledger, [b"\xff garbage"])
+    card, _ = made(sqlite_url, tmp_path / "out", Plan())
+    assert card["inputs"]["unread"] == {"inputs_unreadable": 1}
+    assert "Of what was captured nothing could be read." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_what_was_captured_under_a_policy_that_is_gone_is_left_out(
+    ledger: Ledger, sqlite_url: str, tmp_path: Path
+) -> None:
+    """Which service's message it was, only that policy said: read as another's it would be something else."""
+    captured(ledger, [infer_request({"x": ("FP32", np.array([[1.0]], "<f4"))})])
+    engine = sa.create_engine(sqlite_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM policies WHERE version = 7"))
+    engine.dispose()
+    card, frame = made(sqlite_url, tmp_path / "out", Plan())
+    assert not [name for name in frame.columns if name.startswith("input.")]
+    assert card["inputs"]["unread"] == {"policy_not_kept": 1}
+
+
 def test_inputs_are_left_out_where_nobody_wants_them(filled: str, tmp_path: Path) -> None:
     """Labels may go where texts may not."""
     card, frame = made(filled, tmp_path / "out", Plan(inputs=False))
@@ -116,7 +141,7 @@ def test_what_is_redacted_today_stays_out_of_what_was_captured_before(filled: st
     assert [name for name in frame.columns if "email" in name] == []
     assert frame["input.text"].null_count() < len(frame)
     card = json.loads((tmp_path / "after" / "card.json").read_text())
-    assert card["inputs"]["redacted"] == {"spam": ["inputs.email"]}
+    assert card["inputs"]["redacted"] == {"spam": ["inputs.email", "inputs.phone"]}
 
 
 def files(url: str, out: Path, redaction: Redaction) -> list[Path]:
@@ -174,14 +199,9 @@ def test_a_path_that_is_not_understood_leaves_nothing() -> None:
 
 def test_described_services_are_json(sqlite_url: str, tmp_path: Path) -> None:
     """Read by the descriptors of the policy that the call met, and redacted by today's settings."""
-    ledger = opened(sqlite_url)
+    routes = [{"name": "spam", "match": {"method": SCORE}, "prediction": {}, "review": None}]
+    ledger = opened(sqlite_url, descriptors=[base64.b64encode(SET).decode()], routes=routes)
     try:
-        policy = {
-            "descriptors": [base64.b64encode(SET).decode()],
-            "routes": [{"name": "spam", "match": {"method": SCORE}, "prediction": {}, "review": None}],
-        }
-        while ledger.keep_policy(policy, author="test", reason="test") < 7:  # the version of the records
-            policy["again"] = policy.get("again", 0) + 1  # type: ignore[operator]
         asked = message("scoring.ScoreRequest", request_id="r-1")
         asked.items.add(subject="hello")
         captured(ledger, [asked.SerializeToString(), b"\xff", asked.SerializeToString()])
@@ -195,3 +215,9 @@ def test_described_services_are_json(sqlite_url: str, tmp_path: Path) -> None:
     redaction = Redaction(routes={"spam": ("request.items[].subject",)})
     _, less = made(sqlite_url, tmp_path / "less", Plan(), redaction=redaction)
     assert json.loads(less["request"][0]) == {"request_id": "r-1", "items": [{}]}
+    _, none = made(
+        sqlite_url, tmp_path / "none", Plan(), redaction=Redaction(routes={"spam": ("request.items[",)})
+    )
+    assert none["request"].to_list() == [None, None, None]
+    card = json.loads((tmp_path / "none" / "card.json").read_text())
+    assert card["inputs"]["unread"] == {"request_unreadable": 1, "request_withheld": 2}

@@ -140,22 +140,13 @@ def test_acknowledged_answers_survive_kill_9_once(
         time.sleep(dice.uniform(0.2, 1.5))
         gateway.kill()
         gateway.start()
-    with gateway, grpc.insecure_channel(gateway.address) as channel:
-        stats = ReviewServiceStub(channel).Stats
-        until(
-            lambda: (
-                any(reviewer.error for reviewer in reviewers)
-                or queue_of(stats(pb.StatsRequest(queue=QUEUE))).done == TASKS
-            ),
-            "every task is done",
-            90,
-        )
-        time.sleep(0.2)  # for acknowledgements that are on their way
-        for reviewer in reviewers:
-            reviewer.enough.set()
-        for reviewer in reviewers:
-            reviewer.join(20)
-            assert reviewer.error is None
+    try:
+        finish(gateway, reviewers)
+    except BaseException:
+        print(gateway.logged())
+        raise
+    finally:
+        gateway.stop()
     acknowledged = Counter(said for reviewer in reviewers for said in reviewer.acknowledged)
     assert set(acknowledged.values()) == {1}
     on_disk, labels = read(url)
@@ -165,14 +156,22 @@ def test_acknowledged_answers_survive_kill_9_once(
     assert set(answers.values()) <= {2, 3}, "two answers, or two and that of who settled it"
 
 
-class Stopping:
-    """A gateway that runs already, to be stopped."""
+def finish(gateway: GatewayProcess, reviewers: list[Reviewer]) -> None:
+    """Let the reviewers work until every task is done."""
+    with grpc.insecure_channel(gateway.address) as channel:
+        stats, wanted = ReviewServiceStub(channel).Stats, pb.StatsRequest(queue=QUEUE)
 
-    def __init__(self, gateway: GatewayProcess) -> None:
-        self._gateway = gateway
+        def is_over() -> bool:
+            found = queue_of(stats(wanted, wait_for_ready=True, timeout=30))
+            return found.done == TASKS or any(reviewer.error for reviewer in reviewers)
 
-    def close(self) -> None:
-        self._gateway.stop()
+        until(is_over, "every task is done", 90)
+    time.sleep(0.2)  # for acknowledgements that are on their way
+    for reviewer in reviewers:
+        reviewer.enough.set()
+    for reviewer in reviewers:
+        reviewer.join(20)
+        assert reviewer.error is None
 
 
 def queue_of(stats: pb.StatsResponse) -> pb.QueueStats:

@@ -89,17 +89,17 @@ class Payloads:
         self.columns: tuple[Column, ...] = ()
         """Of inputs, by name; set by `look`."""
         self.has_json = False
+        self.is_captured = False
+        """Whether any request was captured; set by `look`."""
         self.unread: Counter[str] = Counter()
         """Rows whose request was captured and is not in the data set, or not wholly, by reason."""
-
-    @property
-    def wanted(self) -> bool:
-        """Whether any request has to be read."""
-        return bool(self.columns) or self.has_json
 
     def look(self, captured: Iterable[Row]) -> None:
         """Find out which inputs there are."""
         for row in captured:
+            self.is_captured = True
+            if row.policy not in self._documents:
+                continue
             if self._is_described(row.policy, row.route):
                 self.has_json = True
                 continue
@@ -143,13 +143,20 @@ class Payloads:
         return made
 
     def _read(self, row: Row, request: bytes) -> _Read:
+        if row.policy not in self._documents:
+            # By which messages it is to be read went with the policy.
+            self.unread["policy_not_kept"] += 1
+            return _Read()
         if self._is_described(row.policy, row.route):
             text = self._messages(row.policy).request(row.route, request).json
             if not text:
                 self.unread["request_unreadable"] += 1
                 return _Read()
             names = self._redaction.names(row.route, row.backend)
-            return _Read(json=cut(text, [name[8:] for name in names if name.startswith("request.")]))
+            left = cut(text, [name[8:] for name in names if name.startswith("request.")])
+            if left is None:
+                self.unread["request_withheld"] += 1
+            return _Read(json=left)
         hidden = self._hidden(row)
         try:
             found = [one for one in tensors(request, row.row) if one.name not in hidden]
@@ -175,7 +182,7 @@ class Payloads:
     def _policy(self, version: int) -> tuple[Messages, Mapping[str, str | None]]:
         ready = self._ready.get(version)
         if ready is None:
-            document = json.loads(self._documents.get(version, '{"routes": []}'))
+            document = json.loads(self._documents[version])
             methods = {route["name"]: route["match"]["method"] for route in document["routes"]}
             ready = self._ready[version] = (Messages(document), methods)
             if len(self._ready) > _POLICIES:

@@ -24,6 +24,8 @@ _WHY: Final = {
     "unit_unknown": "of a unit that nobody knows",
     "inputs_unreadable": "captured, and not readable as its protocol says",
     "request_unreadable": "captured, and not readable by its descriptor",
+    "request_withheld": "captured, and withheld: today's settings redact a path that is not understood",
+    "policy_not_kept": "captured under a policy that is no longer kept, which said how to read it",
     "more_inputs": "captured with inputs that got no column (too many names, or an unknown datatype)",
 }
 
@@ -130,6 +132,15 @@ def _counts(card: Mapping[str, Any]) -> Iterator[str]:
         ("less than", *splits),
         ((name, *(one["label_delay"][name] for one in splits.values())) for name in delays),
     )
+    shared = [
+        (name, one["several_reviews"]) for name, one in splits.items() if one["several_reviews"]["rows"]
+    ]
+    if shared:
+        yield from ("", "Where several reviewers answered, so many of them say what the label says:", "")
+        yield from _table(
+            ("split", "labels", "mean share"),
+            ((name, one["rows"], f"{one['mean_agreement']:.1%}") for name, one in shared),
+        )
     if card["agreement"]:
         yield from ("", "Where two sources spoke of the same prediction:", "")
         yield from _table(
@@ -203,7 +214,9 @@ def _inputs(card: Mapping[str, Any]) -> Iterator[str]:
         return
     splits = card["splits"]
     names = list(next(iter(splits.values()))["inputs"])
-    if not names:
+    if not any(one["inputs"].get(name) for one in splits.values() for name in names) and inputs["unread"]:
+        yield "Of what was captured nothing could be read."
+    elif not names:
         yield "No request of these decisions was captured (`review.capture` in the settings)."
     else:
         yield (

@@ -123,7 +123,7 @@ def _tables(
     if len(kept) < len(rows):
         rows, assigned = [rows[index] for index in kept], assigned[kept]
         held = {name: [column[index] for index in kept] for name, column in held.items()}
-    if not payloads.wanted:
+    if not payloads.is_captured:
         yield held, tables.table(held, assigned.tolist(), {})
         return
     start = 0

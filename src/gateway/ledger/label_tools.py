@@ -131,23 +131,17 @@ def take(
             break
         taken += 1
         before = look_up(connection, [(leased.decision, leased.row)])
-        values = {"queue": queue, "task": leased.task, "token": leased.token}
+        values: dict[str, Any] = {"queue": queue, "task": leased.task, "token": leased.token}
         if before and before[0].place == place:
             connection.execute(sa.update(_sent).where(*_is(before[0])).values(values))
             if again:
                 new.append((leased, replace(before[0], token=leased.token, state=State.OPEN)))
             continue
         forget(connection, before)
-        row: dict[str, Any] = {
-            "decision": leased.decision,
-            "row": leased.row,
-            "place": place,
-            "remote": None,
-            "sent_us": now_us,
-            **values,
-        }
-        connection.execute(sa.insert(_sent), row)
-        new.append((leased, Sent(**row, state=State.OPEN)))
+        values |= {"place": place, "remote": None, "sent_us": now_us}
+        key = {"of_decision": leased.decision, "of_row": leased.row}
+        connection.execute(sa.insert(_sent), {**key, **values})
+        new.append((leased, Sent(leased.decision, leased.row, **values, state=State.OPEN)))
     return taken, new
 
 
@@ -169,12 +163,12 @@ def sent(
         State.GONE: _task.c.id.is_(None),
     }
     further = sa.or_(
-        _sent.c.decision > after[0], sa.and_(_sent.c.decision == after[0], _sent.c.row > after[1])
+        _sent.c.of_decision > after[0], sa.and_(_sent.c.of_decision == after[0], _sent.c.of_row > after[1])
     )
     query = (
         _query()
         .where(_sent.c.place == place, further, sa.or_(*(wanted[state] for state in states)))
-        .order_by(_sent.c.decision, _sent.c.row)
+        .order_by(_sent.c.of_decision, _sent.c.of_row)
         .limit(limit)
     )
     return [_made(row) for row in connection.execute(query)]
@@ -186,7 +180,7 @@ def look_up(connection: sa.Connection, keys: Sequence[tuple[bytes, int]]) -> lis
     wanted = set(keys)
     decisions = list({decision for decision, _ in keys})
     for start in range(0, len(decisions), _AT_ONCE):
-        query = _query().where(_sent.c.decision.in_(decisions[start : start + _AT_ONCE]))
+        query = _query().where(_sent.c.of_decision.in_(decisions[start : start + _AT_ONCE]))
         found += [one for row in connection.execute(query) if (one := _made(row)).key in wanted]
     return found
 
@@ -196,7 +190,9 @@ def recall(
 ) -> list[Sent]:
     """Tasks by their number in the tool, or by the number of an answer that was looked at there."""
     by_answer = sa.exists().where(
-        _answer.c.decision == _sent.c.decision, _answer.c.row == _sent.c.row, _answer.c.answer.in_(answers)
+        _answer.c.of_decision == _sent.c.of_decision,
+        _answer.c.of_row == _sent.c.of_row,
+        _answer.c.answer.in_(answers),
     )
     query = _query().where(_sent.c.place == place, sa.or_(_sent.c.remote.in_(remote), by_answer))
     return [_made(row) for row in connection.execute(query)]
@@ -218,7 +214,7 @@ def release(connection: sa.Connection, tasks: Sequence[Sent], holder: str) -> No
 
 def known(connection: sa.Connection, task: Sent) -> dict[int, Known]:
     """The answers to a task that were looked at, by their number in the tool."""
-    query = sa.select(_answer).where(_answer.c.decision == task.decision, _answer.c.row == task.row)
+    query = sa.select(_answer).where(_answer.c.of_decision == task.decision, _answer.c.of_row == task.row)
     return {
         row.answer: Known(row.answer, row.version, row.author, row.token) for row in connection.execute(query)
     }
@@ -272,19 +268,19 @@ def note(connection: sa.Connection, task: Sent, answered: Answered, token: int |
     """Remember that this version of an answer was looked at; `token` where it became a label."""
     values: dict[str, Any] = {"version": answered.version, "author": answered.author, "token": token}
     key = (
-        _answer.c.decision == task.decision,
-        _answer.c.row == task.row,
+        _answer.c.of_decision == task.decision,
+        _answer.c.of_row == task.row,
         _answer.c.answer == answered.answer,
     )
     if not connection.execute(sa.update(_answer).where(*key).values(values)).rowcount:
-        row = {"decision": task.decision, "row": task.row, "answer": answered.answer, **values}
+        row = {"of_decision": task.decision, "of_row": task.row, "answer": answered.answer, **values}
         connection.execute(sa.insert(_answer), row)
 
 
 def forget(connection: sa.Connection, tasks: Sequence[Sent]) -> None:
     """They are not in the tool any more, or nobody looks there for them."""
     for task in tasks:
-        at = (_answer.c.decision == task.decision, _answer.c.row == task.row)
+        at = (_answer.c.of_decision == task.decision, _answer.c.of_row == task.row)
         connection.execute(sa.delete(_answer).where(*at))
         connection.execute(sa.delete(_sent).where(*_is(task)))
 
@@ -296,7 +292,7 @@ def _hand_over(connection: sa.Connection, task: Sent, holder: str, reviewer: str
 
 
 def _is(task: Sent) -> tuple[sa.ColumnElement[bool], ...]:
-    return (_sent.c.decision == task.decision, _sent.c.row == task.row)
+    return (_sent.c.of_decision == task.decision, _sent.c.of_row == task.row)
 
 
 def _same() -> sa.ColumnElement[bool]:
@@ -309,7 +305,11 @@ def _open() -> tuple[sa.ColumnElement[bool], ...]:
 
 def _joined() -> sa.FromClause:
     # By decision as well: the number of a task that was deleted may be given again.
-    same = (_task.c.id == _sent.c.task, _task.c.decision == _sent.c.decision, _task.c.row == _sent.c.row)
+    same = (
+        _task.c.id == _sent.c.task,
+        _task.c.decision == _sent.c.of_decision,
+        _task.c.row == _sent.c.of_row,
+    )
     return _sent.outerjoin(_task, sa.and_(*same))
 
 
@@ -326,5 +326,6 @@ def _made(row: sa.Row[Any]) -> Sent:
         state = State.ANSWERED if done else State.OPEN
     else:
         state = State.ELSEWHERE if done else State.LEASED
-    names = ("row", "place", "queue", "task", "token", "remote", "sent_us")
-    return Sent(bytes(found[_sent.c.decision]), **{name: found[_sent.c[name]] for name in names}, state=state)
+    names = ("place", "queue", "task", "token", "remote", "sent_us")
+    key = bytes(found[_sent.c.of_decision]), found[_sent.c.of_row]
+    return Sent(*key, **{name: found[_sent.c[name]] for name in names}, state=state)

@@ -90,7 +90,7 @@ __all__ = [
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -108,6 +108,7 @@ policies = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("source", Text),  # the settings it was made of, and which routes were stopped besides
 )
 
 decisions = Table(
@@ -291,11 +292,12 @@ rolled = Table(
     sqlite_with_rowid=False,
 )
 
+# Not named `decision`: when that is forgotten, this is how its copy in the tool is found, to be deleted there too.
 tool_tasks = Table(
     "tool_tasks",
     metadata,
-    Column("decision", LargeBinary(16), primary_key=True),
-    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("of_decision", LargeBinary(16), primary_key=True),
+    Column("of_row", Integer, primary_key=True, autoincrement=False),
     Column("place", Text, nullable=False),
     Column("queue", Text, nullable=False),
     Column("task", BigInteger, nullable=False),
@@ -309,8 +311,8 @@ tool_tasks = Table(
 tool_answers = Table(
     "tool_answers",
     metadata,
-    Column("decision", LargeBinary(16), primary_key=True),
-    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("of_decision", LargeBinary(16), primary_key=True),
+    Column("of_row", Integer, primary_key=True, autoincrement=False),
     Column("answer", BigInteger, primary_key=True, autoincrement=False),
     Column("version", Text, nullable=False),
     Column("author", Text, nullable=False),
