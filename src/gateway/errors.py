@@ -10,6 +10,8 @@
     ├── TooLate             what was said about a review task cannot be changed any more
     ├── NotAllowed          a queue is not for this reviewer
     ├── NotFound            no decision or review task of that id
+    ├── PolicyConflict      another policy came first
+    ├── Forbidden           who asks may not, or cannot be told from who may
     ├── FeedbackUnsent      a client could not hand its feedback over
     ├── LabelToolError      a label tool cannot be worked with as it is
     ├── RateLimited         the caller sends more than it may
@@ -28,6 +30,7 @@ from typing import Any, ClassVar
 __all__ = [
     "DataSetError",
     "FeedbackUnsent",
+    "Forbidden",
     "GatewayError",
     "LabelError",
     "LabelToolError",
@@ -36,6 +39,7 @@ __all__ = [
     "LedgerUnavailable",
     "NotAllowed",
     "NotFound",
+    "PolicyConflict",
     "QualityError",
     "RateLimited",
     "ReceiptError",
@@ -124,6 +128,20 @@ class NotFound(GatewayError):
 
     code = "not_found"
     grpc_status = 5  # NOT_FOUND
+
+
+class PolicyConflict(GatewayError):
+    """A policy was made to follow one that is not the latest any more."""
+
+    code = "policy_conflict"
+    grpc_status = 10  # ABORTED: look again and decide again
+
+
+class Forbidden(GatewayError):
+    """Wants a role that the caller did not show."""
+
+    code = "forbidden"
+    grpc_status = 7  # PERMISSION_DENIED
 
 
 class FeedbackUnsent(GatewayError):

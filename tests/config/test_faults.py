@@ -41,7 +41,6 @@ LATER = [
     ("routes.spam.costs", "    costs: {}", "    confidence: {floor: 0.8}"),
     ("routes.spam.gates", "    gates: []", "    confidence: {floor: 0.8}"),
     ("routes.spam.autonomy", "    autonomy: assisted", "    confidence: {floor: 0.8}"),
-    ("listen.control", "listen: {control: 'h:1'}\nroutes:", "routes:"),
 ]  # fmt: skip
 
 

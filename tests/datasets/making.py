@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,32 @@ def write(ledger: Ledger, records: Sequence[Mapping[str, Any]], *, captured: boo
     assert ledger.flush(30.0)
 
 
+def facts_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the receipt of a record says."""
+    return {
+        "time_us": record["time_us"] // 1000 * 1000,  # receipts know the time to the millisecond
+        "outcome": record["outcome"],
+        "score": record["score"],
+        "flagged": bool(record["flagged"]),
+        "review_pi": record["review_pi"],
+        "sampled": bool(record["sampled"]),
+        "segment": STRINGS[record["segment"]],
+        "arm": "spam-v3" if record["arm"] == 0 else None,
+        "propensity": record["propensity"],
+    }
+
+
+def settled(ledger: Ledger, records: Sequence[Mapping[str, Any]]) -> None:
+    """Labels that three reviewers came to, not all of one mind."""
+    rows = [label(one["id_lo"], row=one["row"], source="review", **facts_of(one)) for one in records]
+    shares = [(2, 3)[number % 2] / 3 for number in range(len(rows))]
+    told = [
+        replace(row, author="bob", agreement=share, reviews=3)
+        for row, share in zip(rows, shares, strict=True)
+    ]
+    ledger.submit_labels(told).result(30.0)
+
+
 def feedback(ledger: Ledger, records: Sequence[Mapping[str, Any]], seed: int, share: float = 0.5) -> None:
     """What users say of some of the records, drawn or not, later by hours to weeks; some correct themselves."""
     rng = np.random.default_rng(seed)
@@ -153,17 +180,6 @@ def feedback(ledger: Ledger, records: Sequence[Mapping[str, Any]], seed: int, sh
     for record in records:
         if rng.random() >= share:
             continue
-        facts = {
-            "time_us": record["time_us"] // 1000 * 1000,  # receipts know the time to the millisecond
-            "outcome": record["outcome"],
-            "score": record["score"],
-            "flagged": bool(record["flagged"]),
-            "review_pi": record["review_pi"],
-            "sampled": bool(record["sampled"]),
-            "segment": STRINGS[record["segment"]],
-            "arm": "spam-v3" if record["arm"] == 0 else None,
-            "propensity": record["propensity"],
-        }
         rows += [
             label(
                 record["id_lo"],
@@ -171,7 +187,7 @@ def feedback(ledger: Ledger, records: Sequence[Mapping[str, Any]], seed: int, sh
                 row=record["row"],
                 source=str(rng.choice(["app", "support"])),
                 received_us=record["time_us"] + int(rng.integers(0, 35 * DAY_US)),
-                **facts,
+                **facts_of(record),
             )
             for _ in range(int(rng.choice([1, 1, 2])))
         ]
@@ -194,13 +210,14 @@ def review(ledger: Ledger, records: Sequence[Mapping[str, Any]], most: int | Non
 
 
 def fill(url: str) -> None:
-    """300 calls, feedback on half of their rows, 120 reviews."""
+    """300 calls, feedback on half of their rows, 120 reviews by one and 11 by three."""
     ledger = opened(url)
     try:
         records = calls(1, 300)
         write(ledger, records)
         feedback(ledger, records, 2)
         assert review(ledger, records, most=120) == 120
+        settled(ledger, [one for one in records if one["sampled"]][-11:])
     finally:
         ledger.close()
 

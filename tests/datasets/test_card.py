@@ -60,6 +60,7 @@ def recounted(frame: pl.DataFrame, said: Mapping[str, Any]) -> dict[str, Any]:
     known = weighted.filter(pl.col("positive").is_not_null())
     kish = weight.sum() ** 2 / (weight**2).sum() if len(weight) else None
     share = (known["weight"] * known["positive"]).sum() / known["weight"].sum() if len(known) else None
+    shared = frame.filter(pl.col("reviews") > 1)
     delay = frame["label_time"] - frame["time"]
     delays, before = {}, 0
     for word, longest in (("1 h", 1), ("1 d", 24), ("7 d", 168), ("30 d", 720)):
@@ -89,6 +90,10 @@ def recounted(frame: pl.DataFrame, said: Mapping[str, Any]) -> dict[str, Any]:
             "design_effect": kish and pytest.approx(len(weighted) / kish, rel=1e-12),
             "positive_share": share if share is None else pytest.approx(share, rel=1e-12),
         },
+        "several_reviews": {
+            "rows": len(shared),
+            "mean_agreement": pytest.approx(shared["agreement"].mean()) if len(shared) else None,
+        },
         "inputs": {name: len(frame) - frame[name].null_count() for name in inputs},
         "explored": int((frame["propensity"] < 1).sum()),
         "least_propensity": frame["propensity"].min(),
@@ -96,6 +101,18 @@ def recounted(frame: pl.DataFrame, said: Mapping[str, Any]) -> dict[str, Any]:
         "never_sampled": int((frame["inclusion_probability"] == 0).sum()),
         "unknown_unit": frame["unit"].null_count(),
     }
+
+
+def test_reviewers_who_do_not_agree_are_told_of(filled: str, tmp_path: Path) -> None:
+    """Labels that were not of one mind are worth less; how many, and how far."""
+    card, frame = made(filled, tmp_path / "out", Plan())
+    assert frame.filter(pl.col("reviews") == 3)["agreement"].to_list() == pytest.approx(
+        [2 / 3, 1.0] * 5 + [2 / 3]
+    )
+    shared = card["splits"]["all"]["several_reviews"]
+    assert shared == {"rows": 11, "mean_agreement": pytest.approx((6 * 2 / 3 + 5) / 11)}
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert f"| all | 11 | {shared['mean_agreement']:.1%} |" in text
 
 
 def test_agreement_is_that_of_the_rows(filled: str, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gateway.fleet.encoding import MOST_ROWS, Malformed, decode, encode, parse
 from gateway.fleet.forms import LEAST
 from gateway.ledger import Limits, schema
-from gateway.ledger.tallies import Delta, Segments, reduce_batch
+from gateway.ledger.segments import Segments
+from gateway.ledger.tallies import Delta, reduce_batch
 from gateway.runtime.batch import Batch
 from gateway.v1 import fleet_pb2
 from tests.ledger import making
@@ -70,12 +71,6 @@ def test_names_of_policies_that_nobody_speaks_of_stay_behind() -> None:
     """256 versions of names would outweigh the records."""
     assert [names.version for names in message_of(rich()).names] == [7]
     assert not message_of(making.batch()).names
-
-
-def test_a_label_with_a_nul_does_not_stop_postgresql() -> None:
-    """A model may answer any bytes as a label."""
-    batch = making.batch([{"label": 0}], strings=["a\0b"])
-    assert decode(message_of(batch)).strings[0] == "a\ufffdb"
 
 
 def column(message: fleet_pb2.RecordBatch, name: str, table: str = "records") -> fleet_pb2.Column:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.errors import RateLimited
 from gateway.services import Rate
 from gateway.services.errors import ERROR_TRAILER, PUSHBACK_TRAILER
-from gateway.services.feedback import CALLER_METADATA
+from gateway.services.feedback import CALLER_METADATA, _caller
 from gateway.services.rates import MAX_CALLERS, Rates
 from gateway.v1 import feedback_pb2 as pb
 from tests.services.control_plane import Plane, receipt, running
@@ -125,6 +125,33 @@ async def test_who_sends_too_much_is_told_when_to_come_back_and_others_go_on(tmp
         assert len((await submit(plane, 20, 3, "tls:web")).results) == 3
         assert plane.control.feedback.limited == 2
         assert len(plane.ledger.reader.labelled().positive) == 6
+
+
+class Call:
+    """What of gRPC's context says who calls."""
+
+    def __init__(self, peer: str, said: str) -> None:
+        self._peer, self._said = peer, said
+
+    def peer(self) -> str:
+        return self._peer
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return ((CALLER_METADATA, self._said),)
+
+
+@pytest.mark.parametrize(
+    ("peer", "caller"),
+    [
+        ("unix:", "tls:web"),
+        ("unix:/run/control", "tls:web"),
+        ("ipv4:10.0.0.9:5000", "peer:ipv4:10.0.0.9"),
+        ("ipv6:%5B::1%5D:5000", "peer:ipv6:%5B::1%5D"),
+    ],
+)
+def test_only_the_data_plane_is_believed_who_calls(peer: str, caller: str) -> None:
+    """A control's port is open to others: whoever names a new caller there each time gets no new allowance."""
+    assert _caller(Call(peer, "tls:web")) == caller
 
 
 async def test_calls_without_items_are_counted_too(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ CODES = {
     "TooLate": ("too_late", grpc.StatusCode.FAILED_PRECONDITION),
     "NotAllowed": ("not_allowed", grpc.StatusCode.PERMISSION_DENIED),
     "NotFound": ("not_found", grpc.StatusCode.NOT_FOUND),
+    "PolicyConflict": ("policy_conflict", grpc.StatusCode.ABORTED),
+    "Forbidden": ("forbidden", grpc.StatusCode.PERMISSION_DENIED),
     "FeedbackUnsent": ("feedback_unsent", grpc.StatusCode.UNAVAILABLE),
     "RateLimited": ("rate_limited", grpc.StatusCode.RESOURCE_EXHAUSTED),
     "QualityError": ("quality", grpc.StatusCode.INVALID_ARGUMENT),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 
 from gateway.ledger import Reader
 from gateway.ledger.review_budget import kept_budgets, last_policy
@@ -36,6 +37,19 @@ def kept(process: GatewayProcess) -> dict[str, Any]:
         return {"version": last_policy(reader), **kept_budgets(reader)}
     finally:
         reader.close()
+
+
+def probabilities(process: GatewayProcess) -> dict[float, int]:
+    """Predictions by the probability that they were drawn for review with."""
+    reader = Reader.open(f"sqlite:///{process.state_dir / 'ledger.db'}")
+    try:
+        population = reader.population()
+    finally:
+        reader.close()
+    found: dict[float, int] = {}
+    for pi, count in zip(population.pi.tolist(), population.rows.tolist(), strict=True):
+        found[pi] = found.get(pi, 0) + count
+    return found
 
 
 def share(process: GatewayProcess, stratum: str) -> float | None:
@@ -70,6 +84,14 @@ def test_shares_follow_the_traffic_and_a_restart_forgets_nothing(tmp_path: Path)
             assert learnt == found["shares"]["low"]
             came = sum(map(sum, found["rates"]))
             assert came > 0
+            with grpc.insecure_channel(process.address) as channel:
+                ask = channel.unary_unary(
+                    INFER, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+                )
+                ask(request("spam", rows(20)), timeout=10)
+            drawn_with = np.float64(np.float32(learnt))
+            until(lambda: probabilities(process).get(drawn_with), "20 rows with the share in force")
+            assert probabilities(process)[drawn_with] == 20
             assert learnt * came <= 1.6 * PER_HOUR / 3600, "no more than the budget, and what is made up for"
         with GatewayProcess(tmp_path, settings(main, spare)) as again:
             assert share(again, "low") == learnt

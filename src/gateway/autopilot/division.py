@@ -6,15 +6,17 @@ not: arrays of shape (5, 2), by the numbers of `gateway.types.Stratum`, then 0 f
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.ledger.review_budget import StratumLabels
 from gateway.quality import Objective, allocate, guess, neyman, pool, spreads
 from gateway.runtime import FIRST_SHARES, ReviewShares
 from gateway.types import Stratum
+
+if TYPE_CHECKING:
+    from gateway.ledger.review_budget import StratumLabels  # a sidecar has no ledger, and no room for one
 
 __all__ = ["CELLS", "NO_LABELS", "PRIOR", "Floats", "divide", "expected", "labels_by_cell"]
 

@@ -11,12 +11,8 @@ nothing: its faults are logged with their lines, and the old policy stays.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
-import gc
 import hashlib
 import logging
-import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,9 +22,11 @@ from gateway.autopilot import ReviewBudget
 from gateway.cli.budgets import BudgetWatch, kept_starts, make_budget
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.label_tool import label_tool_of, label_tool_source
+from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
 from gateway.cli.sources import LedgerSource, event_options, people_source
 from gateway.config import Settings
 from gateway.config.changes import changes
+from gateway.config.fleet import is_loopback
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger, rules_of
 from gateway.ledger.review_budget import BUDGET_KEY
@@ -47,7 +45,9 @@ from gateway.runtime import (
 from gateway.runtime.check import check
 from gateway.runtime.document import document
 from gateway.services import Control, Messages, People, RouteClasses
+from gateway.services.access import Access
 from gateway.services.admin import AdminServer
+from gateway.services.port import Port
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
 __all__ = ["Process"]
@@ -61,12 +61,15 @@ SECRET_FIELDS: Final = ("salt", "receipt_keys", "version")
 """What a kept policy leaves out: the ledger may be read by people who must not forge receipts."""
 
 
-def give_back_memory() -> None:
-    """Return to the system what only the start needed: 4 MB of 112, where the C library can."""
-    gc.collect()
-    gc.freeze()  # what has lived until here lives on: no later collection need look at it
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+def access_of(settings: Settings) -> Access:
+    """Who may review; what comes through a port that others reach does not count as from this machine."""
+    return Access(settings.access, near=is_loopback(settings.listen.inference))
+
+
+def port_of(settings: Settings) -> Port | None:
+    """A port for the control services besides the inference port."""
+    address = settings.listen.control
+    return None if address is None else Port(address, **(listen_tls(settings) or {}))
 
 
 class Process:
@@ -88,9 +91,10 @@ class Process:
 
         Raises: SettingsError, before anything listens; LedgerError, when the ledger cannot be used.
         """
-        self._listen_to_signals()  # first: until then SIGHUP would end the process
+        # first: until then SIGHUP would end the process
+        listen_to_signals(self._stop.set, self._want_reload)
         self._settings = settings = await asyncio.to_thread(self._load, machine=True)
-        self._secrets = kept_secrets(settings)
+        self._secrets, self._access = kept_secrets(settings), access_of(settings)
         self._ledger = Ledger(settings.ledger_url)
         self._ledger.set_review_rules(rules_of(settings))
         self._ledger.open()
@@ -133,11 +137,13 @@ class Process:
             verify=lambda receipt: verify_receipt(receipt, self._secrets.receipt_keys),
             classes=self._classes,
             messages=lambda: self._messages,
+            access=lambda: self._access,
             rules=lambda: feedback_rules(self._settings),
             rate=lambda: feedback_rate(self._settings),
             models=self._plane.health,
             people=people,
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
+            port=port_of(settings),
         )
         telemetry = Telemetry(
             TelemetryOptions(otlp=settings.telemetry.otlp, events=event_options(settings)),
@@ -157,10 +163,12 @@ class Process:
         self._certificates = CertificateWatch(self._plane)
         self._certificates.follow(certificate_files(settings))
         admin = None
-        await control.start()
+        control_address = await control.start()
         telemetry.start()
         try:
             bound = self._plane.start()
+            if control_address is not None:
+                bound["control"] = control_address
             if settings.listen.admin is not None:
                 admin = AdminServer(
                     settings.listen.admin,
@@ -172,7 +180,7 @@ class Process:
                 )
                 bound["admin"] = await admin.start()
             self._tasks = [
-                asyncio.create_task(self._watch_file()),
+                asyncio.create_task(watch_file(self._file, self._want_reload, self._stop)),
                 asyncio.create_task(self._certificates.run()),
                 asyncio.create_task(self._reload_when_wanted()),
                 asyncio.create_task(self._revise_budget()),
@@ -301,7 +309,7 @@ class Process:
             return
         self._rules.close()
         self._rules = rules
-        self._settings, self._budget = settings, budget
+        self._settings, self._budget, self._access = settings, budget, access_of(settings)
         self._ledger.set_review_rules(rules_of(settings))
         self._certificates.follow(certificate_files(settings))
         log.info("settings taken", extra={"policy": self._version, "before": before, "why": reason})
@@ -309,24 +317,6 @@ class Process:
     def _want_reload(self, why: str) -> None:
         self._reload_why = why
         self._reload_wanted.set()
-
-    def _listen_to_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._want_reload, "SIGHUP")
-
-    async def _watch_file(self) -> None:
-        from watchfiles import awatch
-
-        # The folder is watched, not the file: editors and ConfigMaps put a new file in its place.
-        before = self._file.read_bytes()
-        async for _ in awatch(self._file.parent, recursive=False, stop_event=self._stop):
-            with contextlib.suppress(OSError):
-                now = self._file.read_bytes()
-                if now != before:
-                    before = now
-                    self._want_reload("the file changed")
 
     async def _revise_budget(self) -> None:
         wanted = False

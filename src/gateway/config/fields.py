@@ -31,6 +31,7 @@ __all__ = [
     "as_list",
     "endpoint_fault",
     "no_bool",
+    "secret",
     "wrong",
 ]
 
@@ -116,6 +117,15 @@ def _listening(value: str) -> str:
     if fault:
         raise wrong(f"{quoted(value)} is no address to listen on", *fault)
     return value
+
+
+def secret(value: Any, at: tuple[int, ...] = ()) -> Any:
+    """An empty one counts as absent (`${GATEWAY_SALT:-}`); the fault never shows it."""
+    value = getattr(value, "text", value)
+    if isinstance(value, str) and 0 < len(value) < 16:
+        mend = "python -c 'import secrets; print(secrets.token_hex())' makes one"
+        raise wrong(f"a secret of {len(value)} characters", "at least 16 characters", mend, at=at)
+    return value or None
 
 
 def as_list(value: Any) -> Any:

@@ -1,5 +1,5 @@
-"""`file:` in secrets and lists, and descriptors: what the file holds takes the place of its name, before anything is
-checked."""
+"""`file:` in secrets, tokens and lists, and descriptors: what the file holds takes the place of its name, before
+anything is checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_BYTES = 16 * 1024 * 1024
 
 
 def read_files(source: Source, folder: FilePath) -> None:
-    """Put in what `secrets`, `lists` and `descriptors` refer to; what cannot be read becomes a fault."""
+    """Put in what `secrets`, `access`, `lists` and `descriptors` refer to; what cannot be read becomes a fault."""
     tree = source.tree
     if not isinstance(tree, dict):
         return
@@ -40,6 +40,10 @@ def read_files(source: Source, folder: FilePath) -> None:
                 _secret(source, ("secrets", "receipt_keys", index), key, folder) if _named(key) else key
                 for index, key in enumerate(keys)
             ]
+    access = tree.get("access")
+    for name, one in access.items() if isinstance(access, dict) else ():
+        if isinstance(one, dict) and _named(one.get("token")):
+            one["token"] = _secret(source, ("access", name, "token"), one["token"], folder)
     tool = tree.get("label_studio")
     if isinstance(tool, dict):
         for key in ("token", "webhook_secret"):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from gateway.config.access import Access
 from gateway.config.backends import Backend, Dns
 from gateway.config.events import Events
 from gateway.config.faults import quoted
@@ -23,6 +24,7 @@ from gateway.config.fields import (
     Text,
     as_list,
     endpoint_fault,
+    secret,
     wrong,
 )
 from gateway.config.label_studio import LabelStudio
@@ -54,17 +56,19 @@ class Listen(Block):
     """Where callers and operators come in."""
 
     usual: ClassVar[str] = '{inference: "127.0.0.1:8080", admin: "127.0.0.1:9090"}'
-    later: ClassVar[Mapping[str, str]] = {
-        "control": "a port of its own for feedback and review",
-    }
-
     inference: Listening = Field(
         "127.0.0.1:8080", description="HOST:PORT or unix:/path; port 0 takes a free one"
     )
     admin: Listening | None = Field(
         "127.0.0.1:9090", description="health, readiness and metrics, in plain text; null for none"
     )
-    tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
+    control: Listening | None = Field(
+        None,
+        description="HOST:PORT for sidecars (of `gateway control`), feedback and review, besides the inference port",
+    )
+    tls: ListenTls | None = Field(
+        None, description="TLS on the inference and control ports; plain text if absent"
+    )
     drain_s: Annotated[Number, Field(gt=0, le=3_600)] = Field(
         5.0,
         description="grace of calls under way when it is told to stop; in its first quarter new ones are welcome",
@@ -87,23 +91,14 @@ class Identity(Block):
     )
 
 
-def _secret(value: Any, at: tuple[int, ...] = ()) -> Any:
-    """An empty one counts as absent (`${GATEWAY_SALT:-}`); the fault never shows it."""
-    value = getattr(value, "text", value)
-    if isinstance(value, str) and 0 < len(value) < 16:
-        mend = "python -c 'import secrets; print(secrets.token_hex())' makes one"
-        raise wrong(f"a secret of {len(value)} characters", "at least 16 characters", mend, at=at)
-    return value or None
-
-
 def _salt(value: Any) -> Any:
-    return _secret(value)
+    return secret(value)
 
 
 def _keys(value: Any) -> Any:
     if not isinstance(value, list):
-        return as_list(_secret(value)) or ()
-    keys = [_secret(key, (index,)) for index, key in enumerate(value)]
+        return as_list(secret(value)) or ()
+    keys = [secret(key, (index,)) for index, key in enumerate(value)]
     return [key for key in keys if key is not None]
 
 
@@ -218,6 +213,11 @@ class Settings(Block):
     )
     identity: Identity = Field(default_factory=Identity)
     secrets: Secrets = Field(default_factory=Secrets)
+    access: Mapping[Name, Access] = Field(
+        default_factory=dict,
+        max_length=1024,
+        description="who may steer and review, by name; if absent, whoever calls from this machine",
+    )
     state_dir: Path = Field(Path("state"), description="folder of the ledger and of secrets that were made")
     ledger: Annotated[Text, AfterValidator(ledger_place)] = Field(
         "sqlite",

@@ -71,7 +71,7 @@ class Source:
         names = [
             "decision", "row", "source", "kind", "name", "revision", "label", "positive", "value", "author",
             "received_us", "event_us", "time_us", "policy", "route", "backend", "segment", "outcome", "score",
-            "flagged", "review_pi", "sampled", "arm", "propensity",
+            "flagged", "review_pi", "sampled", "arm", "propensity", "agreement", "reviews",
         ]  # fmt: skip
         query = (
             sa.select(

@@ -64,6 +64,8 @@ _NAMED: Final[Sequence[tuple[str, str]]] = (
     ("positive", "bool_"),
     ("value", "float64"),
     ("revision", "int32"),
+    ("agreement", "float64"),
+    ("reviews", "int32"),
     ("author", "string"),
 )
 """The columns that every data set has."""

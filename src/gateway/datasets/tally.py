@@ -58,6 +58,8 @@ class SplitTally:
     explored: int = 0
     least_propensity: float = 1.0
     corrected: int = 0
+    shared: int = 0
+    shared_agreement: float = 0.0
     never_sampled: int = 0
     unknown_unit: int = 0
     delays: Counter[str] = field(default_factory=Counter)
@@ -93,6 +95,9 @@ class SplitTally:
         self.explored += pc.sum(pc.less(propensity, 1.0)).as_py() or 0
         self.least_propensity = min(self.least_propensity, pc.min(propensity).as_py())
         self.corrected += pc.sum(pc.greater(table.column("revision"), 1)).as_py() or 0
+        several = pc.greater(table.column("reviews"), 1)
+        self.shared += pc.sum(several).as_py() or 0
+        self.shared_agreement += pc.sum(table.column("agreement").filter(several)).as_py() or 0.0
         self.never_sampled += pc.sum(pc.equal(table.column("inclusion_probability"), 0.0)).as_py() or 0
         self.unknown_unit += table.column("unit").null_count
         self._delays(pc.subtract(table.column("label_time"), table.column("time")))
@@ -121,6 +126,10 @@ class SplitTally:
                 "effective_sample_size": effective,
                 "design_effect": self.weighted / effective if effective else None,
                 "positive_share": self.weight_positive / known if known else None,
+            },
+            "several_reviews": {
+                "rows": self.shared,
+                "mean_agreement": self.shared_agreement / self.shared if self.shared else None,
             },
             "inputs": dict(sorted(self.inputs.items())),
             "explored": self.explored,

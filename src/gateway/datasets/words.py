@@ -132,6 +132,15 @@ def _counts(card: Mapping[str, Any]) -> Iterator[str]:
         ("less than", *splits),
         ((name, *(one["label_delay"][name] for one in splits.values())) for name in delays),
     )
+    shared = [
+        (name, one["several_reviews"]) for name, one in splits.items() if one["several_reviews"]["rows"]
+    ]
+    if shared:
+        yield from ("", "Where several reviewers answered, so many of them say what the label says:", "")
+        yield from _table(
+            ("split", "labels", "mean share"),
+            ((name, one["rows"], f"{one['mean_agreement']:.1%}") for name, one in shared),
+        )
     if card["agreement"]:
         yield from ("", "Where two sources spoke of the same prediction:", "")
         yield from _table(

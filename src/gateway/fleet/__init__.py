@@ -6,13 +6,31 @@ stands beside every model server and is small.
 
     forms, encoding   a batch as a message, and back, with nothing taken on trust
     outbox, spool     what control has not acknowledged yet: in memory, then on disk, bounded
-    uplink            the conversations with control
+    uplink, controls  the conversations with control, and where it is
     kept              the policy on disk
     proxy             callers' feedback and reviewers' work, handed on to control
 """
 
+from gateway.fleet.controls import Controls, Trust
 from gateway.fleet.encoding import Malformed, decode, encode, parse
+from gateway.fleet.kept import KeptPolicy, digest
 from gateway.fleet.outbox import Limits, Outbox
+from gateway.fleet.proxy import Proxy
 from gateway.fleet.spool import Spool
+from gateway.fleet.uplink import Uplink
 
-__all__ = ["Limits", "Malformed", "Outbox", "Spool", "decode", "encode", "parse"]
+__all__ = [
+    "Controls",
+    "KeptPolicy",
+    "Limits",
+    "Malformed",
+    "Outbox",
+    "Proxy",
+    "Spool",
+    "Trust",
+    "Uplink",
+    "decode",
+    "digest",
+    "encode",
+    "parse",
+]

@@ -17,9 +17,9 @@ from gateway.fleet.forms import KINDS, LATEST_US, LEAST, MOST_NUMBER, UNSENT, Ma
 from gateway.runtime.batch import Batch, PolicyNames
 from gateway.v1 import fleet_pb2
 
-__all__ = ["MOST_BATCH_BYTES", "MOST_ROWS", "Malformed", "decode", "encode", "parse"]
+__all__ = ["MOST_BATCH_BYTES", "MOST_ROWS", "RUN_BYTES", "Malformed", "decode", "encode", "parse"]
 
-MOST_BATCH_BYTES: Final = 32 * 1024 * 1024
+MOST_BATCH_BYTES: Final = 16 * 1024 * 1024
 """One batch with its captures."""
 
 MOST_ROWS: Final = 262_144
@@ -91,8 +91,6 @@ def decode(message: fleet_pb2.RecordBatch) -> Batch:
     Raises: Malformed, with what is wrong; then nothing of the batch is to be counted.
     """
     names = _names(message.names)
-    # PostgreSQL keeps no NUL; a model's label may well hold one
-    strings = [text.replace("\0", "\ufffd") for text in message.strings]
     _text("sidecar", message.sidecar)
     tables = {
         "records": _unpack("records", message.records),
@@ -102,12 +100,12 @@ def decode(message: fleet_pb2.RecordBatch) -> Batch:
     if len(tables["records"]["row"]) != message.rows:
         raise Malformed(f"{len(tables['records']['row'])} records where {message.rows} are announced")
     for table, columns in tables.items():
-        check_columns(table, columns, names, len(strings))
+        check_columns(table, columns, names, len(message.strings))
     return Batch(
         records=tables["records"],
         attempts={},
         mirrors=tables["mirrors"],
-        strings=strings,
+        strings=list(message.strings),
         captures=[_capture(capture) for capture in message.captures],
         names=names,
         raises=tables["raises"],

@@ -21,6 +21,11 @@ __all__ = ["Limits", "Outbox", "Waiting"]
 
 log = logging.getLogger(__name__)
 
+MOST_AGE_S: Final = 20 * 86_400.0
+"""What a process finds in its spool that is older is dropped (`too_old`): control forgets after 30 days what it has
+counted of whom, and would count it again.
+"""
+
 TOLD_S: Final = 10.0
 """At most one line in the log in so many seconds about what is dropped."""
 
@@ -65,13 +70,18 @@ class Outbox:
     ) -> None:
         self._spool, self._limits, self._wake, self._clock = spool, limits, wake, clock
         self._lock = threading.RLock()
-        self._waiting: deque[Waiting] = deque(
-            Waiting(one.run, one.sequence, one.records, clock(), None, one) for one in spool.left()
-        )
+        self._waiting: deque[Waiting] = deque()
         self._memory = 0
         self._sent = 0
         self._counts: Counter[str] = Counter()
         self._told = -TOLD_S
+        for one in spool.left():
+            item = Waiting(one.run, one.sequence, one.records, clock(), None, one)
+            if one.age_s <= MOST_AGE_S:
+                self._waiting.append(item)
+            else:
+                self._drop(item, "too_old", f"{one.file.name} has waited for {one.age_s / 86_400:.0f} days")
+                spool.remove(one)
 
     def put(self, run: bytes, sequence: int, records: int, data: bytes) -> None:
         """Take a batch; sequences of a run rise."""
@@ -99,6 +109,11 @@ class Outbox:
                     self._sent += 1
                     return Waiting(item.run, item.sequence, item.records, item.since, data)
             return None
+
+    @property
+    def on_way(self) -> int:
+        """Batches that were sent in this conversation and have no answer yet."""
+        return self._sent
 
     def begin(self) -> None:
         """A new conversation: whatever has no answer is sent again."""

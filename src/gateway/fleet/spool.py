@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,13 +33,14 @@ class Torn(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """A batch on disk. `size`: bytes of the file."""
+    """A batch on disk. `size`: bytes of the file; `age_s`: how old it was when it was found."""
 
     file: Path
     run: bytes
     sequence: int
     records: int
     size: int
+    age_s: float = 0.0
 
 
 class Spool:
@@ -112,4 +114,5 @@ class Spool:
         with file.open("rb") as stream:
             head = stream.read(HEAD.size)
         records = HEAD.unpack(head)[2] if len(head) == HEAD.size else 0
-        return Spooled(file, run, sequence, records, file.stat().st_size)
+        found = file.stat()
+        return Spooled(file, run, sequence, records, found.st_size, time.time() - found.st_mtime)

@@ -248,14 +248,10 @@ def _judged(row: LabelRow, before: _Said | None, spoken: int) -> Kept:
 
 def _latest(connection: sa.Connection, rows: Sequence[LabelRow]) -> dict[Key, _Said]:
     """The last revision of all that was said about the rows' decisions."""
-    table = schema.labels
-    names = ("decision", "row", "revision", "name", "value", "event_us", "received_us", *label_tally.FACTS)
-    query = sa.select(*(table.c[name] for name in names)).where(~superseded(table))
     ids = list({row.decision for row in rows})
     found: dict[Key, _Said] = {}
     for start in range(0, len(ids), _AT_ONCE):
-        some = query.where(table.c.decision.in_(ids[start : start + _AT_ONCE]))
-        for columns in connection.execute(some):
+        for columns in connection.execute(_LAST_SAID, {"ids": ids[start : start + _AT_ONCE]}):
             row = columns._asdict()
             key = (bytes(row["decision"]), row["row"], row["source"], row["kind"], row["name"])
             truth = Truth(row["label"], row["positive"], row["value"], row["name"])
@@ -269,6 +265,17 @@ def superseded(label: sa.FromClause) -> sa.Exists:
     after = schema.labels.alias("after")
     same = (after.c[name] == label.c[name] for name in ("decision", "row", "source", "kind", "name"))
     return sa.exists().where(*same, after.c.revision == label.c.revision + 1)
+
+
+def _last_said() -> sa.Select[Any]:
+    table = schema.labels
+    names = ("decision", "row", "revision", "name", "value", "event_us", "received_us", *label_tally.FACTS)
+    query = sa.select(*(table.c[name] for name in names)).where(~superseded(table))
+    return query.where(table.c.decision.in_(sa.bindparam("ids", expanding=True)))
+
+
+_LAST_SAID: Final = _last_said()
+"""Made once: to put it together takes longer than to run it."""
 
 
 def _columns(row: LabelRow, revision: int) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +13,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, facts, labels, migrations, pending, schema, urgent
-from gateway.ledger.database import lock_policies, shown, writer_engine
+from gateway.ledger import audit, facts, labels, migrations, pending, policies, urgent
+from gateway.ledger.database import shown, writer_engine
 from gateway.ledger.labels import Kept, LabelRow, RouteClasses
 from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
-from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.ledger.reviewing import Reviews
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
@@ -136,48 +133,42 @@ class Ledger(Reviews):
         """Judge what waited for records that have come, and give up what waited too long."""
         return self._writer.submit(partial(pending.resolve, classes=classes, now_us=self._clock_us()))
 
-    def keep_policy(self, document: Mapping[str, Any], *, author: str, reason: str) -> int:
-        """Keep a policy and return its version; the version is the same when the document is that of the latest one.
+    def submit(self, work: Callable[[sa.Connection], T]) -> Future[T]:
+        """Run `work` in a transaction of the writer; the future has its result once that is committed."""
+        return self._writer.submit(work)
 
-        Waits for the commit. `version` within the document, and what review budgets were
-        divided by, are left out of the comparison. Raises: LedgerUnavailable.
+    def count(self, name: str, count: int) -> None:
+        """Raise one of `counters`, for work that was submitted."""
+        self._writer.count(name, count)
+
+    def keep_policy(
+        self,
+        document: Mapping[str, Any],
+        *,
+        author: str,
+        reason: str,
+        source: Mapping[str, Any] | None = None,
+        onto: int | None = None,
+    ) -> int:
+        """Keep a policy and return its version; see `policies.keep`. Waits for the commit.
+
+        Raises: LedgerUnavailable; PolicyConflict, when the latest version is another than `onto`.
         """
-        content = {key: value for key, value in document.items() if key != "version"}
-        text = _compact(content)
-        digest = hashlib.sha256(_compared(content).encode()).hexdigest()
+        kept = partial(policies.keep, author=author, reason=reason, source=source, onto=onto)
         now_us = self._clock_us()
+        return self._writer.submit(lambda inner: kept(inner, document, now_us=now_us)).result()
 
-        def work(connection: sa.Connection) -> int:
-            lock_policies(connection)
-            table = schema.policies
-            newest = sa.select(table.c.version, table.c.hash).order_by(table.c.version.desc()).limit(1)
-            latest = connection.execute(newest).first()
-            if latest is not None and latest[1] == digest:
-                return int(latest[0])
-            version = 1 if latest is None else int(latest[0]) + 1
-            connection.execute(
-                sa.insert(table),
-                {
-                    "version": version,
-                    "hash": digest,
-                    "document": text,
-                    "created_us": now_us,
-                    "author": author,
-                    "reason": reason,
-                },
-            )
-            audit.note(
-                connection,
-                time_us=now_us,
-                actor=author,
-                action="policy.keep",
-                subject=f"policy {version}",
-                reason=reason,
-                hash=digest,
-            )
-            return version
+    def latest_policy(self) -> int:
+        """The version in force; 0 for none. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(policies.latest_version)
 
-        return self._writer.submit(work).result()
+    def find_policy(self, version: int | None = None, *, author: str | None = None) -> policies.Kept | None:
+        """A version, or the latest: of all, or of those of an author. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(policies.find, version=version, author=author))
+
+    def policy_history(self, limit: int) -> Sequence[policies.Kept]:
+        """The newest versions, newest first. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(policies.history, limit=limit))
 
     def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
         """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.
@@ -209,12 +200,3 @@ class Ledger(Reviews):
         Raises: LedgerUnavailable.
         """
         return self.reader.snapshot(partial(facts.find, wanted=wanted))
-
-
-def _compact(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _compared(content: Mapping[str, Any]) -> str:
-    """Rates of traffic never stand still, and alone make no other policy."""
-    return _compact({key: value for key, value in content.items() if key != BUDGET_KEY})

@@ -35,10 +35,10 @@ __all__ = [
 BUDGET_KEY: Final = "review_budget"
 """Of a kept policy: by route, what its budget was divided by. The data plane does not see it."""
 
-NEWEST_LABELS: Final = 50_000
+NEWEST_LABELS: Final = 20_000
 """Labels that rates are guessed from; older ones speak of older models."""
 
-NEWEST_TASKS: Final = 200_000
+NEWEST_TASKS: Final = 50_000
 """Tasks that are looked through for how much people do."""
 
 LOOK_BACK_H: Final = 24

@@ -90,7 +90,7 @@ __all__ = [
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]
@@ -108,6 +108,7 @@ policies = Table(
     Column("created_us", BigInteger, nullable=False),
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("source", Text),  # the settings it was made of, and which routes were stopped besides
 )
 
 decisions = Table(

@@ -218,7 +218,7 @@ class Writer:
         except Exception as error:
             if not is_unavailable(error):
                 log.exception("the ledger's writer met an error that is a fault of its own")
-            self._count("jobs_failed." + failure_reason(error), len(group))
+            self.count("jobs_failed." + failure_reason(error), len(group))
             for job in group:
                 job.future.set_exception(_not_committed(failure_reason(error)))
             return
@@ -289,19 +289,19 @@ class Writer:
             log.error("records were not kept: %s", reason, exc_info=not is_unavailable(error))
             for group, future in zip(groups, futures, strict=True):
                 if future is None:
-                    self._count("dropped.records." + reason, group.delta.records)
-                    self._count("dropped.review_tasks." + reason, len(group.delta.tasks))
+                    self.count("dropped.records." + reason, group.delta.records)
+                    self.count("dropped.review_tasks." + reason, len(group.delta.tasks))
                 else:
                     future.set_exception(_not_committed(reason))
             return
         self._segments.settle(stored.claimed)
         for group, future, fresh in zip(groups, futures, stored.fresh, strict=True):
             # One of ours that is known was committed by the try before, whose end we did not see.
-            self._count("stored.records" if fresh or future is None else "known.records", group.delta.records)
+            self.count("stored.records" if fresh or future is None else "known.records", group.delta.records)
             if future is not None:
                 future.set_result(fresh)
         for name, count in stored.dropped.items():
-            self._count("dropped." + name, count)
+            self.count("dropped." + name, count)
 
     def _retrying(self) -> tenacity.Retrying:
         return tenacity.Retrying(
@@ -331,7 +331,7 @@ class Writer:
             except sa.exc.DBAPIError as error:
                 if not is_conflict(error):
                     raise
-                self._count("conflicts", 1)
+                self.count("conflicts", 1)
         return self._once(work)
 
     def _once(self, work: Callable[[sa.Connection], T]) -> T:
@@ -345,10 +345,11 @@ class Writer:
                 raise
 
     def _drop(self, batch: tallies.Batch, reason: str) -> None:
-        self._count("dropped.records." + reason, len(batch.records["row"]))
-        self._count("dropped.review_tasks." + reason, sum(len(capture["rows"]) for capture in batch.captures))
+        self.count("dropped.records." + reason, len(batch.records["row"]))
+        self.count("dropped.review_tasks." + reason, sum(len(capture["rows"]) for capture in batch.captures))
 
-    def _count(self, name: str, count: int) -> None:
+    def count(self, name: str, count: int) -> None:
+        """Raise one of `counters`."""
         if count:
             with self._wake:
                 self._counters[name] += count

@@ -15,14 +15,14 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 
-from gateway.config import Fault, Loaded, Settings, read
+from gateway.config import Fault, Loaded, Settings, read, read_text
 from gateway.config.faults import Path
 from gateway.config.source import Source
 from gateway.runtime.certificates import certificate_faults
 from gateway.runtime.document import document, settings_path
 from gateway.runtime.rules import rule_faults
 
-__all__ = ["check", "compile_faults", "preflight"]
+__all__ = ["check", "check_text", "compile_faults", "preflight"]
 
 
 def check(
@@ -42,18 +42,30 @@ def check(
     returned is None if there is any fault.
     """
     loaded = read(path, overrides, env)
+    folder = FilePath(path).absolute().parent
+    return _judged(loaded, folder, machine=machine, files=machine if files is None else files, code=code)
+
+
+def check_text(
+    text: str, *, name: str, folder: FilePath, overrides: Sequence[str] = (), code: bool = False
+) -> Loaded:
+    """As `check` without this machine, of a text that somebody sent; relative paths in it start at `folder`."""
+    loaded = read_text(text, name=name, folder=folder, overrides=overrides)
+    return _judged(loaded, folder, machine=False, files=False, code=code)
+
+
+def _judged(loaded: Loaded, folder: FilePath, *, machine: bool, files: bool, code: bool) -> Loaded:
     known = {fault.path for fault in loaded.faults}
     faults = [fault for fault in compile_faults(loaded) if fault.path not in known]
     if machine and loaded.rest.settings is not None:
         settings = loaded.settings or loaded.rest.settings
         known_now = known | {fault.path for fault in faults}
         faults += [fault for fault in preflight(settings, loaded) if fault.path not in known_now]
-    if (machine if files is None else files) and loaded.rest.settings is not None:
+    if files and loaded.rest.settings is not None:
         found, warnings = certificate_faults(loaded.settings or loaded.rest.settings, loaded.source)
         faults += [fault for fault in found if fault.path not in known]
         loaded.warnings += warnings if loaded.settings is not None else []
     if code and loaded.settings is not None and not faults:
-        folder = FilePath(path).absolute().parent
         unloadable = rule_faults(loaded.settings, folder)
         faults = [loaded.fault(fault.path, fault.found, fault.wanted, fault.mend) for fault in unloadable]
     if faults:

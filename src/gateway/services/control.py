@@ -1,4 +1,5 @@
-"""The control plane's gRPC server: feedback, review, health and reflection on a unix socket."""
+"""The control plane's gRPC server: feedback, review, policies, health and reflection on a unix socket; for a fleet on a
+port as well, where sidecars push records and watch policies."""
 
 from __future__ import annotations
 
@@ -14,22 +15,43 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.errors import LedgerError
+from gateway.fleet.encoding import MOST_BATCH_BYTES
 from gateway.ledger import Ledger
+from gateway.services.access import Access, RoleInterceptor
 from gateway.services.errors import ErrorInterceptor
 from gateway.services.feedback import FeedbackService
+from gateway.services.fleet import FleetService
 from gateway.services.health import Health
 from gateway.services.intake import Classes, FeedbackRules, Intake, Verify
 from gateway.services.pending import Waiting
 from gateway.services.people import People
+from gateway.services.policy import PolicyService
+from gateway.services.port import Port
 from gateway.services.rates import Rate, Rates
 from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
-from gateway.v1 import feedback_pb2, feedback_pb2_grpc, review_pb2, review_pb2_grpc
+from gateway.v1 import (
+    feedback_pb2,
+    feedback_pb2_grpc,
+    fleet_pb2,
+    fleet_pb2_grpc,
+    policy_pb2,
+    policy_pb2_grpc,
+    review_pb2,
+    review_pb2_grpc,
+)
 
 __all__ = ["Control"]
 
 MAX_CALLS: Final = 1_024
 """Calls at once, health watchers included; beyond, RESOURCE_EXHAUSTED."""
+
+SERVER_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MOST_BATCH_BYTES + 65_536),
+    ("grpc.so_reuseport", 0),  # a second control on the port must be told, not get half of the sidecars
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
 
 SERVICES: Final = (
     feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name,
@@ -51,6 +73,8 @@ class Control:
         messages: what captured messages are read by.
         clock_us: the time, microseconds since 1970.
         people: told of reviewers' answers that callers may wait for.
+        access: who may do what; asked for each call.
+        policies, fleet: further services. port: where they all are served besides.
         task_key: makes of the ledger's task numbers those that reviewers see; at most 64 bytes.
     """
 
@@ -67,9 +91,14 @@ class Control:
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         people: People | None = None,
         messages: Callable[[], Messages | None] = lambda: None,
+        access: Callable[[], Access] = lambda: Access({}),
+        policies: PolicyService | None = None,
+        fleet: FleetService | None = None,
+        port: Port | None = None,
         task_key: bytes = b"",
     ) -> None:
-        self._socket = socket
+        self._socket, self._port = socket, port
+        self._access, self._policies, self._fleet = access, policies, fleet
         self.waiting = Waiting(ledger, classes)
         """What waits for its decision's record."""
         intake = Intake(ledger, verify, classes, rules, clock_us)
@@ -79,24 +108,38 @@ class Control:
         self._health = Health(SERVICES, models)
         self._server: grpc.aio.Server | None = None
 
-    async def start(self) -> None:
+    async def start(self) -> str | None:
         """Listen. Health says NOT_SERVING until `set_serving(True)`.
 
-        Raises: LedgerError when the socket cannot be made.
+        Returns: the address of the port that is really bound, where there is one.
+        Raises: LedgerError when the socket cannot be made; OSError when the port cannot be bound.
         """
-        server = grpc.aio.server(interceptors=[ErrorInterceptor()], maximum_concurrent_rpcs=MAX_CALLS)
+        server = grpc.aio.server(
+            interceptors=[ErrorInterceptor(), RoleInterceptor(self._access)],
+            maximum_concurrent_rpcs=MAX_CALLS,
+            options=SERVER_OPTIONS if self._fleet is not None else (),
+        )
+        services = list(SERVICES)
         feedback_pb2_grpc.add_FeedbackServiceServicer_to_server(self.feedback, server)
         review_pb2_grpc.add_ReviewServiceServicer_to_server(self._review, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        if self._policies is not None:
+            policy_pb2_grpc.add_PolicyServiceServicer_to_server(self._policies, server)
+            services.append(policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name)
+        if self._fleet is not None:
+            fleet_pb2_grpc.add_FleetServiceServicer_to_server(self._fleet, server)
+            services.append(fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name)
+        reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
             server.add_insecure_port(f"unix:{self._socket}")
         except RuntimeError as error:
             raise LedgerError(f"the control socket {self._socket} cannot be made: {error}") from None
+        bound = None if self._port is None else self._port.add_to(server)
         await server.start()
         os.chmod(self._socket, 0o600)
         self._server = server
         self._tasks.append(asyncio.create_task(self.waiting.run()))
+        return bound
 
     def set_serving(self, serving: bool) -> None:
         """What health says from now on; from the event loop's thread."""

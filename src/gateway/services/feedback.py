@@ -71,7 +71,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
     ) -> pb.SubmitFeedbackResponse:
         """Keep what can be kept, and say of each item what became of it."""
         count = len(request.items)
-        caller = _caller(context.invocation_metadata())
+        caller = _caller(context)
         try:
             self._rates.take(caller, max(1, count))
         except RateLimited:
@@ -163,9 +163,15 @@ class _Full(RateLimited):
         super().__init__(message, wait_s=1.0)
 
 
-def _caller(metadata: Any) -> str:
-    """Who calls: empty where the data plane did not say, as on the control socket itself."""
-    return next((str(value) for key, value in metadata or () if key == CALLER_METADATA), "")
+def _caller(context: Any) -> str:
+    """Who calls: as the data plane says it on its socket, empty where it does not. What comes from elsewhere is handed
+    on by a sidecar, or pretends to be: there the address is all that is known.
+    """
+    peer = str(context.peer())
+    if not peer.startswith("unix:"):
+        return f"peer:{peer.rsplit(':', 1)[0]}"
+    metadata = context.invocation_metadata() or ()
+    return next((str(value) for key, value in metadata if key == CALLER_METADATA), "")
 
 
 def _statement(item: pb.FeedbackItem, source: str) -> Statement:

@@ -181,6 +181,29 @@ CATALOGUE: Final = {
             "What did not fit and was left out, whole: copies, spans, records, series.",
             ("what", "reason"),
         ),
+        Instrument(
+            "gateway.fleet.waiting",
+            "gauge",
+            "{record}",
+            "Records of a sidecar that control has not acknowledged.",
+        ),
+        Instrument(
+            "gateway.fleet.batches",
+            "counter",
+            "{batch}",
+            "Batches of sidecars, by what became of them: counted, again (known already), refused, unavailable.",
+            ("result",),
+        ),
+        Instrument(
+            "gateway.fleet.sidecars",
+            "gauge",
+            "{sidecar}",
+            "Sidecars that watch policies at this control, by the version that they were given last.",
+            ("version",),
+        ),
+        Instrument(
+            "gateway.fleet.leader", "gauge", "1", "1 where this control is the one that acts for all."
+        ),
         Instrument("gateway.events", "counter", "{event}", "Events that a receiver took.", ("kind",)),
         Instrument("gateway.people.waiting", "gauge", "{call}", "Calls that wait for people.", ("backend",)),
         Instrument(

@@ -1,0 +1,128 @@
+"""What a fleet adds to the checks of settings: things that a sidecar cannot do, and what replicas must share."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from gateway.config.faults import Fault, Path
+from gateway.config.load import Loaded
+
+__all__ = ["fleet_faults", "is_loopback"]
+
+
+def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
+    """What `gateway control` cannot take, of settings that are good otherwise; `text` is what they were read from."""
+    settings = loaded.settings
+    if settings is None:
+        return []
+    found = [*_undoable(loaded), *_literal_secrets(loaded, text)]
+    address = settings.listen.control
+    if address is None:
+        found.append(
+            loaded.fault(
+                ("listen",),
+                "there is no control",
+                "where sidecars call",
+                'control: "0.0.0.0:8081" beside inference',
+            )
+        )
+    elif not is_loopback(address):
+        if settings.listen.tls is None:
+            found.append(
+                loaded.fault(
+                    ("listen", "control"),
+                    "plain text on an address that other machines reach: a policy holds the salt and the receipt keys",
+                    "tls beside it",
+                    "or a loopback address behind a proxy that encrypts",
+                )
+            )
+        if not any(one.role == "sidecar" for one in settings.access.values()):
+            found.append(
+                loaded.fault(
+                    ("listen", "control"),
+                    "nobody in `access` has the role sidecar, and from other machines nobody else may",
+                    mend='access: {sidecars: {role: sidecar, token: "file:<path>"}}',
+                )
+            )
+    if not settings.ledger.startswith("sqlite"):
+        for name, given in (("salt", settings.secrets.salt), ("receipt_keys", settings.secrets.receipt_keys)):
+            if not given:
+                found.append(
+                    loaded.fault(
+                        ("secrets",),
+                        f"there is no {name}, and every replica would make its own",
+                        f"{name}: file:<path>, the same for all",
+                    )
+                )
+    return found
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address to listen on."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _undoable(loaded: Loaded) -> Iterator[Fault]:
+    settings = loaded.settings
+    assert settings is not None
+    for name, backend in settings.backends.items():
+        if backend.people is not None:
+            yield loaded.fault(
+                ("backends", name, "people"),
+                "a call cannot wait for people in a fleet yet: a sidecar has no queue to ask them by",
+                "a model or an answer",
+                "`review` puts predictions before people after the call",
+            )
+    for name, route in settings.routes.items():
+        for index, rule in enumerate(route.rules):
+            if rule.python is not None:
+                yield loaded.fault(
+                    ("routes", name, "rules", index, "python"),
+                    "a rule in Python cannot run in a fleet yet: a sidecar has not the module",
+                    "a rule in CEL: `when`",
+                )
+
+
+def _literal_secrets(loaded: Loaded, text: str) -> Iterator[Fault]:
+    """The settings are kept in the ledger, which may be read by people who must not forge receipts."""
+    try:
+        raw = YAML(typ="safe").load(text)
+    except YAMLError:
+        return
+    raw = raw if isinstance(raw, dict) else {}
+    secrets = raw.get("secrets")
+    places: list[tuple[Path, Any]] = []
+    if isinstance(secrets, dict):
+        places.append((("secrets", "salt"), secrets.get("salt")))
+        keys = secrets.get("receipt_keys")
+        if isinstance(keys, list):
+            places += [(("secrets", "receipt_keys", index), key) for index, key in enumerate(keys)]
+        else:
+            places.append((("secrets", "receipt_keys"), keys))
+    access = raw.get("access")
+    if isinstance(access, dict):
+        places += [
+            (("access", str(name), "token"), one.get("token"))
+            for name, one in access.items()
+            if isinstance(one, dict)
+        ]
+    for path, value in places:
+        if value is not None and not str(value).startswith(("file:", "${")):
+            yield loaded.fault(
+                path,
+                "a secret in the settings themselves, which the ledger keeps",
+                "file:<path> or ${NAME}",
+            )

@@ -1,0 +1,198 @@
+"""The book of policies: what may be published, what is, and what it is made of.
+
+A policy is made of settings, of which routes were stopped besides them, and of the review shares that were worked out
+from traffic. All three are kept with the version, so that whoever opens the ledger next (another replica, or this one
+after kill -9) runs the same; secrets are not kept: each process adds its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.config import Fault, Loaded, Settings
+from gateway.config.load import MOST_BYTES
+from gateway.errors import LedgerError, NotFound, SettingsError
+from gateway.ledger import Ledger
+from gateway.ledger.policies import Kept
+from gateway.runtime import ReviewShares, Secrets
+from gateway.runtime.check import check_text
+from gateway.runtime.document import document
+
+__all__ = ["BY_FILE", "InForce", "PolicyBook"]
+
+BY_FILE: Final = "serve"
+"""The author of what came from the settings file."""
+
+SECRET_FIELDS: Final = ("salt", "receipt_keys", "version")
+"""What a kept policy leaves out: the ledger may be read by people who must not forge receipts."""
+
+Shares = Mapping[str, ReviewShares]
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A version as a process runs it; `document` has the secrets."""
+
+    version: int
+    settings: Settings
+    text: str
+    stopped: frozenset[str]
+    shares: Shares
+    document: Mapping[str, Any]
+
+
+class PolicyBook:
+    """Thread-safe; every method waits for the ledger.
+
+    Args:
+        folder: where relative paths in settings start. name: what faults call the settings.
+        more: faults of good settings that this process cannot take, besides those of `gateway check`.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        secrets: Secrets,
+        *,
+        folder: Path,
+        name: str,
+        overrides: Sequence[str] = (),
+        more: Callable[[Loaded, str], list[Fault]] = lambda loaded, text: [],
+    ) -> None:
+        self._ledger, self._secrets = ledger, secrets
+        self._folder, self._name, self._overrides, self._more = folder, name, tuple(overrides), more
+
+    def read(self, text: str) -> Settings:
+        """Raises: SettingsError, with every fault."""
+        if len(text.encode()) > MOST_BYTES:
+            raise SettingsError([Fault(self._name, None, None, (), f"longer than {MOST_BYTES} bytes")])
+        loaded = check_text(text, name=self._name, folder=self._folder, overrides=self._overrides)
+        faults = loaded.faults or self._more(loaded, text)
+        if loaded.settings is None or faults:
+            raise SettingsError(list(faults))
+        return loaded.settings
+
+    def publish(
+        self, text: str, *, author: str, reason: str, onto: int | None = None, file: bool = False
+    ) -> int:
+        """New settings; routes that are stopped stay so. Returns the version.
+
+        With `file=True` they are those of the settings file, and the version tells so: see `file_is_new`.
+        Raises: SettingsError, PolicyConflict, LedgerUnavailable.
+        """
+        settings = self.read(text)
+        before = self._ledger.find_policy()
+        stopped, shares = _besides(before)
+        source: dict[str, Any] = {"settings": text, "stopped": stopped, "shares": shares}
+        if file:
+            source["file"] = _sum(text)
+        elif before is not None and before.source is not None:
+            source["file"] = before.source.get("file")
+        return self._keep(settings, source, author, reason, onto)
+
+    def file_is_new(self, text: str) -> bool:
+        """Whether the settings file says something else than when it was last published.
+
+        If not, what came after it by hand (a roll-back, say) must not be undone by a restart.
+        """
+        latest = self._ledger.find_policy()
+        return latest is None or (latest.source or {}).get("file") != _sum(text)
+
+    def share(self, shares: Shares, *, author: str, reason: str, onto: int) -> int:
+        """New review shares of what is in force. Raises: PolicyConflict, LedgerUnavailable."""
+        source = dict(self._source(onto))
+        source["shares"] = {route: of._asdict() for route, of in shares.items()}
+        return self._keep(self.read(source["settings"]), source, author, reason, onto)
+
+    def roll_back(self, version: int, *, author: str, reason: str) -> int:
+        """An older version once more, as a new one; what is stopped stays so.
+
+        Raises: NotFound; SettingsError, when its settings cannot be used any more; PolicyConflict, LedgerUnavailable.
+        """
+        latest = self._ledger.find_policy()
+        source = dict(self._source(version))
+        if latest is not None:
+            source["stopped"], _ = _besides(latest)
+            source["file"] = (latest.source or {}).get("file")
+        why = f"back to {version}" + (f": {reason}" if reason else "")
+        onto = None if latest is None else latest.version
+        return self._keep(self.read(source["settings"]), source, author, why, onto)
+
+    def kill(self, route: str, *, revive: bool, author: str, reason: str) -> int:
+        """Stop a route's model, or let it go on. Raises: NotFound, PolicyConflict, LedgerUnavailable."""
+        latest = self._ledger.find_policy()
+        if latest is None:
+            raise NotFound("there is no policy yet")
+        source = dict(self._source(latest.version))
+        settings = self.read(source["settings"])
+        if route not in settings.routes:
+            raise NotFound(f"there is no route {route!r}; there are {', '.join(settings.routes) or 'none'}")
+        if revive and settings.routes[route].kill_switch:
+            raise LedgerError(f"routes.{route}.kill_switch is true in the settings: publish them without it")
+        stopped = set(source.get("stopped", ()))
+        source["stopped"] = sorted(stopped - {route} if revive else stopped | {route})
+        why = f"{'revive' if revive else 'kill'} {route}" + (f": {reason}" if reason else "")
+        return self._keep(settings, source, author, why, latest.version)
+
+    def in_force(self) -> InForce | None:
+        """The latest version; None where there is none. Raises: SettingsError, LedgerError, LedgerUnavailable."""
+        latest = self._ledger.find_policy()
+        if latest is None:
+            return None
+        source = self._of(latest)
+        settings = self.read(source["settings"])
+        made = {**self._made(settings, source), "version": latest.version}
+        stopped, shares = _besides(latest)
+        return InForce(
+            latest.version,
+            settings,
+            source["settings"],
+            frozenset(stopped),
+            {route: ReviewShares(**of) for route, of in shares.items()},
+            made,
+        )
+
+    def _source(self, version: int) -> Mapping[str, Any]:
+        found = self._ledger.find_policy(version)
+        if found is None:
+            raise NotFound(f"there is no policy {version}; `gateway policy list` shows those there are")
+        return self._of(found)
+
+    def _of(self, kept: Kept) -> Mapping[str, Any]:
+        if kept.source is None:
+            raise LedgerError(
+                f"policy {kept.version} was kept by an older gateway, without its settings: publish settings anew"
+            )
+        return kept.source
+
+    def _keep(
+        self, settings: Settings, source: Mapping[str, Any], author: str, reason: str, onto: int | None
+    ) -> int:
+        made = self._made(settings, source)
+        kept = {key: value for key, value in made.items() if key not in SECRET_FIELDS}
+        return self._ledger.keep_policy(kept, author=author, reason=reason, source=source, onto=onto)
+
+    def _made(self, settings: Settings, source: Mapping[str, Any]) -> dict[str, Any]:
+        made = document(
+            settings,
+            version=1,
+            salt_hex=self._secrets.salt_hex,
+            receipt_keys=self._secrets.receipt_keys,
+            review_shares={route: ReviewShares(**of) for route, of in source["shares"].items()},
+        )
+        for route in made["routes"]:
+            route["kill_switch"] |= route["name"] in source["stopped"]
+        return made
+
+
+def _besides(kept: Kept | None) -> tuple[list[str], dict[str, dict[str, float]]]:
+    source = (kept.source if kept is not None else None) or {}
+    return list(source.get("stopped", ())), dict(source.get("shares", {}))
+
+
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

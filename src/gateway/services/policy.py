@@ -1,0 +1,118 @@
+"""`PolicyService`: what is in force, who made it so, and how it is changed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+from gateway.errors import NotFound
+from gateway.ledger import Ledger
+from gateway.ledger.policies import Kept
+from gateway.services.access import Access
+from gateway.services.changes import Changes
+from gateway.services.policies import PolicyBook
+from gateway.v1 import policy_pb2 as pb
+from gateway.v1 import policy_pb2_grpc
+
+__all__ = ["PolicyService"]
+
+MOST_HISTORY: Final = 1_000
+USUAL_HISTORY: Final = 20
+
+
+class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
+    """Args:
+    changed: told of a new version, so that it is taken over at once and not at the next look.
+    versions: the version that this process runs, and every later one.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        book: PolicyBook,
+        access: Callable[[], Access],
+        changed: Callable[[], None],
+        versions: Changes[int],
+    ) -> None:
+        self._ledger, self._book, self._access = ledger, book, access
+        self._changed, self._versions = changed, versions
+
+    async def Get(self, request: pb.GetPolicyRequest, context: Any) -> pb.Policy:  # noqa: N802
+        """A version, with settings and document."""
+        self._access().demand(context, "viewer")
+        return await self._whole(request.version or None)
+
+    async def History(  # noqa: N802
+        self, request: pb.PolicyHistoryRequest, context: Any
+    ) -> pb.PolicyHistory:
+        """The newest versions."""
+        self._access().demand(context, "viewer")
+        limit = min(request.limit or USUAL_HISTORY, MOST_HISTORY)
+        found = await asyncio.to_thread(self._ledger.policy_history, limit)
+        return pb.PolicyHistory(policies=[_message(kept) for kept in found])
+
+    async def Watch(  # noqa: N802
+        self, request: pb.WatchPoliciesRequest, context: Any
+    ) -> AsyncIterator[pb.Policy]:
+        """The version in force, then every later one."""
+        self._access().demand(context, "viewer")
+        async for version in self._versions.follow():
+            yield await self._whole(version)
+
+    async def Publish(  # noqa: N802
+        self, request: pb.PublishPolicyRequest, context: Any
+    ) -> pb.PublishPolicyResponse:
+        """Whole settings."""
+        author = self._access().demand(context, "operator")
+        return await self._done(
+            lambda: self._book.publish(
+                request.settings,
+                author=author,
+                reason=request.reason or "published",
+                onto=request.onto or None,
+            )
+        )
+
+    async def RollBack(  # noqa: N802
+        self, request: pb.RollBackPolicyRequest, context: Any
+    ) -> pb.PublishPolicyResponse:
+        """An older version once more."""
+        author = self._access().demand(context, "operator")
+        return await self._done(
+            lambda: self._book.roll_back(request.version, author=author, reason=request.reason)
+        )
+
+    async def Kill(self, request: pb.KillRequest, context: Any) -> pb.PublishPolicyResponse:  # noqa: N802
+        """Stop a route's model, or let it go on."""
+        author = self._access().demand(context, "operator")
+        return await self._done(
+            lambda: self._book.kill(
+                request.route, revive=request.revive, author=author, reason=request.reason
+            )
+        )
+
+    async def _done(self, change: Callable[[], int]) -> pb.PublishPolicyResponse:
+        version = await asyncio.to_thread(change)
+        self._changed()
+        return pb.PublishPolicyResponse(version=version)
+
+    async def _whole(self, version: int | None) -> pb.Policy:
+        found = await asyncio.to_thread(self._ledger.find_policy, version)
+        if found is None:
+            raise NotFound(f"there is no policy {version}" if version else "there is no policy yet")
+        message = _message(found)
+        message.document = json.dumps(found.document)
+        message.settings = (found.source or {}).get("settings", "")
+        return message
+
+
+def _message(kept: Kept) -> pb.Policy:
+    return pb.Policy(
+        version=kept.version,
+        author=kept.author,
+        reason=kept.reason,
+        created_us=kept.created_us,
+        stopped=(kept.source or {}).get("stopped", ()),
+    )
