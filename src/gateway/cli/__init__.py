@@ -35,6 +35,7 @@ COMMANDS = (
     "plan",
     "export",
     "audit",
+    "forget",
     "labels",
     "label-studio",
     "reviews",

@@ -32,6 +32,7 @@ from gateway.config.ledger_url import ledger_place
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
 from gateway.config.queues import Queue
+from gateway.config.retention import Retention
 from gateway.config.routes import Route
 from gateway.config.tls import ListenTls
 
@@ -231,6 +232,7 @@ class Settings(Block):
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
     feedback: Feedback = Field(default_factory=Feedback)
+    retention: Retention = Field(default_factory=Retention)
     telemetry: Telemetry = Field(default_factory=Telemetry)
     descriptors: Annotated[
         tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])

@@ -182,6 +182,13 @@ CATALOGUE: Final = {
             ("what", "reason"),
         ),
         Instrument(
+            "gateway.deleted",
+            "counter",
+            "{row}",
+            "What the ledger took away because it was too old or too much.",
+            ("what", "reason"),
+        ),
+        Instrument(
             "gateway.fleet.waiting",
             "gauge",
             "{record}",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -125,7 +126,7 @@ def lease(
     """
     _clear_lapsed(connection, queue, now_us)
     me = mark(reviewer)
-    row = _urgent(connection, queue, me, now_us)
+    row = connection.execute(_urgent(), {"queue": queue, "me": f"%{me}%", "now_us": now_us}).first()
     if row is None:
         row = _usual(connection, queue, me)
         if row is None:
@@ -224,58 +225,77 @@ def held(found: sa.RowMapping, token: int, reviewer: str) -> None:
 
 def _clear_lapsed(connection: sa.Connection, queue: str, now_us: int) -> None:
     """Free tasks whose lease has run out; the token stays, so that the last holder may still answer."""
-    lapsed = (
-        sa.select(_task.c.id)
-        .where(
-            _task.c.queue == queue,
-            sa.text("done_us IS NULL AND lease_until_us > 0"),
-            _task.c.lease_until_us <= now_us,
-            _task.c.gold.is_(None),
-        )
-        .limit(MOST_LAPSED)
-        .with_for_update(skip_locked=True)
-    )
-    found = connection.execute(lapsed).scalars().all()
+    found = connection.execute(_lapsed(), {"queue": queue, "now_us": now_us}).scalars().all()
     if found:
         connection.execute(sa.update(_task).where(_task.c.id.in_(found)).values(lease_until_us=0))
     gold.forget_lapsed(connection, queue, now_us)
 
 
-def _urgent(
-    connection: sa.Connection, queue: str, me: str, now_us: int
-) -> sa.Row[*tuple[object, ...]] | None:
-    query = (
+@cache
+def _lapsed() -> sa.Select[Any]:
+    """Tasks whose lease has run out. Parameters: queue, now_us.
+
+    Statements are made once: making these anew took longer than the database does.
+    """
+    return (
+        sa.select(_task.c.id)
+        .where(
+            _task.c.queue == sa.bindparam("queue"),
+            sa.text("done_us IS NULL AND lease_until_us > 0"),
+            _task.c.lease_until_us <= sa.bindparam("now_us"),
+            _task.c.gold.is_(None),
+        )
+        .limit(MOST_LAPSED)
+        .with_for_update(skip_locked=True)
+    )
+
+
+@cache
+def _urgent() -> sa.Select[Any]:
+    """The task that a caller waits for, whose time is up soonest. Parameters: queue, me (a pattern), now_us."""
+    return (
         joined()
         .where(
-            _task.c.queue == queue,
+            _task.c.queue == sa.bindparam("queue"),
             sa.text("done_us IS NULL AND urgent_until_us IS NOT NULL"),
-            _task.c.urgent_until_us > now_us,
+            _task.c.urgent_until_us > sa.bindparam("now_us"),
             _task.c.lease_until_us == 0,
-            ~_task.c.seen.contains(me),
+            _task.c.seen.not_like(sa.bindparam("me")),
         )
         .order_by(_task.c.urgent_until_us, _task.c.id)
         .limit(1)
         .with_for_update(of=_task, skip_locked=True)
     )
-    return connection.execute(query).first()
+
+
+@cache
+def _of_list() -> sa.Select[Any]:
+    """The best of the free tasks with one list of marks. Parameters: queue, seen."""
+    return (
+        _of_queue()
+        .where(_task.c.seen == sa.bindparam("seen"))
+        .order_by(_task.c.priority, _task.c.due_us, _task.c.id)
+    )
+
+
+def _of_queue() -> sa.Select[Any]:
+    free = joined().where(_task.c.queue == sa.bindparam("queue"), _free)
+    return free.limit(1).with_for_update(of=_task, skip_locked=True)
 
 
 def _usual(connection: sa.Connection, queue: str, me: str) -> sa.Row[*tuple[object, ...]] | None:
     """The first of the free tasks that the reviewer has not seen."""
-    best = (_task.c.priority, _task.c.due_us, _task.c.id)
-    of_queue = (
-        joined().where(_task.c.queue == queue, _free).limit(1).with_for_update(of=_task, skip_locked=True)
-    )
     lists = connection.execute(heads(), {"queue": queue, "me": f"%{me}%"}).all()
     for found in lists:
-        row = connection.execute(of_queue.where(_task.c.seen == found.seen).order_by(*best)).first()
+        row = connection.execute(_of_list(), {"queue": queue, "seen": found.seen}).first()
         if row is not None:
             return row
     # More lists than were looked at: there may be one of others, further back.
     every = connection.execute(_LISTS, {"queue": queue}).scalar_one()
     if every < MOST_LISTS:
         return None
-    return connection.execute(of_queue.where(~_task.c.seen.contains(me))).first()
+    unseen = _of_queue().where(_task.c.seen.not_like(sa.bindparam("me")))
+    return connection.execute(unseen, {"queue": queue, "me": f"%{me}%"}).first()
 
 
 def _lists() -> sa.CTE:
@@ -290,6 +310,7 @@ def _lists() -> sa.CTE:
     )
 
 
+@cache
 def heads() -> sa.Select[Any]:
     """The lists that the reviewer is not in, in the order of the first task of each. Parameters: queue, me."""
     lists = _lists()
@@ -335,6 +356,9 @@ def count_open(connection: sa.Connection, queue: str, now_us: int) -> int:
     return few if few < EXACT_UP_TO else counts.read(connection, queue).get(queue, {}).get("open", few)
 
 
+_GIVE: Final = sa.update(_task).where(_task.c.id == sa.bindparam("task"))
+
+
 def _take(
     connection: sa.Connection,
     found: sa.RowMapping,
@@ -346,11 +370,8 @@ def _take(
     others: tuple[Truth, ...] = (),
 ) -> Lease:
     token, until_us = found[_task.c.lease_token] + 1, now_us + lease_us
-    connection.execute(
-        sa.update(_task)
-        .where(_task.c.id == found[_task.c.id])
-        .values(lease_token=token, lease_until_us=until_us, reviewer=reviewer, leased_us=now_us)
-    )
+    given = {"lease_token": token, "lease_until_us": until_us, "reviewer": reviewer, "leased_us": now_us}
+    connection.execute(_GIVE, {"task": found[_task.c.id], **given})
     append(connection, found, VIEW, reviewer, now_us, token=token, blind=not shown)
     due_us = found[_task.c.due_us]
     return Lease(
