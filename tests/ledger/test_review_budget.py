@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.ledger import Lease, Ledger
+from gateway.ledger import REVIEW, Lease, Ledger
 from gateway.ledger.review_budget import BUDGET_KEY, kept_budgets, stratum_labels, workloads
-from tests.ledger.making import HOUR_US, NOW_US, Clock, batch, decision, sampled
+from tests.ledger.making import HOUR_US, NOW_US, Clock, batch, decision, label, sampled
 from tests.ledger.test_review_queue import fill, lease, says
 
 KEPT = {"spam": {"per_hour": 60.0, "shares": {}, "rates": [], "everything": False}}
@@ -31,7 +31,7 @@ def row(number: int, **facts: Any) -> dict[str, Any]:
 
 
 def test_labels_are_counted_by_stratum_and_side(ledger: Ledger) -> None:
-    """Guesses of where positives are rest on these; a corrected label counts once, in its last form."""
+    """Guesses of where positives are rest on these."""
     captures = [sampled(number).captures[0] for number in (1, 2, 3)]
     records = [row(1), row(2, stratum=3, flagged=1), row(3, stratum=3)]
     ledger.write_batch(batch(records, captures=captures))
@@ -80,3 +80,12 @@ def test_a_day_ago_is_not_now(ledger: Ledger, clock: Clock) -> None:
     found = workloads(ledger.reader, NOW_US + 30 * HOUR_US)["spam"]
     assert (found.made_per_hour, found.done_per_hour, found.hours) == (0, 0, 24)
     assert found.state == "balanced", "no task waits: there is nothing that people have not done"
+
+
+def test_a_corrected_answer_counts_once_in_its_last_form(ledger: Ledger) -> None:
+    """A reviewer who changes an answer must not stand for two labels, one of them wrong."""
+    fill(ledger, 1)
+    answer(ledger, positive=True)
+    ledger.submit_labels([label(1, False, source=REVIEW)]).result()
+    found = stratum_labels(ledger.reader)
+    assert (found.labels.tolist(), found.positive.tolist()) == ([1], [0])

@@ -55,6 +55,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
         "gateway.circuit.state",
         "gateway.confusion",
         "gateway.decisions",
+        "gateway.deleted",
         "gateway.dropped",
         "gateway.events",
         "gateway.feedback",

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from gateway.config import Settings
 
-__all__ = ["WhereArgument", "find_ledger", "moment"]
+__all__ = ["WhereArgument", "find_ledger", "logged_in", "moment"]
 
 _AGO = re.compile(r"(\d{1,6})([hd])")
 
@@ -42,6 +42,18 @@ def find_ledger(where: Path, overrides: list[str]) -> tuple[str, Settings | None
         # opening would make an empty one
         raise LedgerError(f"there is no ledger at {file}; `gateway serve` makes it when it starts")
     return url, settings
+
+
+def logged_in() -> str:
+    """Who runs the command, as the system knows them, for the audit trail."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number
+        import os
+
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "somebody"
 
 
 def moment(option: str, text: str, now_us: int) -> int:

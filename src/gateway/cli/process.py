@@ -24,6 +24,7 @@ from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.label_tool import label_tool_of, label_tool_source
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
 from gateway.cli.sources import LedgerSource, event_options, people_source
+from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.config.fleet import is_loopback
@@ -69,7 +70,7 @@ def access_of(settings: Settings) -> Access:
 def port_of(settings: Settings) -> Port | None:
     """A port for the control services besides the inference port."""
     address = settings.listen.control
-    return None if address is None else Port(address, **(listen_tls(settings) or {}))
+    return None if address is None else Port.of(address, settings.listen.control_tls)
 
 
 class Process:
@@ -185,6 +186,7 @@ class Process:
                 asyncio.create_task(self._reload_when_wanted()),
                 asyncio.create_task(self._revise_budget()),
                 asyncio.create_task(ledger_source.refresh_forever()),
+                asyncio.create_task(Upkeep(self._ledger, lambda: self._settings).run()),
                 asyncio.create_task(budget_watch.run()),
             ]
             if self._label_studio is not None:

@@ -77,6 +77,9 @@ class LedgerSource:
             if head == "dropped":
                 what, _, reason = rest.partition(".")
                 yield Point("gateway.dropped", value, {"what": what, "reason": f"ledger_{reason}"})
+            elif head == "deleted":
+                what, _, reason = rest.partition(".")
+                yield Point("gateway.deleted", value, {"what": what, "reason": reason})
         yield from self._points
 
     def refresh(self) -> None:

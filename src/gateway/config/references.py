@@ -39,6 +39,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
     _form(settings, report)
     _listening(settings, report)
     check_tls(settings, source, report)
+    _retention(settings, report)
     check_label_studio(settings, report)
     if not settings.routes and settings.default_backend is None and "routes" not in (source.tree or {}):
         report(
@@ -57,6 +58,25 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
             check_outputs(("routes", name), route, report)
             _needs_prediction(("routes", name), route, report)
     return faults
+
+
+def _retention(settings: Settings, report: Report) -> None:
+    keep, oldest = settings.retention, settings.receipts.max_age_h
+    if keep.labels_h is not None and keep.labels_h < oldest:
+        report(
+            ("retention", "labels_h"),
+            f"{keep.labels_h:g}, but labels come by receipts of up to {oldest:g} h (receipts.max_age_h)",
+            "what is taken to be kept",
+            f"write labels_h: {oldest:g}, or let receipts expire sooner",
+        )
+    if keep.tallies_h is not None and (keep.labels_h is None or keep.tallies_h < keep.labels_h):
+        longest = "null" if keep.labels_h is None else f"{keep.labels_h:g}"
+        report(
+            ("retention", "tallies_h"),
+            f"{keep.tallies_h:g}, but labels are kept longer (labels_h: {longest})",
+            "the tallies that labels are weighed by",
+            f"write tallies_h: {longest}",
+        )
 
 
 def _form(settings: Settings, report: Report) -> None:

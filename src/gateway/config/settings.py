@@ -32,6 +32,7 @@ from gateway.config.ledger_url import ledger_place
 from gateway.config.listening import ListenLimits
 from gateway.config.origins import From, Origin
 from gateway.config.queues import Queue
+from gateway.config.retention import Retention
 from gateway.config.routes import Route
 from gateway.config.tls import ListenTls
 
@@ -66,9 +67,8 @@ class Listen(Block):
         None,
         description="HOST:PORT for sidecars (of `gateway control`), feedback and review, besides the inference port",
     )
-    tls: ListenTls | None = Field(
-        None, description="TLS on the inference and control ports; plain text if absent"
-    )
+    tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
+    control_tls: ListenTls | None = Field(None, description="TLS on the control port; plain text if absent")
     drain_s: Annotated[Number, Field(gt=0, le=3_600)] = Field(
         5.0,
         description="grace of calls under way when it is told to stop; in its first quarter new ones are welcome",
@@ -231,6 +231,7 @@ class Settings(Block):
     limits: Limits = Field(default_factory=Limits)
     receipts: Receipts = Field(default_factory=Receipts)
     feedback: Feedback = Field(default_factory=Feedback)
+    retention: Retention = Field(default_factory=Retention)
     telemetry: Telemetry = Field(default_factory=Telemetry)
     descriptors: Annotated[
         tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])

@@ -26,10 +26,6 @@ __all__ = [
     "is_conflict",
     "is_postgresql",
     "is_unavailable",
-    "lock_labels",
-    "lock_policies",
-    "lock_schema",
-    "lock_segments",
     "reader_engine",
     "replace_unsampled",
     "schema_version",
@@ -94,7 +90,16 @@ def writer_engine(url: str) -> sa.Engine:
     if is_postgresql(url):
         return _postgresql(url, pool_size=2, isolation_level="READ COMMITTED")
     return _sqlite(
-        url, pool_size=1, begin="BEGIN IMMEDIATE", pragmas=("journal_mode=WAL", "synchronous=FULL")
+        url,
+        pool_size=1,
+        begin="BEGIN IMMEDIATE",
+        # A new file can give pages back; its log shrinks again after a long reader.
+        pragmas=(
+            "auto_vacuum=INCREMENTAL",
+            "journal_mode=WAL",
+            "journal_size_limit=67108864",
+            "synchronous=FULL",
+        ),
     )
 
 
@@ -149,36 +154,6 @@ def version_fault(url: URL, found: str) -> str:
         f"the ledger {shown(url)} has schema {found}, made by a newer gateway; this one knows up to {HEAD}. "
         "Start the newer gateway, or restore a copy from before the upgrade"
     )
-
-
-def lock_schema(connection: sa.Connection) -> None:
-    """Keep other processes from changing the schema until this transaction ends."""
-    _lock(connection, 7_105_118)
-
-
-def lock_policies(connection: sa.Connection) -> None:
-    """Keep other processes from giving out a policy version until this transaction ends."""
-    _lock(connection, 7_105_119)
-
-
-def lock_segments(connection: sa.Connection) -> None:
-    """Keep other processes from admitting segments until this transaction ends."""
-    _lock(connection, 7_105_120)
-
-
-def lock_labels(connection: sa.Connection, *, alone: bool) -> None:
-    """Until this transaction ends nobody else changes labels that are there (`alone`), or nobody does so alone.
-
-    Else a label that two processes change at once would be taken out of its cell twice.
-    """
-    _lock(connection, 7_105_121, shared=not alone)
-
-
-def _lock(connection: sa.Connection, number: int, *, shared: bool = False) -> None:
-    """PostgreSQL only: BEGIN IMMEDIATE keeps every other writer out of an SQLite file as it is."""
-    if connection.dialect.name == "postgresql":
-        lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
-        connection.execute(sa.select(lock(number)))
 
 
 def is_conflict(error: BaseException) -> bool:

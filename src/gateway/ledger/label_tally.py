@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from gateway.ledger import rolling, schema
 from gateway.ledger.grid import HOUR_US, NO_SCORE, SCORE_BINS
 
-__all__ = ["FACTS", "Cell", "apply", "cell_of", "last_said", "move"]
+__all__ = ["FACTS", "Cell", "apply", "cell_of", "last_said", "move", "take_out"]
 
 Cell = tuple[int, str, int, str, str, int, int, int, float, int, str, int]
 """As the key of `tally_labels`."""
@@ -103,6 +103,15 @@ def move(connection: sa.Connection, raised: Mapping[tuple[bytes, int], float]) -
         if pi is not None and cell is not None:
             changes[cell] -= 1
             changes[*cell[:8], pi, *cell[9:]] += 1
+    apply(connection, changes)
+
+
+def take_out(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Take labels that are about to be deleted out of their cells; `rows` as `last_said` gives them."""
+    changes: Counter[Cell] = Counter()
+    for row in rows:
+        if (cell := cell_of(row)) is not None:
+            changes[cell] -= 1
     apply(connection, changes)
 
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from gateway.errors import LabelError
 from gateway.ledger import label_tally, schema
-from gateway.ledger.database import lock_labels
+from gateway.ledger.locks import lock_labels
 
 __all__ = [
     "REVIEW",

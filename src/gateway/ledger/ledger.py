@@ -8,13 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import audit, facts, labels, migrations, pending, policies, urgent
+from gateway.ledger import (
+    audit,
+    facts,
+    labels,
+    migrations,
+    pending,
+    policies,
+    retention,
+    rolling,
+    size,
+    urgent,
+)
 from gateway.ledger.database import shown, writer_engine
+from gateway.ledger.forget import Forgotten, find_authored, forget
+from gateway.ledger.grid import HOUR_US
 from gateway.ledger.labels import Kept, LabelRow, RouteClasses
 from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
@@ -27,6 +40,9 @@ from gateway.ledger.writer import Writer
 __all__ = ["Ledger"]
 
 T = TypeVar("T")
+
+PAUSE_S: Final = 0.05
+"""Between two steps of tidying: others' work goes first."""
 
 
 class Ledger(Reviews):
@@ -103,8 +119,8 @@ class Ledger(Reviews):
         return self._writer.flush(timeout_s)
 
     def counters(self) -> dict[str, int]:
-        """`stored.<what>`, `known.<what>` (sent again), `dropped.<what>.<reason>`, `jobs_failed.<reason>`, `conflicts`
-        since the start; `queued.<what>` now."""
+        """`stored.<what>`, `known.<what>` (sent again), `dropped.<what>.<reason>`, `deleted.<what>.<age or size>`,
+        `jobs_failed.<reason>`, `conflicts` since the start; `queued.<what>` now."""
         return self._writer.counters()
 
     def submit_labels(self, rows: Sequence[LabelRow]) -> Future[list[Kept]]:
@@ -181,6 +197,43 @@ class Ledger(Reviews):
             audit.note(connection, time_us=now_us, actor=actor, action=action, subject=subject, **details)
 
         return self._writer.submit(work)
+
+    def tidy(self, keep: retention.Keep) -> retention.Step:
+        """Roll tallies that are over, and take away what is too old or too much; blocks.
+
+        One small transaction after the other, so that those who wait for the writer hardly notice.
+        Returns: all that was deleted. Raises: LedgerUnavailable; what was done until then stays done.
+        """
+        now_us = self._clock_us()
+        for tally in rolling.rolled_of:
+            for span in reversed(rolling.SPANS):
+                roll = partial(rolling.roll, tally=tally, span=span, now_hour=now_us // HOUR_US)
+                while self._writer.submit(roll).result():
+                    time.sleep(PAUSE_S)
+        whole = retention.Step(more=True)
+        while whole.more:
+            step = self._writer.submit(partial(retention.step, keep=keep, now_us=now_us)).result()
+            for what, count in step.deleted.items():
+                self._writer.count(f"deleted.{what}", count)
+            whole.deleted += step.deleted
+            whole.more, whole.over_bytes = step.more, step.over_bytes
+            time.sleep(PAUSE_S if step.more else 0.0)
+        while self._writer.submit(partial(size.give_back, max_bytes=keep.max_bytes)).result():
+            time.sleep(PAUSE_S)
+        return whole
+
+    def forget(self, unit: int, name: str, *, actor: str) -> Forgotten:
+        """Take away what can be found of a unit; waits for the commit.
+
+        Args:
+            unit: its salted hash. name: the unit itself, which may be the author of labels.
+        Raises: LedgerUnavailable; then nothing was taken away.
+        """
+        authored = self.reader.snapshot(partial(find_authored, name=name))
+        work = partial(forget, unit=unit, authored=authored, actor=actor, now_us=self._clock_us())
+        done = self._writer.submit(work).result()
+        size.clear_log(self._engine)
+        return done
 
     def ask_people(self, asked: Urgent) -> Future[list[int]]:
         """Make urgent tasks of a call that people are asked about; their ids, by row."""

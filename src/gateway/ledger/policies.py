@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from gateway.errors import PolicyConflict
 from gateway.ledger import audit, schema
-from gateway.ledger.database import lock_policies
+from gateway.ledger.locks import lock_policies
 from gateway.ledger.review_budget import BUDGET_KEY
 
 __all__ = ["Kept", "find", "history", "keep", "latest_version"]

@@ -114,7 +114,8 @@ def _open_tasks(connection: sa.Connection, window: Window) -> dict[str, tuple[in
     decision, task = schema.decisions, schema.review_tasks
     same = sa.and_(task.c.decision == decision.c.decision, task.c.row == decision.c.row)
     found: dict[str, tuple[int, int]] = {}
-    queue = connection.execute(sa.select(sa.func.min(task.c.queue))).scalar()
+    first = sa.select(sa.func.min(task.c.queue)).where(task.c.done_us.is_(None))
+    queue = connection.execute(first).scalar()
     while queue is not None:
         query = (
             sa.select(decision.c.route, sa.func.count(), sa.func.min(task.c.created_us))
@@ -130,7 +131,7 @@ def _open_tasks(connection: sa.Connection, window: Window) -> dict[str, tuple[in
         for route, count, oldest_us in connection.execute(query):
             before = found.get(route, (0, oldest_us))
             found[route] = (before[0] + count, min(before[1], oldest_us))
-        queue = connection.execute(sa.select(sa.func.min(task.c.queue)).where(task.c.queue > queue)).scalar()
+        queue = connection.execute(first.where(task.c.queue > queue)).scalar()
     return found
 
 

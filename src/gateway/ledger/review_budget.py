@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gateway.ledger import schema
 from gateway.ledger.grid import HOUR_US
-from gateway.ledger.labels import REVIEW
+from gateway.ledger.labels import REVIEW, superseded
 from gateway.ledger.reading import Reader, Window
 from gateway.quality.workload import Workload, workload
 
@@ -64,14 +64,7 @@ class StratumLabels:
 
 def stratum_labels(reader: Reader, newest: int = NEWEST_LABELS) -> StratumLabels:
     """Count the newest reviews, each in its last revision. Raises: LedgerUnavailable."""
-    label, later, decision = schema.labels, schema.labels.alias("later"), schema.decisions
-    superseded = sa.exists().where(
-        later.c.decision == label.c.decision,
-        later.c.row == label.c.row,
-        later.c.source == label.c.source,
-        later.c.kind == label.c.kind,
-        later.c.revision == label.c.revision + 1,
-    )
+    label, decision = schema.labels, schema.decisions
     recent = (
         sa.select(label.c.decision, label.c.row, label.c.positive)
         .where(
@@ -80,7 +73,7 @@ def stratum_labels(reader: Reader, newest: int = NEWEST_LABELS) -> StratumLabels
             label.c.kind == "label",
             label.c.positive.is_not(None),
             label.c.sampled,
-            ~superseded,
+            ~superseded(label),
         )
         .subquery()
     )

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from gateway.ledger import schema
 from gateway.ledger.database import add_up
+from gateway.ledger.locks import may_tidy
 
-__all__ = ["ROLLED", "SPANS", "Piece", "add", "cover", "drop_before", "pieces", "roll"]
+__all__ = ["ROLLED", "SPANS", "Piece", "add", "cover", "drop_before", "pieces", "roll", "rolled", "rolled_of"]
 
 SPANS: Final = (768, 24)
 """Hours; each is a multiple of the next."""
@@ -27,16 +28,51 @@ LAG_H: Final = 2
 ALWAYS: Final = 10**9
 """Hours from 1970 to beyond every window."""
 
+
+def _rolled(tally: sa.Table) -> sa.Table:
+    """The same tally with the hours of a span in one."""
+    same = [
+        sa.Column(one.name, one.type, primary_key=one.primary_key, autoincrement=False, nullable=False)
+        for one in tally.c
+    ]
+    span = sa.Column("span", sa.SmallInteger, primary_key=True, autoincrement=False)
+    return sa.Table(
+        "rolled_" + tally.name.removeprefix("tally_"), schema.metadata, span, *same, sqlite_with_rowid=False
+    )
+
+
+rolled_of: Final = {
+    tally: _rolled(tally)
+    for tally in (
+        schema.tally_calls,
+        schema.tally_scores,
+        schema.tally_overhead,
+        schema.tally_shadow,
+        schema.tally_labels,
+    )
+}
+"""Each tally, and its rolled form."""
+
+rolled = sa.Table(
+    "rolled",
+    schema.metadata,
+    sa.Column("tally", sa.Text, primary_key=True),
+    sa.Column("span", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("first_hour", sa.Integer, nullable=False),
+    sa.Column("end_hour", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 ROLLED: Final = tuple(
     {"tally": tally.name, "span": span, "first_hour": -ALWAYS, "end_hour": -ALWAYS}
-    for tally in schema.rolled_of
+    for tally in rolled_of
     for span in SPANS
 )
 """What stands in `rolled` at first; it is there before anyone adds, as it is what they hold while they do."""
 
 Key = tuple[Any, ...]
 
-_state = schema.rolled
+_state = rolled
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +101,7 @@ def add(connection: sa.Connection, tally: sa.Table, sums: Mapping[Key, Sequence[
                 there = late.get(key)
                 late[key] = more if there is None else [a + b for a, b in zip(there, more, strict=True)]
         spanned = [dict(zip(["span", *names], (span, *key, *late[key]), strict=True)) for key in late]
-        add_up(connection, schema.rolled_of[tally], spanned)
+        add_up(connection, rolled_of[tally], spanned)
 
 
 def roll(connection: sa.Connection, tally: sa.Table, span: int, now_hour: int) -> bool:
@@ -73,10 +109,12 @@ def roll(connection: sa.Connection, tally: sa.Table, span: int, now_hour: int) -
 
     The transaction is the caller's; it writes one span, so it is short.
     """
+    if not may_tidy(connection):
+        return False
     ranges = _ranges(connection, tally, locked=True)
     _, end = ranges[span]
     smaller = SPANS[SPANS.index(span) + 1 :]
-    source = schema.rolled_of[tally] if smaller else tally
+    source = rolled_of[tally] if smaller else tally
     mine = [source.c.span == smaller[0]] if smaller else []
     ready = ranges.get(smaller[0], (0, -ALWAYS))[1] if smaller else now_hour - LAG_H
     first = connection.execute(
@@ -98,7 +136,7 @@ def roll(connection: sa.Connection, tally: sa.Table, span: int, now_hour: int) -
         .group_by(*grouped)
     )
     names = ["span", "hour", *(column.name for column in (*keys, *sums))]
-    connection.execute(sa.insert(schema.rolled_of[tally]).from_select(names, whole))
+    connection.execute(sa.insert(rolled_of[tally]).from_select(names, whole))
     of = (_state.c.tally == tally.name, _state.c.span == span)
     connection.execute(sa.update(_state).where(*of).values(end_hour=start + span))
     return True
@@ -122,7 +160,7 @@ def cover(
     highest = ALWAYS if until is None else until
     parts = []
     for piece in pieces(lowest, highest, _ranges(connection, tally)):
-        table = tally if piece.span == 1 else schema.rolled_of[tally]
+        table = tally if piece.span == 1 else rolled_of[tally]
         part = sa.select(*(table.c[name] for name in columns)).where(
             table.c.hour >= piece.first,
             table.c.hour < piece.end,
@@ -162,7 +200,7 @@ def drop_before(connection: sa.Connection, tally: sa.Table, hour: int) -> int:
     A longer span that the cut goes through is taken away whole: its hours are read in shorter ones from now on.
     """
     gone = 0
-    table = schema.rolled_of[tally]
+    table = rolled_of[tally]
     for span in _ranges(connection, tally, locked=True):
         first = -(-hour // span) * span
         old = (table.c.span == span, table.c.hour < first)

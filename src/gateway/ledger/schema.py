@@ -22,7 +22,7 @@
     rolled_overhead of tally_overhead
     rolled_shadow   of tally_shadow
     rolled_labels   of tally_labels
-    rolled          which hours the rolled tallies hold; see `gateway.ledger.rolling`
+    rolled          which hours the rolled tallies hold; these tables stand in `gateway.ledger.rolling`
     segments        the segments that each route has shown, up to the limit
     writers         how far each writer's numbered groups of records are stored: none is counted twice
 
@@ -77,8 +77,6 @@ __all__ = [
     "review_events",
     "review_gold",
     "review_tasks",
-    "rolled",
-    "rolled_of",
     "segments",
     "tally_calls",
     "tally_labels",
@@ -133,6 +131,8 @@ decisions = Table(
     Column("arm", Text),
     Column("propensity", Double, nullable=False),
     Column("unit", BigInteger, nullable=False),
+    Index(None, "time_us"),
+    Index(None, "unit"),
     sqlite_with_rowid=False,
 )
 
@@ -143,6 +143,7 @@ captures = Table(
     Column("time_us", BigInteger, nullable=False),
     Column("request", LargeBinary, nullable=False),
     Column("answer", LargeBinary, nullable=False),
+    Index(None, "time_us"),
 )
 
 audit = Table(
@@ -264,34 +265,6 @@ writers = Table(
     sqlite_with_rowid=False,
 )
 
-
-def _rolled(tally: Table) -> Table:
-    """The same tally with the hours of a span in one."""
-    same = [
-        Column(one.name, one.type, primary_key=one.primary_key, autoincrement=False, nullable=False)
-        for one in tally.c
-    ]
-    span = Column("span", SmallInteger, primary_key=True, autoincrement=False)
-    return Table(
-        "rolled_" + tally.name.removeprefix("tally_"), metadata, span, *same, sqlite_with_rowid=False
-    )
-
-
-rolled_of: Final = {
-    tally: _rolled(tally) for tally in (tally_calls, tally_scores, tally_overhead, tally_shadow, tally_labels)
-}
-"""Each tally, and its rolled form."""
-
-rolled = Table(
-    "rolled",
-    metadata,
-    Column("tally", Text, primary_key=True),
-    Column("span", SmallInteger, primary_key=True, autoincrement=False),
-    Column("first_hour", Integer, nullable=False),
-    Column("end_hour", Integer, nullable=False),
-    sqlite_with_rowid=False,
-)
-
 # Not named `decision`: when that is forgotten, this is how its copy in the tool is found, to be deleted there too.
 tool_tasks = Table(
     "tool_tasks",
@@ -316,7 +289,8 @@ tool_answers = Table(
     Column("answer", BigInteger, primary_key=True, autoincrement=False),
     Column("version", Text, nullable=False),
     Column("author", Text, nullable=False),
-    Column("token", BigInteger),  # of the lease it became a label under; NULL where it did not
+    Column("token", BigInteger),  # of the lease it counts under; NULL where it does not
+    Column("skipped", Boolean, nullable=False),
     Index(None, "answer"),
     sqlite_with_rowid=False,
 )

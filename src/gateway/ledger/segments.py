@@ -15,7 +15,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from gateway.ledger import schema
-from gateway.ledger.database import lock_segments
+from gateway.ledger.locks import lock_segments
 
 __all__ = ["OTHER_SEGMENT", "Claim", "Segments", "claim", "known"]
 

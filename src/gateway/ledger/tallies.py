@@ -18,9 +18,10 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from gateway.ledger import label_tally, rolling, schema
-from gateway.ledger.database import insert_once, insert_tasks, lock_labels, replace_unsampled
+from gateway.ledger.database import insert_once, insert_tasks, replace_unsampled
 from gateway.ledger.grid import MOST_DIFFERENCE, hours, overhead_bucket, score_bin
 from gateway.ledger.limits import Limits
+from gateway.ledger.locks import lock_labels
 from gateway.ledger.review import counts
 from gateway.ledger.review.rules import USUAL, ReviewRules
 from gateway.ledger.segments import OTHER_SEGMENT, Segments

@@ -182,6 +182,13 @@ CATALOGUE: Final = {
             ("what", "reason"),
         ),
         Instrument(
+            "gateway.deleted",
+            "counter",
+            "{row}",
+            "What the ledger took away because it was too old or too much.",
+            ("what", "reason"),
+        ),
+        Instrument(
             "gateway.fleet.waiting",
             "gauge",
             "{record}",
@@ -265,7 +272,7 @@ CATALOGUE: Final = {
             "gateway.label_tool.answers",
             "counter",
             "{answer}",
-            "Answers of a label tool: accepted, corrected, duplicate, skipped, deleted.",
+            "Answers of a label tool: accepted, corrected, duplicate, skipped, taken_back; deleted for tasks.",
             ("tool", "queue", "result"),
         ),
         Instrument(

@@ -12,9 +12,10 @@ from typing import Final
 import sqlalchemy as sa
 
 from gateway.errors import LedgerError
-from gateway.ledger.database import lock_schema, schema_version, version_fault
-from gateway.ledger.rolling import ROLLED
-from gateway.ledger.schema import HEAD, KNOWN, metadata, rolled
+from gateway.ledger.database import schema_version, version_fault
+from gateway.ledger.locks import lock_schema
+from gateway.ledger.rolling import ROLLED, rolled
+from gateway.ledger.schema import HEAD, KNOWN, metadata
 
 __all__ = ["make", "step", "upgrade"]
 

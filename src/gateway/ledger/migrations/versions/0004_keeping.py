@@ -24,6 +24,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
     op.create_index(op.f("ix_audit_time_us"), "audit", ["time_us"], unique=False)
+    for table, column in (("decisions", "time_us"), ("decisions", "unit"), ("captures", "time_us")):
+        op.create_index(op.f(f"ix_{table}_{column}"), table, [column], unique=False)
     _tally_labels()
     _rolled()
 
