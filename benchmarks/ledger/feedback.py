@@ -2,7 +2,7 @@
 
 Method: one `gateway serve` with an SQLite ledger (WAL, synchronous=FULL), four client processes with grpc.aio, each
 with so many calls under way, through the gateway's port; every item is a label with a genuine receipt of its own.
-Rounds of SECONDS each, medians shown. A second of the gateway's CPU is what does not depend on who else uses the
+Rounds of SECONDS each, medians shown. "a CPU second": of the gateway's, which depends less on who else uses the
 machine. Then `gateway labels import` of a CSV file of LINES such labels, beside the gateway.
 """
 
@@ -117,9 +117,10 @@ def main() -> None:
         print("| calls under way | items a call | acknowledged/s | a CPU second | p50 ms | p99 ms |")
         print("| --- | --- | --- | --- | --- | --- |")
         for under_way, items in ((1, 1), (32, 1), (4, 100)):
-            rate, median, high = measure(gateway.address, key, under_way, items)
+            rate, cost, median, high = measure(gateway, key, under_way, items)
+            calls = CLIENTS * under_way
             print(
-                f"| {CLIENTS * under_way} | {items} | {rate:,.0f} | {median:.1f} | {high:.1f} |", flush=True
+                f"| {calls} | {items} | {rate:,.0f} | {cost:,.0f} | {median:.1f} | {high:.1f} |", flush=True
             )
         file = Path(folder) / "labels.csv"
         file.write_text("receipt,positive\n" + "".join(f"{receipt(key)},true\n" for _ in range(LINES)))

@@ -71,7 +71,7 @@ def fails(answers: dict[str, Any], *, project: int = 3) -> LabelToolError:
         (
             {"/api/projects/3/": httpx.Response(404, json={"detail": "No Project matches"})},
             "not_found",
-            "has no /api/projects/3/: No Project matches",
+            "has no project 3 that the token's user may see",
         ),
         ({"/api/projects/3/": httpx.Response(500)}, "unreachable", "answered with 500"),
         ({"/api/projects/3/": httpx.Response(429)}, "unreachable", "answered with 429"),

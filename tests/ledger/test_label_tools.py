@@ -8,8 +8,10 @@ from functools import partial
 import pytest
 
 from gateway.errors import LeaseLost
-from gateway.ledger import Kept, Lease, Ledger, NothingForYou, Truth, label_tools, truth_of
-from gateway.ledger.label_tools import Answered, Known, Sent, State
+from gateway.ledger import Kept, Lease, Ledger, NothingForYou, Truth, label_tools, tool_answers, truth_of
+from gateway.ledger.label_tools import Sent, State
+from gateway.ledger.review import QueueRule, ReviewRules
+from gateway.ledger.tool_answers import Answered, Known
 from tests.ledger.making import CLASSES, Clock, decision, sampled
 
 HOLDER, PLACE, HOUR_US = "tool", "https://tool project 3", 3_600_000_000
@@ -45,7 +47,7 @@ def submit(
     ledger: Ledger, clock: Clock, task: Sent, answered: Answered, label: str, before: Known | None = None
 ) -> Kept:
     work = partial(
-        label_tools.submit,
+        tool_answers.submit,
         task=task,
         holder=HOLDER,
         answered=answered,
@@ -57,7 +59,7 @@ def submit(
 
 
 def known(ledger: Ledger, task: Sent) -> dict[int, Known]:
-    return ledger.reader.snapshot(partial(label_tools.known, task=task))
+    return ledger.reader.snapshot(partial(tool_answers.known, task=task))
 
 
 def fill(ledger: Ledger, *numbers: int) -> None:
@@ -96,7 +98,7 @@ def test_a_task_of_another_place_is_sent_anew(ledger: Ledger, clock: Clock) -> N
     [old] = take(ledger, clock)[1]
     ledger.transact(partial(label_tools.mark_sent, tasks=[old], remote=[7])).result()
     ledger.transact(
-        partial(label_tools.note, task=old, answered=Answered(5, "a", "ann"), token=None)
+        partial(tool_answers.note, task=old, answered=Answered(5, "a", "ann"), token=None)
     ).result()
     clock.pass_s(3_601)
     [new] = take(ledger, clock, place="elsewhere")[1]
@@ -147,13 +149,79 @@ def test_a_skip_is_its_authors_and_the_task_stays_for_others(ledger: Ledger, clo
     """Others in the tool, too: the holder may lease it again."""
     fill(ledger, 1)
     [task] = take(ledger, clock)[1]
-    give_back = partial(label_tools.give_back, task=task, holder=HOLDER, reason="unclear", now_us=clock())
+    give_back = partial(tool_answers.give_back, task=task, holder=HOLDER, reason="unclear", now_us=clock())
     ledger.transact(partial(give_back, answered=Answered(5, "a", "ann"))).result()
     assert isinstance(ledger.lease("moderation", "ann", 60).result(), NothingForYou)
-    assert known(ledger, task)[5].token is None
+    assert (known(ledger, task)[5].token, known(ledger, task)[5].skipped) == (1, True)
     assert take(ledger, clock) == (1, [])
     [again] = sent(ledger)
     assert submit(ledger, clock, again, Answered(6, "a", "bob"), "ham") is Kept.ACCEPTED
+
+
+def undo(ledger: Ledger, clock: Clock, task: Sent, taken: Known) -> Sent:
+    work = partial(tool_answers.undo, task=task, holder=HOLDER, taken=taken, now_us=clock())
+    return ledger.transact(work).result()
+
+
+def test_an_answer_that_is_taken_back_leaves_the_task_with_the_tool(ledger: Ledger, clock: Clock) -> None:
+    """As if it had never been given, but for the trail; somebody else there may answer, or the same person anew."""
+    fill(ledger, 1)
+    [task] = take(ledger, clock)[1]
+    submit(ledger, clock, task, Answered(5, "a", "ann"), "spam")
+    task = undo(ledger, clock, task, known(ledger, task)[5])
+    assert (task.state, task.token) == (State.OPEN, 2)
+    assert sent(ledger) == [task]
+    assert known(ledger, task)[5].token is None
+    assert len(ledger.reader.labelled().positive) == 0
+    assert isinstance(ledger.lease("moderation", "bob", 60).result(), NothingForYou)
+    assert submit(ledger, clock, task, Answered(6, "a", "ann"), "ham") is Kept.ACCEPTED
+    assert ledger.reader.labelled().positive.tolist() == [False]
+
+
+def test_who_skipped_may_think_again_and_who_answered_may_skip(ledger: Ledger, clock: Clock) -> None:
+    """The same annotation, changed from one to the other and back."""
+    fill(ledger, 1)
+    [task] = take(ledger, clock)[1]
+
+    def skip(version: str) -> None:
+        before = known(ledger, task).get(5)
+        work = partial(
+            tool_answers.give_back, task=task, holder=HOLDER, reason="unclear", now_us=clock(), before=before
+        )
+        ledger.transact(partial(work, answered=Answered(5, version, "ann"))).result()
+
+    skip("a")
+    [task] = sent(ledger)
+    assert (
+        submit(ledger, clock, task, Answered(5, "b", "ann"), "spam", known(ledger, task)[5]) is Kept.ACCEPTED
+    )
+    [task] = sent(ledger)
+    skip("c")
+    skip("d")
+    [task] = sent(ledger)
+    assert (task.state, len(ledger.reader.labelled().positive)) == (State.OPEN, 0)
+    [stats] = ledger.review_stats("moderation")
+    assert (stats.open_tasks, stats.done) == (1, 0)
+
+
+def test_nobody_counts_as_two_where_two_answers_are_wanted(ledger: Ledger, clock: Clock) -> None:
+    """Two annotations by one person are one opinion; the second opinion is somebody else's."""
+    ledger.set_review_rules(ReviewRules({"moderation": QueueRule(reviews_required=2)}))
+    rules = ledger.review_rules
+    fill(ledger, 1)
+    take(ledger, clock)
+
+    def answer(number: int, author: str) -> Kept:
+        work = partial(tool_answers.submit, holder=HOLDER, truth=says("spam"), now_us=clock(), rules=rules)
+        [held] = sent(ledger)
+        return ledger.transact(partial(work, task=held, answered=Answered(number, "a", author))).result()
+
+    answer(5, "ann")
+    with pytest.raises(LeaseLost, match="'ann' has answered or skipped"):
+        answer(6, "ann")
+    assert len(ledger.reader.labelled().positive) == 0
+    answer(7, "bob")
+    assert ledger.reader.labelled().positive.tolist() == [True]
 
 
 def test_what_the_holder_gives_back_it_does_not_get_again(ledger: Ledger, clock: Clock) -> None:
@@ -161,7 +229,7 @@ def test_what_the_holder_gives_back_it_does_not_get_again(ledger: Ledger, clock:
     fill(ledger, 1)
     [task] = take(ledger, clock)[1]
     ledger.transact(
-        partial(label_tools.give_back, task=task, holder=HOLDER, reason="deleted", now_us=clock())
+        partial(tool_answers.give_back, task=task, holder=HOLDER, reason="deleted", now_us=clock())
     ).result()
     assert take(ledger, clock) == (0, [])
     assert isinstance(ledger.lease("moderation", "bob", 60).result(), Lease)
@@ -209,7 +277,7 @@ def test_what_is_deleted_here_is_gone_and_can_be_forgotten(ledger: Ledger, clock
     """Also where the number of its task was given to another one."""
     fill(ledger, 1)
     [task] = take(ledger, clock)[1]
-    note = partial(label_tools.note, task=task, answered=Answered(5, "a", "ann"), token=1)
+    note = partial(tool_answers.note, task=task, answered=Answered(5, "a", "ann"), token=1)
     ledger.transact(note).result()
     from gateway.ledger import schema
 

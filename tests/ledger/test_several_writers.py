@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,10 +17,12 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import Kept, Lease, Ledger, Limits, schema
+from gateway.ledger import Kept, Lease, Ledger, Limits, schema, urgent
+from gateway.ledger.review import counts
 from gateway.ledger.segments import OTHER_SEGMENT
 from tests.ledger.making import another, batch, decision, label, sampled, wait_for
 from tests.ledger.test_durability import ROOT
+from tests.ledger.test_urgent import ASKED
 
 T = TypeVar("T")
 WAIT_S = 60.0
@@ -190,6 +194,23 @@ def test_no_task_is_given_to_two_reviewers(pair: list[Ledger]) -> None:
     assert len(tasks) == len(set(tasks)) == 60
 
 
+def test_tasks_that_nobody_waits_for_are_taken_away_and_counted_once(pair: list[Ledger]) -> None:
+    """Two consoles look for them at the same time; the second neither waits for the first nor counts its tasks."""
+    ledger, now_us = pair[0], time.time_ns() // 1000
+    for number in range(5):
+        asked = replace(ASKED, decision=decision(number + 1), until_us=now_us - 1)
+        ledger.ask_people(asked).result(WAIT_S)
+    with another(str(ledger._url)) as connection, counts.counting(connection):
+        urgent.expire(connection, (), now_us)
+        ledger.expire_urgent().result(WAIT_S)
+    ledger.expire_urgent().result(WAIT_S)
+    with another(str(ledger._url)) as connection:
+        assert (
+            connection.execute(sa.select(sa.func.count()).select_from(schema.review_tasks)).scalar_one() == 0
+        )
+        assert counts.read(connection)["moderation"]["open"] == 0
+
+
 def test_a_batch_that_is_sent_to_both_is_counted_once(two: list[Ledger]) -> None:
     """A sidecar whose acknowledgement was lost sends again, to whichever control it reaches."""
     for number in range(1, 21):
@@ -278,3 +299,18 @@ def test_four_processes_write_what_one_would_have(postgres_url: str) -> None:
         assert ledger.reader.population().rows.tolist() == [200] * 50
         assert len(ledger.reader.labelled().positive) == 200
         assert ledger.keep_policy({"last": 1}, author="test", reason="a test") == 201
+
+
+def test_what_a_reader_reads_is_of_one_moment_and_it_cannot_write(ledger: Ledger) -> None:
+    """A report adds up several tables: half of them from before a group of records would be a report of nothing."""
+
+    def twice(connection: sa.Connection) -> list[int]:
+        count = sa.select(sa.func.count()).select_from(schema.labels)
+        before = connection.execute(count).scalar_one()
+        ledger.submit_labels([label(1)]).result(WAIT_S)
+        return [before, connection.execute(count).scalar_one()]
+
+    assert ledger.reader.snapshot(twice) == [0, 0]
+    with pytest.raises(LedgerUnavailable, match=r"read.?only"):
+        ledger.reader.snapshot(lambda connection: connection.execute(sa.delete(schema.labels)))
+    assert len(ledger.reader.labelled().positive) == 1

@@ -46,6 +46,11 @@ COMMANDS = (
 
 def main() -> None:
     """Run the command of `sys.argv` and exit with its code."""
+    if sys.argv[1:2] == ["sidecar"]:
+        from gateway.cli.sidecar import run
+
+        run(sys.argv[2:])
+        return
     import typer
 
     from gateway import __version__

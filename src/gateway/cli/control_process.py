@@ -117,7 +117,7 @@ class ControlProcess:
                 self._ledger, self._book, lambda: self._access, self._look.set, self._versions
             ),
             fleet=fleet,
-            port=Port(str(settings.listen.control), **(listen_tls(settings) or {})),
+            port=Port.of(str(settings.listen.control), settings.listen.control_tls),
         )
         telemetry = Telemetry(
             TelemetryOptions(otlp=settings.telemetry.otlp),

@@ -70,7 +70,7 @@ def access_of(settings: Settings) -> Access:
 def port_of(settings: Settings) -> Port | None:
     """A port for the control services besides the inference port."""
     address = settings.listen.control
-    return None if address is None else Port(address, **(listen_tls(settings) or {}))
+    return None if address is None else Port.of(address, settings.listen.control_tls)
 
 
 class Process:

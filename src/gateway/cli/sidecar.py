@@ -1,70 +1,87 @@
-"""`gateway sidecar --control HOST:PORT`: the gateway beside a model server, steered by a control elsewhere."""
+"""`gateway sidecar --control HOST:PORT`: the gateway beside a model server, steered by a control elsewhere.
+
+Its arguments are read by argparse: typer brings pydantic along, 10 MB that each sidecar would hold for nothing.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
-import typer
+__all__ = ["run", "sidecar"]
 
-__all__ = ["sidecar"]
+SMALL = {"OPENBLAS_NUM_THREADS": "1", "MIMALLOC_ARENA_EAGER_COMMIT": "0"}
+"""Read when the libraries are loaded: no threads for a linear algebra that is never asked for, and no memory ahead of
+need."""
 
 
-def sidecar(
-    control: Annotated[
-        list[str], typer.Option(help="HOST:PORT of a control; more than once, or with commas, for several")
-    ],
-    state_dir: Annotated[
-        Path, typer.Option(help="folder of the last policy and of records while control is away")
-    ] = Path("state"),
-    name: Annotated[str, typer.Option(help="for people; the host's name if absent")] = "",
-    inference: Annotated[str, typer.Option(help="HOST:PORT or unix:/path, instead of the settings'")] = "",
-    admin: Annotated[str, typer.Option(help="HOST:PORT instead of the settings'; none for none")] = "",
-    workers: Annotated[int, typer.Option(help="threads that forward calls, instead of the settings'")] = 0,
-    token_file: Annotated[Path | None, typer.Option(help="the token of a name with the role sidecar")] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="PEM: who signed control's certificate; plain text if absent")
-    ] = None,
-    cert: Annotated[
-        Path | None, typer.Option(help="PEM: the sidecar's certificate, where control wants one")
-    ] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM: its private key")] = None,
-    spool_mb: Annotated[
-        int, typer.Option(help="records on disk while control is away; beyond, dropped")
-    ] = 256,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR")] = "INFO",
-) -> None:
-    """Serve inference by the policies of a control until SIGTERM."""
+def sidecar() -> None:
+    """Serve inference by the policies of a control until SIGTERM; `gateway sidecar --help` tells more."""
+    run(sys.argv[2:])
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Serve until told to stop; ends the process with 1 where it cannot, with 2 on wrong use."""
+    said = _parser().parse_args(arguments)
+    if (said.cert is None) != (said.key is None):
+        _parser().error("--cert and --key go together")
+    for name, value in SMALL.items():
+        os.environ.setdefault(name, value)
+
     import asyncio
     import socket
-    import sys
-
-    import uvloop
 
     from gateway.cli.sidecar_process import SidecarOptions, SidecarProcess
     from gateway.errors import GatewayError
     from gateway.telemetry import configure_logs
 
-    configure_logs(log_level)
-    if (cert is None) != (key is None):
-        print("gateway: --cert and --key go together", file=sys.stderr)
-        raise typer.Exit(2)
+    configure_logs(said.log_level)
     try:
         options = SidecarOptions(
-            controls=tuple(one.strip() for part in control for one in part.split(",") if one.strip()),
-            state_dir=state_dir.absolute(),
-            name=name or socket.gethostname(),
-            inference=inference or None,
-            admin=admin or None,
-            workers=workers or None,
-            token=None if token_file is None else token_file.read_text("ascii").strip(),
-            ca=None if ca is None else ca.read_bytes(),
-            cert=None if cert is None else cert.read_bytes(),
-            key=None if key is None else key.read_bytes(),
-            spool_bytes=spool_mb * 1024 * 1024,
+            controls=tuple(one.strip() for part in said.control for one in part.split(",") if one.strip()),
+            state_dir=said.state_dir.absolute(),
+            name=said.name or socket.gethostname(),
+            inference=said.inference,
+            admin=said.admin,
+            workers=said.workers,
+            token=None if said.token_file is None else said.token_file.read_text("ascii").strip(),
+            ca=None if said.ca is None else said.ca.read_bytes(),
+            cert=None if said.cert is None else said.cert.read_bytes(),
+            key=None if said.key is None else said.key.read_bytes(),
+            spool_bytes=said.spool_mb * 1024 * 1024,
         )
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(SidecarProcess(options).run())
+        asyncio.run(SidecarProcess(options).run())
     except (GatewayError, OSError, UnicodeDecodeError) as error:
         print(f"gateway: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise SystemExit(1) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway sidecar", description="Serve inference by the policies of a control until SIGTERM."
+    )
+    add = parser.add_argument
+    where = "HOST:PORT of a control; more than once, or with commas, for several"
+    add("--control", required=True, action="append", metavar="HOST:PORT", help=where)
+    kept = "folder of the last policy and of records while control is away (state)"
+    add("--state-dir", type=Path, default=Path("state"), help=kept)
+    add("--name", help="for people; the host's name if absent")
+    add("--inference", metavar="HOST:PORT", help="or unix:/path, instead of the settings'")
+    add("--admin", metavar="HOST:PORT", help="instead of the settings'; none for none")
+    add("--workers", type=int, help="threads that forward calls, instead of the settings'")
+    add("--token-file", type=Path, help="the token of a name with the role sidecar")
+    add("--ca", type=Path, help="PEM: who signed control's certificate; plain text if absent")
+    add("--cert", type=Path, help="PEM: the sidecar's certificate, where control wants one")
+    add("--key", type=Path, help="PEM: its private key")
+    add(
+        "--spool-mb",
+        type=int,
+        default=256,
+        help="records on disk while control is away; beyond, dropped (256)",
+    )
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    add("--log-level", default="INFO", choices=levels, help="INFO if absent")
+    return parser

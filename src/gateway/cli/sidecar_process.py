@@ -22,11 +22,11 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals
+from gateway.cli.sidecar_admin import SmallAdmin
 from gateway.errors import GatewayError
 from gateway.fleet import Controls, KeptPolicy, Limits, Outbox, Proxy, Spool, Trust, Uplink, digest, encode
 from gateway.fleet.encoding import MOST_BATCH_BYTES
 from gateway.runtime import Batch, Plane, PlaneOptions
-from gateway.services.admin import AdminServer
 from gateway.services.health import Health
 from gateway.telemetry import Point, Source, Telemetry, TelemetryOptions, certificate_source, plane_source
 from gateway.v1 import fleet_pb2
@@ -165,14 +165,12 @@ class SidecarProcess:
             bound = plane.start()
             address = options.admin or serving["admin"]
             if address is not None and address != "none":
-                admin = AdminServer(
+                admin = SmallAdmin(
                     address,
-                    http_socket=str(sockets / "http"),
-                    control_socket=control_socket,
                     not_ready=lambda: "draining" if self._draining else None,
                     metrics=telemetry.prometheus,
                 )
-                bound["admin"] = await admin.start()
+                bound["admin"] = admin.start()
             self._tasks.append(asyncio.create_task(self._look_at_certificates(plane)))
             plane.set_serving(True)
             health.set_serving(True)
@@ -188,7 +186,7 @@ class SidecarProcess:
             await server.stop(1.0)
             await asyncio.to_thread(telemetry.stop, 2.0)
             if admin is not None:
-                await admin.stop()
+                await asyncio.to_thread(admin.stop)
 
     async def _let_go(self) -> None:
         """Bring the last records, or leave them for the next process."""

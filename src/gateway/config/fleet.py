@@ -32,12 +32,12 @@ def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
             )
         )
     elif not is_loopback(address):
-        if settings.listen.tls is None:
+        if settings.listen.control_tls is None:
             found.append(
                 loaded.fault(
                     ("listen", "control"),
                     "plain text on an address that other machines reach: a policy holds the salt and the receipt keys",
-                    "tls beside it",
+                    "control_tls beside it",
                     "or a loopback address behind a proxy that encrypts",
                 )
             )
@@ -87,6 +87,13 @@ def _undoable(loaded: Loaded) -> Iterator[Fault]:
                 "`review` puts predictions before people after the call",
             )
     for name, route in settings.routes.items():
+        if route.review is not None and route.review.wanted_per_hour is not None:
+            yield loaded.fault(
+                ("routes", name, "review"),
+                "a number of reviews an hour is not kept in a fleet yet: no control sees all of its traffic",
+                "share",
+                "share: {flagged: 0.05, low: 0.01}",
+            )
         for index, rule in enumerate(route.rules):
             if rule.python is not None:
                 yield loaded.fault(

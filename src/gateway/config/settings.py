@@ -67,9 +67,8 @@ class Listen(Block):
         None,
         description="HOST:PORT for sidecars (of `gateway control`), feedback and review, besides the inference port",
     )
-    tls: ListenTls | None = Field(
-        None, description="TLS on the inference and control ports; plain text if absent"
-    )
+    tls: ListenTls | None = Field(None, description="TLS on the inference port; plain text if absent")
+    control_tls: ListenTls | None = Field(None, description="TLS on the control port; plain text if absent")
     drain_s: Annotated[Number, Field(gt=0, le=3_600)] = Field(
         5.0,
         description="grace of calls under way when it is told to stop; in its first quarter new ones are welcome",

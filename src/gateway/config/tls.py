@@ -135,7 +135,7 @@ EncryptedBackend = Annotated[
 
 def make_absolute(source: Source, folder: FilePath) -> None:
     """A relative path starts at the file's folder."""
-    blocks = [(source.block("listen", "tls"), LISTEN_FILES)]
+    blocks = [(source.block("listen", name), LISTEN_FILES) for name in ("tls", "control_tls")]
     blocks += [(source.block("backends", name, "tls"), BACKEND_FILES) for name in source.block("backends")]
     for block, names in blocks:
         for name in names:

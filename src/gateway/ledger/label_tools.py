@@ -1,15 +1,13 @@
-"""Review tasks that lie in a label tool: where, under which lease, and which answers were taken from there.
+"""Review tasks that lie in a label tool: where, and under which lease; `tool_answers` tells what is said about them.
 
 A task that lies in a tool is leased to the tool's holder, a reviewer of that name, so nobody here gets it meanwhile.
 When the lease has run out it is free for everybody; the holder may take it again if nobody else did, and it still lies
-there. An answer is written under the name of who gave it, whom the holder hands its lease to; the lease's token decides
-whose answer counts, as between any two reviewers. Each version of an answer is taken once: a tool that is read again
-and again must not undo what somebody corrected here.
+there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Final
@@ -17,24 +15,17 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.ledger import review, schema
-from gateway.ledger.labels import Kept, Truth
-from gateway.ledger.review.rules import USUAL
 
 __all__ = [
-    "Answered",
-    "Known",
     "Sent",
     "State",
     "forget",
-    "give_back",
-    "known",
+    "is_task",
     "look_up",
     "mark_sent",
-    "note",
     "recall",
     "release",
     "sent",
-    "submit",
     "take",
 ]
 
@@ -84,25 +75,6 @@ class Sent:
         return self.decision, self.row
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One answer as a tool has it. `version` changes whenever the answer does."""
-
-    answer: int
-    version: str
-    author: str
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """An answer that was looked at before. `token`: of the lease it was taken under, None where it could not be."""
-
-    answer: int
-    version: str
-    author: str
-    token: int | None
-
-
 def take(
     connection: sa.Connection,
     queue: str,
@@ -133,7 +105,7 @@ def take(
         before = look_up(connection, [(leased.decision, leased.row)])
         values: dict[str, Any] = {"queue": queue, "task": leased.task, "token": leased.token}
         if before and before[0].place == place:
-            connection.execute(sa.update(_sent).where(*_is(before[0])).values(values))
+            connection.execute(sa.update(_sent).where(*is_task(before[0])).values(values))
             if again:
                 new.append((leased, replace(before[0], token=leased.token, state=State.OPEN)))
             continue
@@ -201,7 +173,7 @@ def recall(
 def mark_sent(connection: sa.Connection, tasks: Sequence[Sent], remote: Sequence[int]) -> None:
     """They lie in the tool under these numbers."""
     for task, number in zip(tasks, remote, strict=True):
-        connection.execute(sa.update(_sent).where(*_is(task)).values(remote=number))
+        connection.execute(sa.update(_sent).where(*is_task(task)).values(remote=number))
 
 
 def release(connection: sa.Connection, tasks: Sequence[Sent], holder: str) -> None:
@@ -212,86 +184,16 @@ def release(connection: sa.Connection, tasks: Sequence[Sent], holder: str) -> No
     forget(connection, tasks)
 
 
-def known(connection: sa.Connection, task: Sent) -> dict[int, Known]:
-    """The answers to a task that were looked at, by their number in the tool."""
-    query = sa.select(_answer).where(_answer.c.of_decision == task.decision, _answer.c.of_row == task.row)
-    return {
-        row.answer: Known(row.answer, row.version, row.author, row.token) for row in connection.execute(query)
-    }
-
-
-def submit(
-    connection: sa.Connection,
-    task: Sent,
-    holder: str,
-    answered: Answered,
-    truth: Callable[[str], Truth],
-    now_us: int,
-    before: Known | None = None,
-    rules: review.ReviewRules = USUAL,
-) -> Kept:
-    """Keep an answer as its author's, and that this version was taken; with the last that is wanted there is a label.
-
-    Args:
-        rules: how many answers the queue wants.
-        before: the same answer when it was looked at last; where it was taken, this corrects it.
-    Raises: as `review.submit`.
-    """
-    token = task.token if before is None or before.token is None else before.token
-    _hand_over(connection, task, holder, answered.author)
-    kept = review.submit(connection, task.task, token, answered.author, truth, now_us, rules)
-    note(connection, task, answered, token)
-    return kept
-
-
-def give_back(
-    connection: sa.Connection,
-    task: Sent,
-    holder: str,
-    reason: str,
-    now_us: int,
-    answered: Answered | None = None,
-    rules: review.ReviewRules = USUAL,
-) -> None:
-    """Skip a task, for the annotator who did, who does not get it again, or for the holder where it is nobody's answer.
-
-    Raises: as `review.skip`.
-    """
-    reviewer = holder if answered is None else answered.author
-    _hand_over(connection, task, holder, reviewer)
-    review.skip(connection, task.task, task.token, reviewer, reason, now_us, rules)
-    if answered is not None:
-        note(connection, task, answered, None)
-
-
-def note(connection: sa.Connection, task: Sent, answered: Answered, token: int | None) -> None:
-    """Remember that this version of an answer was looked at; `token` where it became a label."""
-    values: dict[str, Any] = {"version": answered.version, "author": answered.author, "token": token}
-    key = (
-        _answer.c.of_decision == task.decision,
-        _answer.c.of_row == task.row,
-        _answer.c.answer == answered.answer,
-    )
-    if not connection.execute(sa.update(_answer).where(*key).values(values)).rowcount:
-        row = {"of_decision": task.decision, "of_row": task.row, "answer": answered.answer, **values}
-        connection.execute(sa.insert(_answer), row)
-
-
 def forget(connection: sa.Connection, tasks: Sequence[Sent]) -> None:
     """They are not in the tool any more, or nobody looks there for them."""
     for task in tasks:
         at = (_answer.c.of_decision == task.decision, _answer.c.of_row == task.row)
         connection.execute(sa.delete(_answer).where(*at))
-        connection.execute(sa.delete(_sent).where(*_is(task)))
+        connection.execute(sa.delete(_sent).where(*is_task(task)))
 
 
-def _hand_over(connection: sa.Connection, task: Sent, holder: str, reviewer: str) -> None:
-    """Put the holder's lease under the name of who answers; where it is not the holder's any more, nothing is done."""
-    mine = (_task.c.id == task.task, _task.c.lease_token == task.token, _task.c.reviewer == holder)
-    connection.execute(sa.update(_task).where(*mine).values(reviewer=reviewer))
-
-
-def _is(task: Sent) -> tuple[sa.ColumnElement[bool], ...]:
+def is_task(task: Sent) -> tuple[sa.ColumnElement[bool], ...]:
+    """The task's own row."""
     return (_sent.c.of_decision == task.decision, _sent.c.of_row == task.row)
 
 

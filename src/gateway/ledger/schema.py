@@ -289,7 +289,8 @@ tool_answers = Table(
     Column("answer", BigInteger, primary_key=True, autoincrement=False),
     Column("version", Text, nullable=False),
     Column("author", Text, nullable=False),
-    Column("token", BigInteger),  # of the lease it became a label under; NULL where it did not
+    Column("token", BigInteger),  # of the lease it counts under; NULL where it does not
+    Column("skipped", Boolean, nullable=False),
     Index(None, "answer"),
     sqlite_with_rowid=False,
 )

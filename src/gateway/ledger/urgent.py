@@ -83,8 +83,11 @@ def expire(connection: sa.Connection, decisions: Sequence[bytes], now_us: int) -
     over = (_task.c.urgent_until_us <= now_us, _task.c.done_us.is_(None))
     late = sa.or_(_task.c.urgent_until_us > now_us - KEEP_LATE_US, _task.c.lease_until_us > now_us)
     begun = sa.and_(_task.c.reviewer != "", late)
+    # Locked, so that no reviewer begins one meanwhile; those that another process is at are its own to count.
     found = connection.execute(
-        sa.select(_task.c.id, _task.c.decision, _task.c.row, _task.c.queue).where(*over, ~begun)
+        sa.select(_task.c.id, _task.c.decision, _task.c.row, _task.c.queue)
+        .where(*over, ~begun)
+        .with_for_update(skip_locked=True)
     ).all()
     if not found:
         return

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import grpc
 
+from gateway.config.tls import ListenTls
+
 __all__ = ["Port"]
 
 
@@ -20,6 +22,11 @@ class Port:
     cert: str | None = None
     key: str | None = None
     client_ca: str | None = None
+
+    @classmethod
+    def of(cls, address: str, tls: ListenTls | None) -> Port:
+        """As the settings say."""
+        return cls(address) if tls is None else cls(address, tls.cert, tls.key, tls.client_ca)
 
     def add_to(self, server: grpc.aio.Server) -> str:
         """Returns: the address really bound. Raises: OSError, with the address or file."""

@@ -272,7 +272,7 @@ CATALOGUE: Final = {
             "gateway.label_tool.answers",
             "counter",
             "{answer}",
-            "Answers of a label tool: accepted, corrected, duplicate, skipped, deleted.",
+            "Answers of a label tool: accepted, corrected, duplicate, skipped, taken_back; deleted for tasks.",
             ("tool", "queue", "result"),
         ),
         Instrument(

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from gateway.connectors.label_studio.api import LabelStudioAnswer, Task
 from gateway.errors import LabelError, LeaseLost, NotFound, TooLate
-from gateway.ledger import Kept, Ledger, RouteClasses, Truth, label_tools, truth_of
-from gateway.ledger.label_tools import Answered, Known, Sent, State
+from gateway.ledger import Kept, Ledger, RouteClasses, Truth, label_tools, tool_answers, truth_of
+from gateway.ledger.label_tools import Sent
+from gateway.ledger.tool_answers import Answered, Known
 
 __all__ = ["HOLDER", "Taker", "Took"]
 
@@ -62,9 +63,13 @@ class Taker:
         Raises: LedgerUnavailable; then the rest is as new as before.
         """
         took = Took()
-        if not one.answers and task.state is State.OPEN:
-            return took
-        before = self._ledger.reader.snapshot(partial(label_tools.known, task=task))
+        before = self._ledger.reader.snapshot(partial(tool_answers.known, task=task))
+        left = {answer.id for answer in one.answers}
+        gone = [old for old in before.values() if whole and old.answer not in left and old.token is not None]
+        for old in gone:  # first, as who deletes an answer may have given another one
+            self._deleted(queue, task, old)
+        if gone:  # under another lease now
+            [task] = self._ledger.reader.snapshot(partial(label_tools.look_up, keys=[task.key]))
         for answer in sorted(one.answers, key=lambda answer: (answer.version, answer.id)):
             known = before.get(answer.id)
             if known is not None and known.version == answer.version:
@@ -72,17 +77,14 @@ class Taker:
             # A correction goes under the name of the first version: it is that reviewer's answer which is corrected.
             author = known.author if known is not None else answer.email or self._author(answer.completed_by)
             self._one(queue, task, answer, Answered(answer.id, answer.version, author), known, took)
-        left = {answer.id for answer in one.answers}
-        for gone in before.values() if whole else ():
-            if gone.answer not in left and gone.token is not None:
-                self._deleted(queue, task, gone)
+            [task] = self._ledger.reader.snapshot(partial(label_tools.look_up, keys=[task.key]))
         return took
 
     def deleted_task(self, queue: str, task: Sent) -> bool:
         """Give back an open task that is not there any more; False where it is somebody else's by now."""
         words = "deleted in Label Studio"
         work = partial(
-            label_tools.give_back,
+            tool_answers.give_back,
             task=task,
             holder=HOLDER,
             reason=words,
@@ -110,12 +112,13 @@ class Taker:
         elif answer.skipped:
             words = "skipped in Label Studio"
             skip = partial(
-                label_tools.give_back,
+                tool_answers.give_back,
                 task=task,
                 holder=HOLDER,
                 reason=words,
                 now_us=now_us,
                 answered=answered,
+                before=known,
                 rules=self._ledger.review_rules,
             )
             if self._tried(queue, answered, lambda: self._write(skip), task):
@@ -127,7 +130,7 @@ class Taker:
                 return truth_of(route, self._classes(route), label=answer.label)
 
             keep = partial(
-                label_tools.submit,
+                tool_answers.submit,
                 task=task,
                 holder=HOLDER,
                 answered=answered,
@@ -142,10 +145,18 @@ class Taker:
                 self.counts[queue, "answer", kept[0].value] += 1
 
     def _deleted(self, queue: str, task: Sent, gone: Known) -> None:
-        """An annotation that was a label is gone there; the label stays, as others may have counted on it."""
-        answered = Answered(gone.answer, "deleted", gone.author)
-        self._write(partial(label_tools.note, task=task, answered=answered, token=None))
-        self.counts[queue, "dropped", "deleted_answer"] += 1
+        """An annotation is gone there: what was said is taken back, and the task is open again."""
+        undo = partial(
+            tool_answers.undo,
+            task=task,
+            holder=HOLDER,
+            taken=gone,
+            now_us=self._clock_us(),
+            rules=self._ledger.review_rules,
+        )
+        answered = Answered(gone.answer, tool_answers.TAKEN_BACK, gone.author)
+        if self._tried(queue, answered, lambda: self._write(undo), task):
+            self.counts[queue, "answer", "taken_back"] += 1
 
     def _tried(
         self, queue: str, answered: Answered, work: Callable[[], object], task: Sent | None = None
@@ -156,7 +167,7 @@ class Taker:
         except (LeaseLost, NotFound, TooLate) as error:
             self._drop(queue, answered, error.code, str(error))
             if task is not None:
-                self._write(partial(label_tools.note, task=task, answered=answered, token=None))
+                self._write(partial(tool_answers.note, task=task, answered=answered, token=None))
             return False
         except LabelError as error:
             self._drop(queue, answered, error.kind, str(error))

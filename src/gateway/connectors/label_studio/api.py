@@ -119,7 +119,7 @@ class Api:
                 "old_version",
                 f"Label Studio at {self.url} is {release or 'of no version'}, wanted {wanted} or newer",
             )
-        found = _mapping(self._get(f"/api/projects/{project}/"))
+        found = _mapping(self._of_project(project, "GET", f"/api/projects/{project}/"))
         controls = found.get("parsed_label_config")
         choices = [
             set(control.get("labels") or ())
@@ -140,7 +140,7 @@ class Api:
         Returns: their numbers there, in order.
         """
         path = f"/api/projects/{project}/import?return_task_ids=true&commit_to_project=true"
-        made = _mapping(self._call("POST", path, list(tasks), again=False))
+        made = _mapping(self._of_project(project, "POST", path, list(tasks), again=False))
         ids = made.get("task_ids")
         if not isinstance(ids, list) or len(ids) != len(tasks) or not all(type(one) is int for one in ids):
             raise LabelToolError(
@@ -194,12 +194,25 @@ class Api:
             "page_size": str(2 * PAGE),
             "query": json.dumps(query, separators=(",", ":")),
         }
-        listed = _mapping(self._get(f"/api/tasks/?{httpx.QueryParams(params)}")).get("tasks")
+        path = f"/api/tasks/?{httpx.QueryParams(params)}"
+        listed = _mapping(self._of_project(project, "GET", path)).get("tasks")
         if not isinstance(listed, list):
             raise LabelToolError(
                 "garbage", f"Label Studio at {self.url} listed no tasks where it was asked for them"
             )
         return [made for one in listed if (made := task_of(one)) is not None]
+
+    def _of_project(
+        self, project: int, method: str, path: str, body: Any = None, *, again: bool = True
+    ) -> Any:
+        """As `_call`, where nothing but the project may be missing."""
+        try:
+            return self._call(method, path, body, again=again)
+        except LabelToolError as error:
+            if error.kind != "not_found":
+                raise
+            words = f"Label Studio at {self.url} has no project {project} that the token's user may see"
+            raise LabelToolError("not_found", words) from error
 
     def _get(self, path: str) -> Any:
         return self._call("GET", path)

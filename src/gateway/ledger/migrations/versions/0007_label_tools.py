@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Text(), nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
         sa.Column("token", sa.BigInteger(), nullable=True),
+        sa.Column("skipped", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("of_decision", "of_row", "answer", name=op.f("pk_tool_answers")),
         sqlite_with_rowid=False,
     )
