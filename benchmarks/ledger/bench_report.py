@@ -77,7 +77,8 @@ def fill(file: Path, labels: int, end_hour: int, *, rows: bool) -> None:
     )
     connection.execute(
         "INSERT INTO tally_scores SELECT hour, route, policy, backend, segment, outcome, flagged, score_bin, "
-        "review_pi, CAST(sum(labels) / review_pi AS INTEGER), sum(labels) FROM tally_labels GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
+        "review_pi, CAST(sum(labels) / review_pi AS INTEGER), sum(labels) FROM tally_labels "
+        "GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9"
     )
     connection.execute(
         "INSERT INTO tally_calls SELECT hour, route, policy, backend, segment, outcome, 'ok', sum(rows), sum(rows) "
