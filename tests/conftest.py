@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import Postgres, missing, wanted
+from tests.postgres import Postgres, missing, required, wanted
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +40,14 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'ledger.db'}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", *(["postgresql"] if missing() is None or required() else [])])
 def ledger_url(request: pytest.FixtureRequest) -> str:
     """The same test on both databases."""
     fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
     return str(request.getfixturevalue(fixture))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for all the tests that were left out, where hundreds would be skipped."""
+    if (why := missing()) and not required():
+        terminalreporter.write_line(f"the ledger was tested on SQLite alone: {why}")

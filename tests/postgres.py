@@ -32,7 +32,7 @@ import pytest
 
 from tests.wire.gateway_process import free_ports
 
-__all__ = ["PASSWORD", "USER", "Postgres", "missing", "wanted"]
+__all__ = ["PASSWORD", "USER", "Postgres", "missing", "required", "wanted"]
 
 USER = "gateway"
 PASSWORD = "not-for-logs-8071"  # whoever greps a log for it finds a leak
@@ -72,10 +72,15 @@ def missing() -> str | None:
     return None
 
 
+def required() -> bool:
+    """Whether a run without PostgreSQL is a failed one, as in CI."""
+    return os.environ.get("POSTGRES") == "required"
+
+
 def wanted() -> None:
-    """Skip the test where no server can be had; CI sets POSTGRES=required, and there it fails."""
+    """Skip the test where no server can be had; fail it where that is `required`."""
     if why := missing():
-        if os.environ.get("POSTGRES") == "required":
+        if required():
             pytest.fail(f"POSTGRES=required, but {why}")
         pytest.skip(why)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = ["run", "sidecar"]
 
-SMALL = {"OPENBLAS_NUM_THREADS": "1", "MIMALLOC_ARENA_EAGER_COMMIT": "0", "MIMALLOC_PURGE_DELAY": "1000"}
+SMALL = {"OPENBLAS_NUM_THREADS": "1", "MIMALLOC_ARENA_EAGER_COMMIT": "0"}
 """Read when the libraries are loaded: no threads for a linear algebra that is never asked for, and no memory ahead of
 need."""
 

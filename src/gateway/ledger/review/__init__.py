@@ -3,6 +3,7 @@
     rules       what the settings say about queues
     counts      additive counts by queue
     events      what happened to a task, in order
+    finding     free tasks, by their indexes
     leasing     who has which task, until when
     answering   answers, skips and what is taken back; when a task is done
     gold        tasks whose truth is known

@@ -31,7 +31,8 @@ from gateway.ledger.review.events import (
     marks,
     same,
 )
-from gateway.ledger.review.leasing import Lease, Stage, hand_over, hand_over_gold, held, joined, locked
+from gateway.ledger.review.finding import joined
+from gateway.ledger.review.leasing import Lease, Stage, hand_over, hand_over_gold, held, locked
 from gateway.ledger.review.rules import MAX_REVIEWERS, MAX_SEEN, USUAL, QueueRule, ReviewRules
 
 __all__ = ["Revealed", "reveal", "skip", "submit", "undo"]

@@ -51,6 +51,7 @@ REVEAL: Final = "reveal"
 NOTHING: Final = Truth()
 
 _event = schema.review_events
+_INSERT: Final = sa.insert(_event)
 _decision = schema.decisions
 _FACTS: Final = tuple(field.name for field in fields(Facts))
 
@@ -120,7 +121,7 @@ def append(
         "blind": blind,
         "reason": reason,
     }
-    connection.execute(sa.insert(_event), values)
+    connection.execute(_INSERT, values)
     counts.note(connection, found[schema.review_tasks.c.queue], kind + "s", 1)
     return Event(kind, reviewer, token, truth, blind)
 

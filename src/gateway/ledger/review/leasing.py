@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 
 from gateway.errors import LeaseLost, NotFound
 from gateway.ledger import schema
 from gateway.ledger.labels import Facts, Truth
-from gateway.ledger.review import counts, gold
+from gateway.ledger.review import finding, gold
 from gateway.ledger.review.events import ANSWER, VIEW, History, append, facts_of, history, mark
 from gateway.ledger.review.rules import USUAL_QUEUE, QueueRule
 
@@ -31,14 +30,10 @@ __all__ = [
     "Lease",
     "NothingForYou",
     "Stage",
-    "count_open",
     "hand_over",
     "hand_over_gold",
-    "heads",
     "heartbeat",
     "held",
-    "is_open",
-    "joined",
     "lease",
     "locked",
 ]
@@ -46,19 +41,9 @@ __all__ = [
 MAX_HOLD_US: Final = 8 * 3_600_000_000
 """How long heartbeats keep a lease alive: a console that was left open holds its task for one working day."""
 
-MOST_LISTS: Final = 200
-"""Distinct lists of marks that are looked at in order of priority; beyond, any task will do."""
-
-MOST_LAPSED: Final = 1_000
-"""Leases that ran out and are cleared in one go."""
-
-EXACT_UP_TO: Final = 1_000
-"""Open tasks are counted one by one up to here; beyond, the running count is told."""
-
 _task = schema.review_tasks
 _decision = schema.decisions
 _capture = schema.captures
-_free = sa.text(schema.FREE)
 
 
 class Stage:
@@ -124,11 +109,11 @@ def lease(
         dice: decides about gold; none is given without it.
         shown: the reviewer also gets to see what the model and others said.
     """
-    _clear_lapsed(connection, queue, now_us)
+    finding.clear_lapsed(connection, queue, now_us)
     me = mark(reviewer)
-    row = connection.execute(_urgent(), {"queue": queue, "me": f"%{me}%", "now_us": now_us}).first()
+    row = finding.urgent(connection, queue, me, now_us)
     if row is None:
-        row = _usual(connection, queue, me)
+        row = finding.usual(connection, queue, me)
         if row is None:
             return _nothing(connection, queue, me, now_us)
         if dice is not None and rule.gold_share and dice.random() < rule.gold_share:
@@ -187,21 +172,6 @@ def heartbeat(
     return until_us
 
 
-def is_open(now_us: int) -> sa.ColumnElement[bool]:
-    """Whether a task that is not done may still be leased; not where a caller waited and has gone."""
-    return sa.or_(_task.c.urgent_until_us.is_(None), _task.c.urgent_until_us > now_us)
-
-
-def joined() -> sa.Select[Any]:
-    """Tasks with their facts and payloads."""
-    same_row = sa.and_(_decision.c.decision == _task.c.decision, _decision.c.row == _task.c.row)
-    return (
-        sa.select(_task, _decision, _capture.c.request, _capture.c.answer)
-        .join(_decision, same_row)
-        .join(_capture, _capture.c.decision == _task.c.decision)
-    )
-
-
 def locked(connection: sa.Connection, task: int) -> sa.Row[*tuple[object, ...]]:
     """A task, and nobody else changes it until this transaction ends. Raises: NotFound."""
     # Numbers come from the wire without a sign; no task's is so large that it needs the last bit.
@@ -223,140 +193,23 @@ def held(found: sa.RowMapping, token: int, reviewer: str) -> None:
         raise LeaseLost(f"task {task} is answered already; lease another one")
 
 
-def _clear_lapsed(connection: sa.Connection, queue: str, now_us: int) -> None:
-    """Free tasks whose lease has run out; the token stays, so that the last holder may still answer."""
-    found = connection.execute(_lapsed(), {"queue": queue, "now_us": now_us}).scalars().all()
-    if found:
-        connection.execute(sa.update(_task).where(_task.c.id.in_(found)).values(lease_until_us=0))
-    gold.forget_lapsed(connection, queue, now_us)
-
-
-@cache
-def _lapsed() -> sa.Select[Any]:
-    """Tasks whose lease has run out. Parameters: queue, now_us.
-
-    Statements are made once: making these anew took longer than the database does.
-    """
-    return (
-        sa.select(_task.c.id)
-        .where(
-            _task.c.queue == sa.bindparam("queue"),
-            sa.text("done_us IS NULL AND lease_until_us > 0"),
-            _task.c.lease_until_us <= sa.bindparam("now_us"),
-            _task.c.gold.is_(None),
-        )
-        .limit(MOST_LAPSED)
-        .with_for_update(skip_locked=True)
-    )
-
-
-@cache
-def _urgent() -> sa.Select[Any]:
-    """The task that a caller waits for, whose time is up soonest. Parameters: queue, me (a pattern), now_us."""
-    return (
-        joined()
-        .where(
-            _task.c.queue == sa.bindparam("queue"),
-            sa.text("done_us IS NULL AND urgent_until_us IS NOT NULL"),
-            _task.c.urgent_until_us > sa.bindparam("now_us"),
-            _task.c.lease_until_us == 0,
-            _task.c.seen.not_like(sa.bindparam("me")),
-        )
-        .order_by(_task.c.urgent_until_us, _task.c.id)
-        .limit(1)
-        .with_for_update(of=_task, skip_locked=True)
-    )
-
-
-@cache
-def _of_list() -> sa.Select[Any]:
-    """The best of the free tasks with one list of marks. Parameters: queue, seen."""
-    return (
-        _of_queue()
-        .where(_task.c.seen == sa.bindparam("seen"))
-        .order_by(_task.c.priority, _task.c.due_us, _task.c.id)
-    )
-
-
-def _of_queue() -> sa.Select[Any]:
-    free = joined().where(_task.c.queue == sa.bindparam("queue"), _free)
-    return free.limit(1).with_for_update(of=_task, skip_locked=True)
-
-
-def _usual(connection: sa.Connection, queue: str, me: str) -> sa.Row[*tuple[object, ...]] | None:
-    """The first of the free tasks that the reviewer has not seen."""
-    lists = connection.execute(heads(), {"queue": queue, "me": f"%{me}%"}).all()
-    for found in lists:
-        row = connection.execute(_of_list(), {"queue": queue, "seen": found.seen}).first()
-        if row is not None:
-            return row
-    # More lists than were looked at: there may be one of others, further back.
-    every = connection.execute(_LISTS, {"queue": queue}).scalar_one()
-    if every < MOST_LISTS:
-        return None
-    unseen = _of_queue().where(_task.c.seen.not_like(sa.bindparam("me")))
-    return connection.execute(unseen, {"queue": queue, "me": f"%{me}%"}).first()
-
-
-def _lists() -> sa.CTE:
-    """The distinct lists of a queue's free tasks, by one look into the index for each (a loose index scan)."""
-    first = sa.select(sa.func.min(_task.c.seen)).where(_task.c.queue == sa.bindparam("queue"), _free)
-    lists = sa.select(first.scalar_subquery().label("seen"), sa.literal(1).label("n")).cte(
-        "lists", recursive=True
-    )
-    following = first.where(_task.c.seen > lists.c.seen).scalar_subquery()
-    return lists.union_all(
-        sa.select(following, lists.c.n + 1).where(lists.c.seen.is_not(None), lists.c.n < MOST_LISTS)
-    )
-
-
-@cache
-def heads() -> sa.Select[Any]:
-    """The lists that the reviewer is not in, in the order of the first task of each. Parameters: queue, me."""
-    lists = _lists()
-    head = _task.alias("head")
-    first = (
-        sa.select(_task.c.id)
-        .where(_task.c.queue == sa.bindparam("queue"), _free, _task.c.seen == lists.c.seen)
-        .order_by(_task.c.priority, _task.c.due_us, _task.c.id)
-        .limit(1)
-    )
-    return (
-        sa.select(lists.c.seen)
-        .join(head, head.c.id == first.scalar_subquery())
-        .where(lists.c.seen.is_not(None), lists.c.seen.not_like(sa.bindparam("me")))
-        .order_by(head.c.priority, head.c.due_us, head.c.id)
-    )
-
-
-_LISTS: Final = sa.select(sa.func.count()).select_from(_lists())
-
-
 def _nothing(connection: sa.Connection, queue: str, me: str, now_us: int) -> NothingForYou:
-    leased = sa.text("done_us IS NULL AND lease_until_us > 0")
     free_again = sa.select(sa.func.min(_task.c.lease_until_us)).where(
         _task.c.queue == queue,
-        leased,
-        is_open(now_us),
+        finding.LEASED,
+        finding.is_open(now_us),
         _task.c.gold.is_(None),
         ~_task.c.seen.contains(me),
     )
-    still_open = count_open(connection, queue, now_us)
+    still_open = finding.count_open(connection, queue, now_us)
     return NothingForYou(still_open, connection.execute(free_again).scalar_one())
 
 
-def count_open(connection: sa.Connection, queue: str, now_us: int) -> int:
-    """Open tasks, one by one where they are few enough, else as they were added up."""
-    some = (
-        sa.select(_task.c.id)
-        .where(_task.c.queue == queue, sa.text("done_us IS NULL"), is_open(now_us), _task.c.gold.is_(None))
-        .limit(EXACT_UP_TO)
-    )
-    few = connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
-    return few if few < EXACT_UP_TO else counts.read(connection, queue).get(queue, {}).get("open", few)
-
-
-_GIVE: Final = sa.update(_task).where(_task.c.id == sa.bindparam("task"))
+_TAKE: Final = (
+    sa.update(_task)
+    .where(_task.c.id == sa.bindparam("number"))
+    .values({name: sa.bindparam(name) for name in ("lease_token", "lease_until_us", "reviewer", "leased_us")})
+)
 
 
 def _take(
@@ -370,8 +223,8 @@ def _take(
     others: tuple[Truth, ...] = (),
 ) -> Lease:
     token, until_us = found[_task.c.lease_token] + 1, now_us + lease_us
-    given = {"lease_token": token, "lease_until_us": until_us, "reviewer": reviewer, "leased_us": now_us}
-    connection.execute(_GIVE, {"task": found[_task.c.id], **given})
+    values = {"lease_token": token, "lease_until_us": until_us, "reviewer": reviewer, "leased_us": now_us}
+    connection.execute(_TAKE, {"number": found[_task.c.id], **values})
     append(connection, found, VIEW, reviewer, now_us, token=token, blind=not shown)
     due_us = found[_task.c.due_us]
     return Lease(

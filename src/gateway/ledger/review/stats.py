@@ -17,7 +17,8 @@ from gateway.ledger import schema
 from gateway.ledger.labels import Truth
 from gateway.ledger.review import counts, gold
 from gateway.ledger.review.events import ANSWER, SKIP, UNDO, same
-from gateway.ledger.review.leasing import Stage, count_open, is_open
+from gateway.ledger.review.finding import count_open, is_open
+from gateway.ledger.review.leasing import Stage
 from gateway.quality.agreement import Agreement, cohen_kappa, fleiss_kappa
 from gateway.quality.intervals import wilson_interval
 
