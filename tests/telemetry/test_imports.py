@@ -88,6 +88,7 @@ def test_the_catalogue_is_what_was_promised() -> None:
         "gateway.review.budget",
         "gateway.review.open",
         "gateway.review.share",
+        "gateway.review.tasks",
         "gateway.review.workload",
         "gateway.units",
         "rpc.client.call.duration",

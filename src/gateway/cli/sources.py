@@ -111,6 +111,8 @@ class LedgerSource:
             yield Point("gateway.review.open", queue.open_tasks, at)
             age_s = 0.0 if queue.oldest_us is None else max(0.0, (now_us - queue.oldest_us) / 1e6)
             yield Point("gateway.review.age", age_s, at)
+            for state in ("done", "leased", "disputed", "skipped", "aside", "overdue"):
+                yield Point("gateway.review.tasks", getattr(queue, state), {**at, "state": state})
         for labels, count in self._confusion.labels.items():
             at = {
                 "source": labels.source,

@@ -17,7 +17,7 @@ from gateway.errors import LeaseLost
 from gateway.ledger import review, schema
 from gateway.ledger.label_tools import Sent, State, is_task
 from gateway.ledger.labels import Kept, Truth
-from gateway.ledger.review import leasing
+from gateway.ledger.review import finding, leasing
 from gateway.ledger.review.events import mark
 from gateway.ledger.review.rules import USUAL
 
@@ -182,7 +182,7 @@ def _hand_over(connection: sa.Connection, task: Sent, holder: str, reviewer: str
     if found[_task.c.reviewer] == holder:
         connection.execute(sa.update(_task).where(_task.c.id == task.task).values(reviewer=reviewer))
     elif not found[_task.c.reviewer] and found[_task.c.queue] == task.queue:
-        row = connection.execute(leasing.joined().where(_task.c.id == task.task)).first()
+        row = connection.execute(finding.joined().where(_task.c.id == task.task)).first()
         if row is not None:
             leased = leasing.hand_over(connection, row, reviewer, _AGAIN_US, now_us, shown=False)
             connection.execute(sa.update(_sent).where(*is_task(task)).values(token=leased.token))

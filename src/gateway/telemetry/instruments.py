@@ -231,6 +231,13 @@ CATALOGUE: Final = {
             ("backend",),
         ),
         Instrument("gateway.review.open", "gauge", "{task}", "Review tasks nobody has answered.", ("queue",)),
+        Instrument(
+            "gateway.review.tasks",
+            "gauge",
+            "{task}",
+            "Review tasks by state: done, and of the open ones leased, disputed, skipped, aside, overdue.",
+            ("queue", "state"),
+        ),
         Instrument("gateway.review.age", "gauge", "s", "Age of the oldest open review task.", ("queue",)),
         Instrument(
             "gateway.review.share",
