@@ -27,7 +27,7 @@ from gateway.cli.sources import LedgerSource, event_options, people_source
 from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
 from gateway.config.changes import changes
-from gateway.config.fleet import is_loopback
+from gateway.config.listening import is_loopback
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger, rules_of
 from gateway.ledger.review_budget import BUDGET_KEY
