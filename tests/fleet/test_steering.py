@@ -142,11 +142,14 @@ def test_feedback_and_review_work_through_a_sidecar(fleet: tuple[ControlProc, Si
 
 
 def test_a_sidecar_hands_no_policy_on(fleet: tuple[ControlProc, SidecarProc]) -> None:
-    """The receipt keys are in it, and any caller reaches a sidecar; at control the role is wanted."""
+    """The receipt keys are in it, and any caller reaches a sidecar; at control the role is wanted, and its admin port,
+    which nobody is asked at, leads there no more than to steering.
+    """
     control, sidecar = fleet
     asked = fleet_pb2.WatchPolicyRequest(sidecar="x")
     for address, role, code in (
         (sidecar.address, "sidecar", grpc.StatusCode.UNIMPLEMENTED),
+        (control.admin, "sidecar", grpc.StatusCode.UNIMPLEMENTED),
         (control.address, "operator", grpc.StatusCode.PERMISSION_DENIED),
     ):
         with grpc.insecure_channel(address) as channel:
@@ -156,6 +159,12 @@ def test_a_sidecar_hands_no_policy_on(fleet: tuple[ControlProc, SidecarProc]) ->
             with pytest.raises(grpc.RpcError) as refused:
                 next(watching)
             assert refused.value.code() == code
+    with grpc.insecure_channel(control.admin) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            policy_pb2_grpc.PolicyServiceStub(channel).Kill(
+                policy_pb2.KillRequest(route="spam"), metadata=bearer("operator"), timeout=20
+            )
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
     with grpc.insecure_channel(control.address) as channel:
         pushing = fleet_pb2_grpc.FleetServiceStub(channel).PushRecords(
             iter([fleet_pb2.RecordBatch(run=bytes(16), sequence=1)]), metadata=bearer("viewer"), timeout=20
@@ -168,6 +177,12 @@ def test_a_sidecar_hands_no_policy_on(fleet: tuple[ControlProc, SidecarProc]) ->
 def test_garbage_is_refused_and_what_comes_after_it_is_kept(fleet: tuple[ControlProc, SidecarProc]) -> None:
     """A broken sidecar must stop neither control nor itself."""
     control, _ = fleet
+    with grpc.insecure_channel(control.admin) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            policy_pb2_grpc.PolicyServiceStub(channel).Kill(
+                policy_pb2.KillRequest(route="spam"), metadata=bearer("operator"), timeout=20
+            )
+        assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
     with grpc.insecure_channel(control.address) as channel:
         pushing = channel.stream_stream(
             "/gateway.v1.FleetService/PushRecords",

@@ -23,7 +23,7 @@ async def admin(folder: Path) -> AsyncIterator[str]:
     server = AdminServer(
         "127.0.0.1:0",
         http_socket=str(folder / "http"),
-        control_socket=str(folder / "control"),
+        open_socket=str(folder / "open"),
         not_ready=lambda: None,
         metrics=lambda: b"",
         posts={"/hook": take},

@@ -9,6 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from gateway.v1 import feedback_pb2, feedback_pb2_grpc, review_pb2, review_pb2_grpc
 from tests.wire.gateway_process import GatewayProcess
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -48,3 +49,19 @@ def test_reflection_names_the_services(control: grpc.Channel) -> None:
     """grpcurl needs no proto files."""
     found = set(ProtoReflectionDescriptorDatabase(control).get_services())
     assert {"gateway.v1.FeedbackService", "gateway.v1.ReviewService", "grpc.health.v1.Health"} <= found
+
+
+def test_the_admin_port_leads_to_nothing_that_wants_a_role(client_gateway: GatewayProcess) -> None:
+    """It asks nobody who they are, and over its splice everybody would look as if he called from this machine."""
+    request = review_pb2.StatsRequest()
+    with grpc.insecure_channel(client_gateway.address) as channel:
+        review_pb2_grpc.ReviewServiceStub(channel).Stats(request, timeout=5)
+    with grpc.insecure_channel(client_gateway.admin) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            review_pb2_grpc.ReviewServiceStub(channel).Stats(request, timeout=5)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        with pytest.raises(grpc.RpcError) as refused:
+            feedback_pb2_grpc.FeedbackServiceStub(channel).Submit(
+                feedback_pb2.SubmitFeedbackRequest(), metadata=[("gateway-caller", "tls:anybody")], timeout=5
+            )
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

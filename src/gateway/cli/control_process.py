@@ -97,7 +97,7 @@ class ControlProcess:
 
     async def _serve(self, sockets: Path) -> None:
         settings = self._settings
-        control_socket = str(sockets / "control")
+        control_socket, open_socket = str(sockets / "control"), str(sockets / "open")
         self._policies: Changes[fleet_pb2.FleetPolicy] = Changes()
         self._versions: Changes[int] = Changes()
         intake = Batches(self._ledger)
@@ -118,6 +118,7 @@ class ControlProcess:
             ),
             fleet=fleet,
             port=Port.of(str(settings.listen.control), settings.listen.control_tls),
+            open_socket=open_socket,
         )
         telemetry = Telemetry(
             TelemetryOptions(otlp=settings.telemetry.otlp),
@@ -133,7 +134,7 @@ class ControlProcess:
                 admin = AdminServer(
                     settings.listen.admin,
                     http_socket=str(sockets / "http"),
-                    control_socket=control_socket,
+                    open_socket=open_socket,
                     not_ready=self._not_ready,
                     metrics=telemetry.prometheus,
                 )

@@ -27,7 +27,7 @@ from gateway.cli.sources import LedgerSource, event_options, people_source
 from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
 from gateway.config.changes import changes
-from gateway.config.fleet import is_loopback
+from gateway.config.listening import is_loopback
 from gateway.errors import GatewayError, SettingsError
 from gateway.ledger import Ledger, rules_of
 from gateway.ledger.review_budget import BUDGET_KEY
@@ -108,7 +108,7 @@ class Process:
 
     async def _serve(self, sockets: Path) -> None:
         settings = self._settings
-        control_socket = str(sockets / "control")
+        control_socket, open_socket = str(sockets / "control"), str(sockets / "open")
         self._budget = make_budget(settings, kept_starts(self._ledger.reader))
         policy = self._compile(settings, self._budget, author="serve", reason="start")
         self._takes_over(policy)
@@ -145,6 +145,7 @@ class Process:
             people=people,
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
             port=port_of(settings),
+            open_socket=open_socket,
         )
         telemetry = Telemetry(
             TelemetryOptions(otlp=settings.telemetry.otlp, events=event_options(settings)),
@@ -174,7 +175,7 @@ class Process:
                 admin = AdminServer(
                     settings.listen.admin,
                     http_socket=str(sockets / "http"),
-                    control_socket=control_socket,
+                    open_socket=open_socket,
                     not_ready=lambda: "draining" if self._draining else None,
                     metrics=telemetry.prometheus,
                     posts={"/label-studio": self._label_studio.webhook} if self._label_studio else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +9,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from gateway.config.faults import Fault, Path
+from gateway.config.listening import is_loopback
 from gateway.config.load import Loaded
 
-__all__ = ["fleet_faults", "is_loopback"]
+__all__ = ["fleet_faults"]
 
 
 def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
@@ -60,19 +60,6 @@ def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
                     )
                 )
     return found
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an address to listen on."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _undoable(loaded: Loaded) -> Iterator[Fault]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from gateway.config.fields import Block, Count, Number
 
-__all__ = ["ListenLimits"]
+__all__ = ["ListenLimits", "is_loopback"]
 
 Seconds = Annotated[Number, Field(gt=0, le=86_400)]
 
@@ -46,3 +47,16 @@ class ListenLimits(Block):
             )
             for name, value in self.model_dump().items()
         }
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address to listen on."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

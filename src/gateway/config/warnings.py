@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.config.expressions import names_variable
 from gateway.config.faults import Fault, Path
 from gateway.config.hedging import idle_hedges
+from gateway.config.listening import is_loopback
 from gateway.config.queue_checks import queue_warnings
 from gateway.config.routes import Route, Then
 from gateway.config.sampling import MODEL_INFER
@@ -24,6 +25,7 @@ def warnings_of(settings: Settings, source: Source) -> list[Fault]:
     made.extend(warnings_of_tls(settings, source))
     made.extend(_of_names(settings, source))
     made.extend(queue_warnings(settings, source))
+    made.extend(_of_access(settings, source))
     used = _used(settings)
     unused = [name for name in settings.backends if name not in used]
     made.extend(source.fault(("backends", name), "no route uses this backend", key=True) for name in unused)
@@ -36,6 +38,23 @@ def _of_names(settings: Settings, source: Source) -> list[Fault]:
         return []
     found = "no endpoint is a dns: name, so nobody asks these servers"
     return [source.fault(("dns", "servers"), found, mend='write "dns:HOST:PORT" where a name may change')]
+
+
+def _of_access(settings: Settings, source: Source) -> list[Fault]:
+    """Where other machines reach the port, review wants a role; whoever upgrades would find it out by refusals."""
+    people = any(backend.people is not None for backend in settings.backends.values())
+    reviewed = people or any(route.review is not None for route in settings.routes.values())
+    may = any(one.role in ("reviewer", "operator") for one in settings.access.values())
+    if is_loopback(settings.listen.inference) or not reviewed or may:
+        return []
+    found = "other machines reach this port, and nobody in `access` may review: reviewers are refused"
+    return [
+        source.fault(
+            ("listen", "inference"),
+            found,
+            mend='access: {reviewers: {role: reviewer, token: "file:<path>"}}',
+        )
+    ]
 
 
 def _used(settings: Settings) -> set[str]:

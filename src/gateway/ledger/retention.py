@@ -23,7 +23,7 @@ from gateway.ledger.size import used_bytes
 __all__ = ["STEP_BYTES", "STEP_ROWS", "Keep", "Step", "step"]
 
 STEP_ROWS: Final = 2_000
-"""Rows that one step takes away: 30 to 60 ms of the writer's time on SQLite."""
+"""Rows that one step takes away, so that labels and leases do not wait behind a long one."""
 
 STEP_BYTES: Final = 16 * 1024 * 1024
 """Payload that one step takes away, at least one capture."""

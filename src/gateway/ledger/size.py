@@ -22,7 +22,7 @@ KEPT_FREE: Final = 0.25
 """This part of a file may be free pages: they are needed again."""
 
 DECISION_BYTES: Final = 600
-"""A sampled decision in PostgreSQL with its task and their indexes, measured; what a count is multiplied by."""
+"""A sampled decision in PostgreSQL with task and indexes, estimated from their columns; a count is multiplied by it."""
 
 
 def used_bytes(connection: sa.Connection) -> int:

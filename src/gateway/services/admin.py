@@ -1,8 +1,9 @@
 """The admin port: health, readiness and metrics over HTTP/1.1, and gRPC health and reflection beside them.
 
 One port serves both, because probes and scrapers are pointed at one address: a connection that opens with the HTTP/2
-preface is spliced to the control plane's unix socket, any other to a small HTTP server. uvicorn speaks the HTTP, so
-that no parser of our own faces the network; it listens on a unix socket in a directory that only this user can enter.
+preface is spliced to a unix socket that has nothing but these two (a splice hides where calls come from, so no role
+could be asked for behind it), any other to a small HTTP server. uvicorn speaks the HTTP, so that no parser of our own
+faces the network; it listens on a unix socket in a directory that only this user can enter.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ class _Quiet(uvicorn.Server):
 
 
 class AdminServer:
-    """Serves `/healthz`, `/readyz`, `/metrics`, and gRPC as the control socket does.
+    """Serves `/healthz`, `/readyz`, `/metrics`, and over gRPC what is at `open_socket`.
 
     Args:
         address: `host:port`; port 0 takes a free one.
-        http_socket, control_socket: paths of unix sockets; the first is made here, the second exists.
+        http_socket, open_socket: paths of unix sockets; the first is made here, the second exists and wants no role.
         not_ready: why the gateway does not want calls, or None when it does.
         metrics: the Prometheus text; called in a thread, as it may read the ledger.
         posts: what else takes something, by path; it must look for itself who sends it.
@@ -68,14 +69,14 @@ class AdminServer:
         address: str,
         *,
         http_socket: str,
-        control_socket: str,
+        open_socket: str,
         not_ready: Readiness,
         metrics: Callable[[], bytes],
         posts: Mapping[str, Post] | None = None,
     ) -> None:
         self._address = address
         self._http_socket = http_socket
-        self._control_socket = control_socket
+        self._open_socket = open_socket
         self._not_ready = not_ready
         self._metrics = metrics
         self._posts = dict(posts or {})
@@ -156,7 +157,7 @@ class AdminServer:
         self._open += 1
         try:
             first = await asyncio.wait_for(reader.readexactly(len(PREFACE)), FIRST_BYTES_S)
-            path = self._control_socket if first == PREFACE else self._http_socket
+            path = self._open_socket if first == PREFACE else self._http_socket
             up_reader, up_writer = await asyncio.open_unix_connection(path)
             up_writer.write(first)
             pumps = [

@@ -1,5 +1,6 @@
 """The control plane's gRPC server: feedback, review, policies, health and reflection on a unix socket; for a fleet on a
-port as well, where sidecars push records and watch policies."""
+port as well, where sidecars push records and watch policies. What nobody is asked for who he is, health and reflection,
+has a second server, for the admin port."""
 
 from __future__ import annotations
 
@@ -46,6 +47,9 @@ __all__ = ["Control"]
 MAX_CALLS: Final = 1_024
 """Calls at once, health watchers included; beyond, RESOURCE_EXHAUSTED."""
 
+OPEN_CALLS: Final = 256
+"""Calls at once of health and reflection through the admin port; beyond, RESOURCE_EXHAUSTED."""
+
 SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", MOST_BATCH_BYTES + 65_536),
     ("grpc.so_reuseport", 0),  # a second control on the port must be told, not get half of the sidecars
@@ -74,6 +78,8 @@ class Control:
         clock_us: the time, microseconds since 1970.
         people: told of reviewers' answers that callers may wait for.
         access: who may do what; asked for each call.
+        open_socket: path of a unix socket with health and reflection alone. The admin port leads here: it cannot tell
+            who calls from where, so it must lead to nothing that wants a role.
         policies, fleet: further services. port: where they all are served besides.
         task_key: makes of the ledger's task numbers those that reviewers see; at most 64 bytes.
     """
@@ -96,8 +102,9 @@ class Control:
         fleet: FleetService | None = None,
         port: Port | None = None,
         task_key: bytes = b"",
+        open_socket: str | None = None,
     ) -> None:
-        self._socket, self._port = socket, port
+        self._socket, self._port, self._open_socket = socket, port, open_socket
         self._access, self._policies, self._fleet = access, policies, fleet
         self.waiting = Waiting(ledger, classes)
         """What waits for its decision's record."""
@@ -107,12 +114,13 @@ class Control:
         self._review = ReviewService(ledger, classes, clock_us, people, messages, task_key)
         self._health = Health(SERVICES, models)
         self._server: grpc.aio.Server | None = None
+        self._open: grpc.aio.Server | None = None
 
     async def start(self) -> str | None:
         """Listen. Health says NOT_SERVING until `set_serving(True)`.
 
         Returns: the address of the port that is really bound, where there is one.
-        Raises: LedgerError when the socket cannot be made; OSError when the port cannot be bound.
+        Raises: LedgerError when a socket cannot be made; OSError when the port cannot be bound.
         """
         server = grpc.aio.server(
             interceptors=[ErrorInterceptor(), RoleInterceptor(self._access)],
@@ -129,15 +137,20 @@ class Control:
         if self._fleet is not None:
             fleet_pb2_grpc.add_FleetServiceServicer_to_server(self._fleet, server)
             services.append(fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name)
-        reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        try:
-            server.add_insecure_port(f"unix:{self._socket}")
-        except RuntimeError as error:
-            raise LedgerError(f"the control socket {self._socket} cannot be made: {error}") from None
+        described = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(described, server)
+        _listen(server, self._socket)
         bound = None if self._port is None else self._port.add_to(server)
         await server.start()
         os.chmod(self._socket, 0o600)
         self._server = server
+        if self._open_socket is not None:
+            self._open = grpc.aio.server(maximum_concurrent_rpcs=OPEN_CALLS)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._open)
+            reflection.enable_server_reflection(described, self._open)
+            _listen(self._open, self._open_socket)
+            await self._open.start()
+            os.chmod(self._open_socket, 0o600)
         self._tasks.append(asyncio.create_task(self.waiting.run()))
         return bound
 
@@ -156,5 +169,17 @@ class Control:
         self._tasks.clear()
         await self._server.stop(grace_s)
         self._server = None
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._socket)
+        if self._open is not None:
+            await self._open.stop(0.0)  # only watchers of health are left
+            self._open = None
+        for socket in (self._socket, self._open_socket):
+            if socket is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(socket)
+
+
+def _listen(server: grpc.aio.Server, socket: str) -> None:
+    try:
+        server.add_insecure_port(f"unix:{socket}")
+    except RuntimeError as error:
+        raise LedgerError(f"the control socket {socket} cannot be made: {error}") from None
