@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,94 @@ def test_a_disk_that_refuses_keeps_batches_in_memory_while_there_is_room(
     assert counters["waiting.memory_bytes"] <= 1000
     assert counters["dropped.batches.spool_failed"] + counters["waiting.batches"] == 20
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_on_disk_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour without control leaves files by the hundred thousand, and twice a second a batch may be old enough."""
+    looks = 0
+
+    class Counting(deque[object]):
+        def __getitem__(self, at: object) -> object:
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(at)  # type: ignore[index]
+
+        def __iter__(self) -> Iterator[object]:
+            nonlocal looks
+            looks += len(self)
+            return super().__iter__()
+
+    monkeypatch.setattr("gateway.fleet.outbox.deque", Counting)
+    many = 500
+    before = outbox(tmp_path, spool_bytes=1_000_000)
+    put(before, *range(1, many + 1))
+    before.settle(everything=True)
+    after = outbox(tmp_path, spool_bytes=1_000_000, window=8)
+    for box in (before, after):
+        box.begin()
+        put(box, many + 1)
+        looks = 0
+        box.settle(everything=True)
+        assert box.counters()["waiting.batches"] == many + 1
+        assert box.counters()["waiting.memory_bytes"] == 0
+        assert looks <= 110  # the window, and what is new
+
+
+def test_what_was_kept_on_its_way_is_settled_once_it_waits_again(tmp_path: Path) -> None:
+    """The disk was full while it was sent; the next conversation must not find it in memory for ever."""
+    box = outbox(tmp_path, spool_bytes=0, window=2)
+    put(box, 1, 2, 3)
+    assert sent(box) == [1, 2]
+    box.settle(everything=True)
+    assert box.counters()["waiting.batches"] == 2
+    box.begin()
+    box.settle(everything=True)
+    assert box.counters()["waiting.memory_bytes"] == 0
+    assert box.counters()["dropped.batches.spool_full"] == 3
+
+
+@pytest.mark.parametrize("step", ["next", "acknowledged"])
+def test_a_slow_disk_does_not_hold_up_who_drains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """While a file is read or removed batches come in: the data plane's queue is short."""
+    box = outbox(tmp_path)
+    put(box, 1)
+    box.settle(everything=True)
+    came: list[bool] = []
+
+    def slow(real: Callable[..., object]) -> Callable[..., object]:
+        def done(*args: object, **kwargs: object) -> object:
+            drains = threading.Thread(target=put, args=(box, 2), daemon=True)
+            drains.start()
+            drains.join(10)
+            came.append(not drains.is_alive())
+            return real(*args, **kwargs)
+
+        return done
+
+    monkeypatch.setattr(
+        Path,
+        *{"next": ("read_bytes", slow(Path.read_bytes)), "acknowledged": ("unlink", slow(Path.unlink))}[step],
+    )
+    if step == "next":
+        assert box.next() is not None
+    else:
+        box.acknowledged(RUN, 1)
+        assert not list(tmp_path.glob("*.batch"))
+    assert came == [True]
+
+
+def test_a_late_thread_of_an_old_conversation_takes_nothing(tmp_path: Path) -> None:
+    """It would count as sent what the new conversation never saw, and control would take the next before it."""
+    box = outbox(tmp_path)
+    put(box, 1, 2)
+    old = box.begin()
+    assert box.next(old) is not None
+    new = box.begin()
+    assert box.next(old) is None
+    assert (first := box.next(new)) is not None
+    assert first.sequence == 1
 
 
 @settings(max_examples=80, deadline=None)

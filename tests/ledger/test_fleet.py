@@ -128,6 +128,22 @@ def test_what_a_policy_was_made_of_is_kept_with_it(ledger: Ledger) -> None:
     assert ledger.find_policy(9) is None
 
 
+def test_a_list_of_policies_does_not_read_what_they_say(ledger: Ledger) -> None:
+    """A thousand documents and settings would be a gigabyte, for who did what and when."""
+    large = "x" * 1000
+    ledger.keep_policy({"a": large}, author="anna", reason="first")  # of an older gateway: made of nothing
+    ledger.keep_policy({"a": 2}, author="bob", reason="next", source={"settings": large})
+    stops = {"settings": large, "stopped": ["spam", 'o"dd']}
+    ledger.keep_policy({"a": 3}, author="bob", reason="stop", source=stops)
+    found = ledger.policy_history(10)
+    assert [(one.version, one.author, one.reason, one.stopped) for one in found] == [
+        (3, "bob", "stop", ("spam", 'o"dd')),
+        (2, "bob", "next", ()),
+        (1, "anna", "first", ()),
+    ]
+    assert large not in repr(found)
+
+
 def test_versions_are_given_out_once_however_many_publish(url: str) -> None:
     """Two controls that publish at once must not both have made version 7."""
     controls = [Ledger(url, Limits(linger_s=0.01)) for _ in range(2)]

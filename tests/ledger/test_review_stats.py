@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import pytest
 import sqlalchemy as sa
 
-from gateway.ledger import Kept, Ledger, schema
+from gateway.ledger import Kept, Ledger, Limits, schema
+from gateway.ledger.fleet import Intake
+from gateway.ledger.jobs import Job, work
 from gateway.ledger.review import counts
-from tests.ledger.making import Clock
+from gateway.ledger.segments import Segments
+from gateway.ledger.storing import Stored, store
+from tests.ledger.making import NOW_US, Clock, sampled
 from tests.ledger.reviewers import QUEUE, answer, fill, lease, review, rule
 
 
@@ -46,11 +52,11 @@ def test_what_a_job_counted_is_forgotten_with_the_job(ledger: Ledger) -> None:
     """A job that fails after it counted leaves the others' counts of the same commit alone."""
     fill(ledger, 1)
 
-    def work(connection: sa.Connection) -> None:
+    def failing_work(connection: sa.Connection) -> None:
         counts.note(connection, QUEUE, "open", 100)
         raise ValueError("by its own fault")
 
-    failing = ledger._writer.submit(work)
+    failing = ledger._writer.submit(failing_work)
     ledger.lease(QUEUE, "ann", 60).result()
     with pytest.raises(ValueError, match="own fault"):
         failing.result()
@@ -136,3 +142,35 @@ def test_every_view_and_answer_is_on_record(ledger: Ledger) -> None:
         (other.task, "view", "bob", 1, None, True, None),
         (other.task, "skip", "bob", 1, None, True, "in Finnish"),
     ]
+
+
+def test_what_a_sidecar_pushed_leaves_the_counts_of_its_commit_alone(ledger: Ledger) -> None:
+    """In a fleet, batches are stored by a job among others: what those before it noted is written too."""
+    intake = Intake(ledger)
+    group = intake.reduce(sampled(3), b"a" * 16, 1)
+
+    def lease(connection: sa.Connection) -> None:
+        counts.note(connection, QUEUE, "views", 7)
+
+    def push(connection: sa.Connection) -> Stored:
+        return store(connection, [group], Segments(10), Limits(), NOW_US)
+
+    with ledger._engine.begin() as connection:
+        work(connection, [Job(lease, Future()), Job(push, Future()), Job(lease, Future())])
+    assert counted(ledger)[QUEUE] == {"open": 1, "views": 14}
+
+
+def test_what_a_broken_transaction_noted_is_not_written_by_the_next(ledger: Ledger) -> None:
+    """The pool gives the same connection to the next one."""
+
+    def broken(connection: sa.Connection) -> None:
+        with counts.counting(connection):
+            counts.note(connection, QUEUE, "open", 100)
+            raise ValueError("broke")
+
+    with ledger._engine.connect() as connection:
+        with pytest.raises(ValueError, match="broke"):
+            broken(connection)
+        with counts.counting(connection):
+            counts.note(connection, QUEUE, "open", 1)
+        assert counts.read(connection)[QUEUE] == {"open": 1}

@@ -7,13 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from gateway.services.admin import MOST_BODY_BYTES, AdminServer
+from gateway.services.admin import MOST_BODY_BYTES, AdminServer, Post
 
-TAKEN: list[tuple[Mapping[str, str], bytes]] = []
+TAKEN: list[bytes] = []
 
 
-def take(headers: Mapping[str, str], body: bytes) -> tuple[int, str]:
-    TAKEN.append((headers, body))
+def refusal(headers: Mapping[str, str]) -> tuple[int, str] | None:
+    return None if headers.get("x-word") == "Abc" else (403, "wanted the word")
+
+
+def take(body: bytes) -> tuple[int, str]:
+    TAKEN.append(body)
     return 202, "taken"
 
 
@@ -26,7 +30,7 @@ async def admin(folder: Path) -> AsyncIterator[str]:
         open_socket=str(folder / "open"),
         not_ready=lambda: None,
         metrics=lambda: b"",
-        posts={"/hook": take},
+        posts={"/hook": Post(refusal, take)},
     )
     yield await server.start()
     await server.stop()
@@ -52,14 +56,25 @@ async def test_a_post_is_handed_over_whole(tmp_path: Path) -> None:
         said = await ask(address, "POST /hook HTTP/1.1\r\nX-Word: Abc", b"b" * 100_000)
     assert said.startswith("HTTP/1.1 202")
     assert said.endswith("taken\n")
-    [(headers, body)] = TAKEN
-    assert (headers["x-word"], len(body)) == ("Abc", 100_000)
+    assert [len(body) for body in TAKEN] == [100_000]
+
+
+async def test_whoever_lacks_the_secret_is_refused_before_the_body_is_read(tmp_path: Path) -> None:
+    """Else anybody could have the gateway hold 4 MiB a connection, and wait for them."""
+    async with admin(tmp_path) as address:
+        host, _, port = address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /hook HTTP/1.1\r\nhost: x\r\nx-word: other\r\ncontent-length: 1000000\r\n\r\n")
+        async with asyncio.timeout(5):  # of the body's ten; none of it was sent
+            assert (await reader.readline()).startswith(b"HTTP/1.1 403")
+        writer.close()
+    assert TAKEN == []
 
 
 async def test_what_is_too_long_is_refused(tmp_path: Path) -> None:
     """Nobody fills the gateway's memory by the admin port."""
     async with admin(tmp_path) as address:
-        said = await ask(address, "POST /hook HTTP/1.1", b"b" * (MOST_BODY_BYTES + 1))
+        said = await ask(address, "POST /hook HTTP/1.1\r\nX-Word: Abc", b"b" * (MOST_BODY_BYTES + 1))
     assert said.startswith("HTTP/1.1 413") or said == "", "closed before it was all sent"
     assert TAKEN == []
 

@@ -47,7 +47,7 @@ from gateway.runtime.check import check
 from gateway.runtime.document import document
 from gateway.services import Control, Messages, People, RouteClasses
 from gateway.services.access import Access
-from gateway.services.admin import AdminServer
+from gateway.services.admin import AdminServer, Post
 from gateway.services.port import Port
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
@@ -178,7 +178,9 @@ class Process:
                     open_socket=open_socket,
                     not_ready=lambda: "draining" if self._draining else None,
                     metrics=telemetry.prometheus,
-                    posts={"/label-studio": self._label_studio.webhook} if self._label_studio else None,
+                    posts={"/label-studio": Post(tool.refusal, tool.webhook)}
+                    if (tool := self._label_studio)
+                    else None,
                 )
                 bound["admin"] = await admin.start()
             self._tasks = [

@@ -192,7 +192,7 @@ class SidecarProcess:
         """Bring the last records, or leave them for the next process."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_S):
-                while self._outbox.counters()["waiting.batches"]:
+                while (await asyncio.to_thread(self._outbox.counters))["waiting.batches"]:
                     await asyncio.sleep(0.05)
         for task in self._tasks:
             task.cancel()

@@ -56,7 +56,8 @@ class Waiting:
 
 
 class Outbox:
-    """Thread-safe: batches come from the thread that drains, they are sent and acknowledged by the event loop's.
+    """Thread-safe. Batches come from the thread that drains; what may wait for the disk, or for whoever writes to it
+    (`put`, `settle`, `begin`, `next`, `acknowledged`), is not for the thread of an event loop.
 
     Args: wake: called when there is something to send; must return at once. clock: seconds, monotonic.
     """
@@ -71,22 +72,28 @@ class Outbox:
         self._spool, self._limits, self._wake, self._clock = spool, limits, wake, clock
         self._lock = threading.RLock()
         self._waiting: deque[Waiting] = deque()
+        self._settled = 0
+        # So many at the front were settled: on disk, but for those of the first `window` that it would not take while
+        # they were on their way. Quarter of a million files can wait, and are not looked at twice a second.
         self._memory = 0
+        self._records = 0
         self._sent = 0
+        self._conversation = 0
         self._counts: Counter[str] = Counter()
         self._told = -TOLD_S
         for one in spool.left():
             item = Waiting(one.run, one.sequence, one.records, clock(), None, one)
             if one.age_s <= MOST_AGE_S:
-                self._waiting.append(item)
+                self._append(item)
             else:
                 self._drop(item, "too_old", f"{one.file.name} has waited for {one.age_s / 86_400:.0f} days")
-                spool.remove(one)
+                self._unlink(item)
+        self._settled = len(self._waiting)
 
     def put(self, run: bytes, sequence: int, records: int, data: bytes) -> None:
         """Take a batch; sequences of a run rise."""
         with self._lock:
-            self._waiting.append(Waiting(run, sequence, records, self._clock(), data))
+            self._append(Waiting(run, sequence, records, self._clock(), data))
             self._memory += len(data)
             if self._memory > self._limits.memory_bytes:
                 self._settle(everything=True)
@@ -97,28 +104,35 @@ class Outbox:
         with self._lock:
             self._settle(everything)
 
-    def next(self) -> Waiting | None:
-        """The next batch to send in this conversation, with its data; None when there is none, or enough are on the
-        way.
+    def next(self, conversation: int | None = None) -> Waiting | None:
+        """The next batch to send, with its data; None when there is none, enough are on the way, or `conversation` is
+        not the one that `begin` told of last: a thread may come late.
         """
-        with self._lock:
-            while self._sent < min(len(self._waiting), self._limits.window):
+        while True:
+            with self._lock:
+                if conversation not in (None, self._conversation):
+                    return None
+                if self._sent >= min(len(self._waiting), self._limits.window):
+                    return None
                 item = self._waiting[self._sent]
-                data = item.data if item.spooled is None else self._read(item)
-                if data is not None:
-                    self._sent += 1
-                    return Waiting(item.run, item.sequence, item.records, item.since, data)
-            return None
+                self._sent += 1
+                data, spooled = item.data, item.spooled
+            if data is None:
+                data = self._read(item, spooled)
+            if data is not None:
+                return Waiting(item.run, item.sequence, item.records, item.since, data)
 
     @property
     def on_way(self) -> int:
         """Batches that were sent in this conversation and have no answer yet."""
         return self._sent
 
-    def begin(self) -> None:
-        """A new conversation: whatever has no answer is sent again."""
+    def begin(self) -> int:
+        """A new conversation, for `next`: whatever has no answer is sent again."""
         with self._lock:
             self._sent = 0
+            self._conversation += 1
+            return self._conversation
 
     def acknowledged(self, run: bytes, sequence: int, refused: str = "") -> None:
         """Control has it, or never will; anything else than the oldest is an answer to nothing and left alone."""
@@ -132,6 +146,7 @@ class Outbox:
                 self._counts["acknowledged.records"] += item.records
             self._forget(0)
             self._sent = max(0, self._sent - 1)
+        self._unlink(item)
 
     def drop(self, records: int, reason: str, words: str) -> None:
         """Count a batch that could not even be taken."""
@@ -144,28 +159,36 @@ class Outbox:
             return {
                 **self._counts,
                 "waiting.batches": len(self._waiting),
-                "waiting.records": sum(item.records for item in self._waiting),
+                "waiting.records": self._records,
                 "waiting.memory_bytes": self._memory,
                 "waiting.spool_bytes": self._spool.bytes,
             }
 
     def _settle(self, everything: bool) -> None:
-        old = self._clock() - self._limits.spool_after_s
         at = 0
+        old = self._clock() - self._limits.spool_after_s
         while at < len(self._waiting):
-            item = self._waiting[at]
-            if item.data is None or not (everything or item.since <= old):
-                at += 1
+            if self._limits.window <= at < self._settled:
+                at = self._settled
                 continue
-            why = self._write(item)
-            # What is on its way may be counted already: it is no longer ours to drop.
-            if why is None or at < self._sent:
-                at += 1
-            elif why[0] == "spool_failed" and self._memory <= self._limits.memory_bytes and not everything:
-                return  # the disk may be well again before memory is full
-            else:
-                self._drop(item, *why)
-                self._forget(at)
+            item = self._waiting[at]
+            if item.data is not None:
+                if not everything and item.since > old:
+                    return  # and so are all that came after it
+                # What is on its way may be counted already: it is no longer ours to drop.
+                why = self._write(item)
+                if why is not None and at >= self._sent:
+                    if (
+                        why[0] == "spool_failed"
+                        and self._memory <= self._limits.memory_bytes
+                        and not everything
+                    ):
+                        return  # the disk may be well again before memory is full
+                    self._drop(item, *why)
+                    self._forget(at)
+                    continue
+            at += 1
+            self._settled = max(self._settled, at)
 
     def _write(self, item: Waiting) -> tuple[str, str] | None:
         data = item.data or b""
@@ -179,22 +202,43 @@ class Outbox:
         self._memory -= len(data)
         return None
 
-    def _read(self, item: Waiting) -> bytes | None:
-        assert item.spooled is not None
+    def _read(self, item: Waiting, spooled: Spooled | None) -> bytes | None:
+        """Without the lock: whoever drains shall not wait for the disk. None: torn, and no longer waited for."""
+        assert spooled is not None
         try:
-            return self._spool.read(item.spooled)
+            return self._spool.read(spooled)
         except (Torn, OSError) as error:
-            self._drop(item, "spool_torn", str(error))
-            self._forget(self._sent)
+            with self._lock:
+                # Meanwhile another conversation may have begun, and found the same.
+                window = range(min(len(self._waiting), self._limits.window))
+                at = next((at for at in window if self._waiting[at] is item), -1)
+                if at < 0:
+                    return None
+                self._drop(item, "spool_torn", str(error))
+                self._forget(at)
+                self._sent -= at < self._sent
+            self._unlink(item)
             return None
 
+    def _append(self, item: Waiting) -> None:
+        self._waiting.append(item)
+        self._records += item.records
+
     def _forget(self, at: int) -> None:
+        """Its file, if any, is left to `_unlink`."""
         item = self._waiting[at]
         del self._waiting[at]
+        self._settled -= at < self._settled
+        self._records -= item.records
         if item.data is not None:
             self._memory -= len(item.data)
+
+    def _unlink(self, item: Waiting) -> None:
+        """Without the lock, but for what is counted; room is only there once the file is away."""
         if item.spooled is not None:
-            self._spool.remove(item.spooled)
+            self._spool.unlink(item.spooled)
+            with self._lock:
+                self._spool.bytes -= item.spooled.size
 
     def _drop(self, item: Waiting, reason: str, words: str) -> None:
         self._counts[f"dropped.records.{reason}"] += item.records

@@ -104,11 +104,10 @@ class Spool:
             raise Torn(f"{spooled.file.name} is not what was written")
         return data
 
-    def remove(self, spooled: Spooled) -> None:
-        """It is at control, or given up."""
+    def unlink(self, spooled: Spooled) -> None:
+        """It is at control, or given up. Whoever guards `bytes` then takes its size off."""
         with contextlib.suppress(OSError):
             spooled.file.unlink()
-        self.bytes -= spooled.size
 
     def _look(self, file: Path, run: bytes, sequence: int) -> Spooled:
         with file.open("rb") as stream:

@@ -125,8 +125,8 @@ class Uplink:
         call = channel.stream_stream(
             PUSH, request_serializer=None, response_deserializer=pb.RecordsReply.FromString
         )(metadata=self._controls.trust.metadata)
-        self._outbox.begin()
-        sending = asyncio.create_task(self._send(call))
+        conversation = await asyncio.to_thread(self._outbox.begin)
+        sending = asyncio.create_task(self._send(call, conversation))
         reading = asyncio.create_task(call.read())
         moved = time.monotonic()
         try:
@@ -136,7 +136,9 @@ class Uplink:
                     reply = reading.result()
                     if reply is grpc.aio.EOF:  # type: ignore[attr-defined]  # not in the stubs
                         raise await _ended(call)
-                    self._outbox.acknowledged(reply.run, reply.sequence, reply.refused)
+                    await asyncio.to_thread(
+                        self._outbox.acknowledged, reply.run, reply.sequence, reply.refused
+                    )
                     self._waiting.set()  # there is room in the window
                     moved, mark.came_through = time.monotonic(), True
                     reading = asyncio.create_task(call.read())
@@ -153,10 +155,10 @@ class Uplink:
             call.cancel()
             await asyncio.gather(sending, reading, return_exceptions=True)
 
-    async def _send(self, call: Any) -> None:
+    async def _send(self, call: Any, conversation: int) -> None:
         while True:
             self._waiting.clear()
-            while (item := self._outbox.next()) is not None:
+            while (item := await asyncio.to_thread(self._outbox.next, conversation)) is not None:
                 await call.write(item.data)
             await self._waiting.wait()
 

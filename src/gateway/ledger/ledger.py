@@ -182,7 +182,7 @@ class Ledger(Reviews):
         """A version, or the latest: of all, or of those of an author. Raises: LedgerUnavailable."""
         return self.reader.snapshot(partial(policies.find, version=version, author=author))
 
-    def policy_history(self, limit: int) -> Sequence[policies.Kept]:
+    def policy_history(self, limit: int) -> Sequence[policies.Told]:
         """The newest versions, newest first. Raises: LedgerUnavailable."""
         return self.reader.snapshot(partial(policies.history, limit=limit))
 

@@ -19,7 +19,7 @@ from gateway.ledger import audit, schema
 from gateway.ledger.locks import lock_policies
 from gateway.ledger.review_budget import BUDGET_KEY
 
-__all__ = ["Kept", "find", "history", "keep", "latest_version"]
+__all__ = ["Kept", "Told", "find", "history", "keep", "latest_version"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,17 @@ class Kept:
     created_us: int
     author: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One version as lists tell of it. `stopped`: routes that were stopped besides the settings."""
+
+    version: int
+    created_us: int
+    author: str
+    reason: str
+    stopped: tuple[str, ...]
 
 
 def keep(
@@ -106,10 +117,21 @@ def find(connection: sa.Connection, version: int | None = None, *, author: str |
     return None if row is None else _kept(row)
 
 
-def history(connection: sa.Connection, limit: int) -> Sequence[Kept]:
-    """The newest versions, newest first."""
-    query = sa.select(schema.policies).order_by(schema.policies.c.version.desc()).limit(limit)
-    return [_kept(row) for row in connection.execute(query)]
+def history(connection: sa.Connection, limit: int) -> Sequence[Told]:
+    """The newest versions, newest first; documents and settings are not read: a thousand of them fill memory."""
+    table = schema.policies
+    # Only the database opens `source`; PostgreSQL does so by its type, SQLite by its function.
+    as_json = sa.cast if connection.dialect.name == "postgresql" else sa.type_coerce
+    stopped = as_json(table.c.source, sa.JSON)["stopped"].label("stopped")
+    query = (
+        sa.select(table.c.version, table.c.created_us, table.c.author, table.c.reason, stopped)
+        .order_by(table.c.version.desc())
+        .limit(limit)
+    )
+    return [
+        Told(row.version, row.created_us, row.author, row.reason, tuple(row.stopped or ()))
+        for row in connection.execute(query)
+    ]
 
 
 def _kept(row: Any) -> Kept:

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
@@ -41,8 +42,20 @@ BODY_S: Final = 10.0
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Readiness = Callable[[], str | None]
-Post = Callable[[Mapping[str, str], bytes], tuple[int, str]]
-"""Headers in small letters and a body -> HTTP status and a word; returns at once."""
+Answer = tuple[int, str]
+"""HTTP status and a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What takes something; both parts return at once.
+
+    `refusal`: headers in small letters -> why nothing is taken from whoever sent them, else None; asked before any of
+    the body is read. `take`: the body -> what became of it.
+    """
+
+    refusal: Callable[[Mapping[str, str]], Answer | None]
+    take: Callable[[bytes], Answer]
 
 
 class _Quiet(uvicorn.Server):
@@ -61,7 +74,7 @@ class AdminServer:
         http_socket, open_socket: paths of unix sockets; the first is made here, the second exists and wants no role.
         not_ready: why the gateway does not want calls, or None when it does.
         metrics: the Prometheus text; called in a thread, as it may read the ledger.
-        posts: what else takes something, by path; it must look for itself who sends it.
+        posts: what else takes something, by path.
     """
 
     def __init__(
@@ -130,13 +143,12 @@ class AdminServer:
         if scope["type"] != "http":
             return
         if scope["method"] == "POST" and scope["path"] in self._posts:
-            body = await _body(receive)
-            if body is None:
-                await _answer(send, 413, b"too long, or too slow\n")
-                return
+            post = self._posts[scope["path"]]
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            status, word = self._posts[scope["path"]](headers, body)
-            await _answer(send, status, f"{word}\n".encode())
+            if (answer := post.refusal(headers)) is None:
+                body = await _body(receive)
+                answer = (413, "too long, or too slow") if body is None else post.take(body)
+            await _answer(send, answer[0], f"{answer[1]}\n".encode())
         elif scope["method"] not in ("GET", "HEAD"):
             await _answer(send, 405, b"only GET\n")
         elif scope["path"] == "/healthz":

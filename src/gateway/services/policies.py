@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gateway.config import Fault, Loaded, Settings
 from gateway.config.load import MOST_BYTES
-from gateway.errors import LedgerError, NotFound, SettingsError
+from gateway.errors import LedgerError, NotFound, PolicyConflict, SettingsError
 from gateway.ledger import Ledger
 from gateway.ledger.policies import Kept
 from gateway.runtime import ReviewShares, Secrets
@@ -29,6 +29,9 @@ BY_FILE: Final = "serve"
 
 SECRET_FIELDS: Final = ("salt", "receipt_keys", "version")
 """What a kept policy leaves out: the ledger may be read by people who must not forge receipts."""
+
+TRIES: Final = 5
+"""How often settings that were made for no version in particular are put on the newest one."""
 
 Shares = Mapping[str, ReviewShares]
 
@@ -81,18 +84,28 @@ class PolicyBook:
     ) -> int:
         """New settings; routes that are stopped stay so. Returns the version.
 
-        With `file=True` they are those of the settings file, and the version tells so: see `file_is_new`.
+        Args:
+            onto: the version that they were made for; None: whichever is in force.
+            file: they are those of the settings file, and the version tells so: see `file_is_new`.
         Raises: SettingsError, PolicyConflict, LedgerUnavailable.
         """
         settings = self.read(text)
-        before = self._ledger.find_policy()
-        stopped, shares = _besides(before)
-        source: dict[str, Any] = {"settings": text, "stopped": stopped, "shares": shares}
-        if file:
-            source["file"] = _sum(text)
-        elif before is not None and before.source is not None:
-            source["file"] = before.source.get("file")
-        return self._keep(settings, source, author, reason, onto)
+        for left in reversed(range(TRIES)):
+            before = self._ledger.find_policy()
+            stopped, shares = _besides(before)
+            source: dict[str, Any] = {"settings": text, "stopped": stopped, "shares": shares}
+            if file:
+                source["file"] = _sum(text)
+            elif before is not None and before.source is not None:
+                source["file"] = before.source.get("file")
+            # What is stopped was read from this version: a kill that comes in between must not be undone.
+            seen = onto if onto is not None else 0 if before is None else before.version
+            try:
+                return self._keep(settings, source, author, reason, seen)
+            except PolicyConflict:
+                if onto is not None or not left:
+                    raise
+        raise AssertionError("unreachable")
 
     def file_is_new(self, text: str) -> bool:
         """Whether the settings file says something else than when it was last published.

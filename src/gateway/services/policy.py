@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from gateway.errors import NotFound
 from gateway.ledger import Ledger
-from gateway.ledger.policies import Kept
+from gateway.ledger.policies import Kept, Told
 from gateway.services.access import Access
 from gateway.services.changes import Changes
 from gateway.services.policies import PolicyBook
@@ -51,7 +51,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         self._access().demand(context, "viewer")
         limit = min(request.limit or USUAL_HISTORY, MOST_HISTORY)
         found = await asyncio.to_thread(self._ledger.policy_history, limit)
-        return pb.PolicyHistory(policies=[_message(kept) for kept in found])
+        return pb.PolicyHistory(policies=[_message(told, told.stopped) for told in found])
 
     async def Watch(  # noqa: N802
         self, request: pb.WatchPoliciesRequest, context: Any
@@ -102,17 +102,13 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         found = await asyncio.to_thread(self._ledger.find_policy, version)
         if found is None:
             raise NotFound(f"there is no policy {version}" if version else "there is no policy yet")
-        message = _message(found)
+        message = _message(found, (found.source or {}).get("stopped", ()))
         message.document = json.dumps(found.document)
         message.settings = (found.source or {}).get("settings", "")
         return message
 
 
-def _message(kept: Kept) -> pb.Policy:
+def _message(of: Kept | Told, stopped: Sequence[str]) -> pb.Policy:
     return pb.Policy(
-        version=kept.version,
-        author=kept.author,
-        reason=kept.reason,
-        created_us=kept.created_us,
-        stopped=(kept.source or {}).get("stopped", ()),
+        version=of.version, author=of.author, reason=of.reason, created_us=of.created_us, stopped=stopped
     )

@@ -102,13 +102,17 @@ class Runner:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
-    def webhook(self, headers: Mapping[str, str], body: bytes) -> tuple[int, str]:
-        """Take a hint. Returns: HTTP status and a word."""
+    def refusal(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        """HTTP status and a word for whoever does not send the secret of webhooks."""
         secret = self._settings.webhook_secret
         given = headers.get(WEBHOOK_HEADER, "").encode()
         if secret is None or not hmac.compare_digest(given, secret.get_secret_value().encode()):
             self._refused += 1
             return 403, f"wanted the secret in {WEBHOOK_HEADER}"
+        return None
+
+    def webhook(self, body: bytes) -> tuple[int, str]:
+        """Take a hint of one who has the secret. Returns: HTTP status and a word."""
         try:
             told = json.loads(body)
         except (ValueError, RecursionError):

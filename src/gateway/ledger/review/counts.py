@@ -18,6 +18,7 @@ from gateway.ledger.database import add_up
 __all__ = ["counting", "flush", "note", "read", "recount", "undone_by_errors"]
 
 _KEY = "gateway.review_counts"
+_WITHIN = "gateway.review_counts.within"
 _task = schema.review_tasks
 
 
@@ -29,9 +30,19 @@ def note(connection: sa.Connection, queue: str, what: str, by: int) -> None:
 
 @contextmanager
 def counting(connection: sa.Connection) -> Iterator[None]:
-    """What is noted within is written at the end; what an earlier transaction left behind is forgotten."""
+    """What is noted within is written at the end; what an earlier transaction left behind is forgotten.
+
+    Within another one it does nothing: what was noted before it in the same transaction must not be forgotten.
+    """
+    if connection.info.get(_WITHIN):
+        yield
+        return
     _pending(connection).clear()
-    yield
+    connection.info[_WITHIN] = True
+    try:
+        yield
+    finally:
+        connection.info.pop(_WITHIN, None)  # the pool hands `info` on to the connection's next user
     flush(connection)
 
 
