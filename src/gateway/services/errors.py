@@ -45,18 +45,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        stream: Any = handler.unary_stream  # None where there is none, whatever the stubs say
-        if stream is not None:
+        handler: Any = await continuation(
+            handler_call_details
+        )  # None where there is none, whatever the stubs say
+        if handler is not None and handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                _guarded_stream(stream, handler_call_details.method),
+                _guarded_stream(handler.unary_stream, handler_call_details.method),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
-        if handler.unary_unary is None:
-            return handler
+        if handler is None or handler.unary_unary is None:
+            return handler  # type: ignore[no-any-return]
         return grpc.unary_unary_rpc_method_handler(
             _guarded(handler.unary_unary, handler_call_details.method),
             request_deserializer=handler.request_deserializer,
