@@ -86,6 +86,7 @@ class ControlProcess:
             name=str(self._file),
             overrides=self._overrides,
             more=fleet_faults,
+            own=self._own_text,
         )
         try:
             with tempfile.TemporaryDirectory(prefix="gateway-") as sockets:
@@ -158,6 +159,10 @@ class ControlProcess:
             await asyncio.to_thread(telemetry.stop, 2.0)
             if admin is not None:
                 await admin.stop()
+
+    def _own_text(self) -> str:
+        text = file_text(self._file)
+        return text if isinstance(text, str) else ""
 
     def _load(self) -> Settings:
         loaded = check(self._file, self._overrides, machine=True, files=False, code=False)
