@@ -21,6 +21,7 @@ from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
 from gateway.cli.sources import LedgerSource
 from gateway.config import Settings
+from gateway.config.changes import changes
 from gateway.config.fleet import fleet_faults
 from gateway.config.load import file_text
 from gateway.errors import LedgerUnavailable, PolicyConflict, SettingsError
@@ -247,6 +248,8 @@ class ControlProcess:
 
     def _takes_over(self, found: InForce) -> None:
         before = 0 if self._in_force is None else self._in_force.version
+        for change in changes(self._settings, found.settings):
+            log.log(logging.WARNING if change.restart else logging.INFO, "%s", change)
         self._in_force, settings = found, found.settings
         self._settings = settings
         self._ledger.set_review_rules(rules_of(settings))
