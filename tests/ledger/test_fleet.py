@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable, PolicyConflict
-from gateway.ledger import Ledger, Limits
+from gateway.ledger import Lease, Ledger, Limits, ReviewRules, TaskRule
 from gateway.ledger.fleet import Intake
 from tests.ledger.making import NOW_US, batch, sampled
 
@@ -65,6 +65,16 @@ def test_sampled_calls_of_a_sidecar_become_review_tasks(ledger: Ledger) -> None:
     intake = Intake(ledger)
     intake.keep([intake.reduce(sampled(3, rows=2), RUN, 1)], NOW_US).result()
     assert [stats.open_tasks for stats in ledger.review_stats()] == [2]
+
+
+def test_review_tasks_of_sidecars_have_their_routes_priority_and_deadline(ledger: Ledger) -> None:
+    """As those of a single gateway."""
+    ledger.set_review_rules(ReviewRules(routes={"spam": TaskRule(priority=2, deadline_us=3_600_000_000)}))
+    intake = Intake(ledger)
+    intake.keep([intake.reduce(sampled(3), RUN, 1)], NOW_US).result()
+    lease = ledger.lease("moderation", "ann", 300).result()
+    assert isinstance(lease, Lease)
+    assert (lease.priority, lease.due_us) == (2, NOW_US + 3_600_000_000)
 
 
 def test_two_controls_that_get_the_same_batches_count_each_once(url: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.ledger import Kept, Ledger, Limits, PendingRow, RouteClasses, Truth
+from gateway.ledger import Kept, Ledger, Limits, PendingRow, RouteClasses, Truth, pending
 from gateway.ledger.label_rows import said_rows
 from tests.ledger.making import CLASSES, NOW_US, Clock, decision, sampled
 
@@ -49,6 +49,44 @@ def test_the_time_of_what_gets_no_record_runs_out(ledger: Ledger, clock: Clock) 
     clock.pass_s(600)
     done = ledger.resolve_pending(classes).result()
     assert (done.kept, done.dropped["pending_expired"], done.left) == ({Kept.ACCEPTED: 1}, 1, 0)
+
+
+def test_a_label_of_a_route_that_is_not_known_here_waits_until_it_is(ledger: Ledger) -> None:
+    """It was acknowledged; a control that just started has no policy yet, and the next one brings the route."""
+    hold(ledger, row(1))
+    ledger.write_batch(sampled(1))
+    assert ledger.flush()
+    done = ledger.resolve_pending(lambda _route: None).result()
+    assert (done.kept.total(), done.dropped.total(), done.left) == (0, 0, 1)
+    done = ledger.resolve_pending(classes).result()
+    assert (done.kept, done.left) == ({Kept.ACCEPTED: 1}, 0)
+
+
+def test_a_label_of_a_route_that_stays_unknown_runs_out(ledger: Ledger, clock: Clock) -> None:
+    """What waits is bounded by time, and its end is told by its own reason."""
+    hold(ledger, row(1))
+    ledger.write_batch(sampled(1))
+    assert ledger.flush()
+    clock.pass_s(600)
+    done = ledger.resolve_pending(lambda _route: None).result()
+    assert (done.dropped["pending_unknown_route"], done.dropped["pending_expired"], done.left) == (1, 0, 0)
+
+
+def test_what_waits_for_its_route_does_not_hold_up_the_rest(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are of them, and though they came first."""
+    monkeypatch.setattr(pending, "AT_ONCE", 2)
+    hold(
+        ledger,
+        *[row(number) for number in range(1, 6)],
+        *[row(number, truth=Truth(positive=True)) for number in (7, 8, 9)],
+    )
+    for number in range(1, 10):
+        ledger.write_batch(sampled(number))
+    assert ledger.flush()
+    looks = [ledger.resolve_pending(lambda _route: None).result() for _ in range(2)]
+    assert [(done.kept[Kept.ACCEPTED], done.left) for done in looks] == [(2, 6), (1, 5)]
 
 
 def test_the_last_one_of_a_key_waits(ledger: Ledger) -> None:

@@ -114,3 +114,24 @@ def test_a_certificate_names_its_holder() -> None:
     assert access.demand(Call(names=["spiffe://acme/people/anna"]), "viewer") == "anna"
     with pytest.raises(Forbidden):
         access.demand(Call(names=["spiffe://acme/people/annabel"]), "viewer")
+
+
+def test_a_sidecar_does_not_lend_its_certificate() -> None:
+    """What it hands on comes over its own connection; the caller needs a token."""
+    access = Access(NAMED | {"cars": Named(role="operator", tls="spiffe://acme/ns/models/*")})
+    handed_on = {"metadata": [(FAR, "sidecar")], "names": ["spiffe://acme/ns/models/sa/a"]}
+    with pytest.raises(Forbidden, match="send `authorization: Bearer <token>`"):
+        access.demand(Call(**handed_on), "viewer")  # type: ignore[arg-type]
+    assert access.demand(Call(TOKEN["viewer"], **handed_on), "viewer") == "the-viewer"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("broad_first", [True, False])
+def test_of_patterns_that_overlap_the_one_that_may_most_counts(broad_first: bool) -> None:
+    """Whatever their order in the settings."""
+    named = [
+        ("all", Named(role="viewer", tls="spiffe://acme/*")),
+        ("anna", Named(role="operator", tls="spiffe://acme/people/anna")),
+    ]
+    access = Access(dict(named if broad_first else reversed(named)))
+    assert access.demand(Call(names=["spiffe://acme/people/anna"]), "operator") == "anna"
+    assert access.demand(Call(names=["spiffe://acme/people/ben"]), "viewer") == "all"

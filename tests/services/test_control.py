@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from gateway.cli.control_process import ControlProcess
 from gateway.errors import LedgerError
+from gateway.ledger import Kept, Ledger, Limits, PendingRow, RouteClasses, Truth
 from gateway.services import Control
 from gateway.services.access import Access
 from gateway.services.batches import Batches
@@ -19,6 +22,7 @@ from gateway.services.fleet import FleetService
 from gateway.services.sizes import MOST_REQUEST_BYTES
 from gateway.v1 import feedback_pb2 as pb
 from gateway.v1 import feedback_pb2_grpc, fleet_pb2
+from tests.ledger.making import CLASSES, NOW_US, Clock, decision, sampled
 from tests.services.control_plane import Plane, receipt, running, verify
 
 SERVICES = ["", "gateway.v1.FeedbackService", "gateway.v1.ReviewService"]
@@ -104,3 +108,44 @@ async def test_an_unknown_method_is_unimplemented(plane: Plane) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await call(b"")
     assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_what_waits_is_not_judged_before_a_policy_is_in_force(tmp_path: Path) -> None:
+    """A control that was away for long comes back: until it knows its routes, it must give nothing up."""
+    clock = Clock()
+    known: dict[str, RouteClasses] = {}
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", Limits(linger_s=0.01), clock)
+    ledger.open()
+    control = Control(str(tmp_path / "control"), ledger=ledger, verify=verify, classes=known.get)
+    try:
+        waits = PendingRow(decision(1), 0, "crm", Truth(label="spam"), NOW_US, NOW_US + 1)
+        assert ledger.submit_feedback([], [waits]).result() == ([], [Kept.PENDING])
+        ledger.write_batch(sampled(1))
+        assert ledger.flush()
+        clock.pass_s(3600)
+        await control.start()
+        await asyncio.sleep(0.3)
+        known["spam"] = CLASSES
+        control.set_serving(True)
+        async with asyncio.timeout(10):
+            while not control.waiting.kept + control.waiting.dropped:
+                await asyncio.sleep(0.01)
+        assert (control.waiting.kept, +control.waiting.dropped) == ({"accepted": 1}, {})
+    finally:
+        await control.stop(grace_s=0.1)
+        ledger.close()
+
+
+async def test_feedback_that_comes_before_the_first_policy_may_be_sent_again(
+    plane: Plane, tmp_path: Path
+) -> None:
+    """A route that is not known yet is no fault of the label: refused for good, the truth would be lost."""
+    intake = plane.control.feedback._intake
+    ready, intake.classes = intake.classes, ControlProcess(tmp_path / "settings.yaml", ())._classes
+    items = [pb.FeedbackItem(receipt=receipt(number), label="spam") for number in (1, 2)]
+    with pytest.raises(grpc.aio.AioRpcError, match="no policy is in force yet") as raised:
+        await plane.feedback.Submit(pb.SubmitFeedbackRequest(items=items))
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    intake.classes = ready
+    answer = await plane.feedback.Submit(pb.SubmitFeedbackRequest(items=items))
+    assert {result.status for result in answer.results} == {pb.FeedbackResult.ACCEPTED}

@@ -258,6 +258,10 @@ class ControlProcess:
         log.info("policy in force", extra={"policy": found.version, "before": before})
 
     def _classes(self, route: str) -> RouteClasses | None:
+        if self._in_force is None:
+            raise LedgerUnavailable(
+                "no policy is in force yet, so routes are not known; send it again in a second"
+            )
         prediction = self._routes.get(route)
         if prediction is None:
             return None

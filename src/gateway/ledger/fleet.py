@@ -52,6 +52,13 @@ class Intake:
                 self._ledger.count("dropped." + name, count)
             made.set_result(stored.fresh)
 
-        work = partial(store, groups=groups, segments=self._segments, limits=self._limits, now_us=now_us)
+        work = partial(
+            store,
+            groups=groups,
+            segments=self._segments,
+            limits=self._limits,
+            now_us=now_us,
+            rules=self._ledger.review_rules,
+        )
         self._ledger.submit(work).add_done_callback(done)
         return made

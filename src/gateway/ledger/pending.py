@@ -91,26 +91,39 @@ def resolve(
 ) -> Resolved:
     """Judge statements whose record has come, at most `AT_ONCE`; give up those whose time is over.
 
+    A label of a route that is not served here is left until then: this gateway may not have its policy yet, or another
+    may have it.
+
     Args:
         classes: a route -> its classes, None for one that is not served.
     The transaction is the caller's. Several gateways may do this at once.
     """
     done = Resolved()
     same = sa.and_(_decision.c.decision == _pending.c.decision, _decision.c.row == _pending.c.row)
-    query = (
-        sa.select(_pending, _decision)
-        .join(_decision, same)
-        .order_by(_pending.c.id)
-        .limit(AT_ONCE)
-        .with_for_update(of=_pending, skip_locked=True)
-    )
-    rows, over = [], []
-    for found in connection.execute(query):
-        over.append(found._mapping[_pending.c.id])
-        try:
-            rows.append(_judged(found._mapping, facts_of(found), classes))
-        except LabelError as error:
-            done.dropped[f"pending_{error.kind}"] += 1
+    rows: list[LabelRow] = []
+    over: list[int] = []
+    last = 0
+    while room := AT_ONCE - len(over):  # what is left must not keep from its turn what comes after it
+        query = (
+            sa.select(_pending, _decision)
+            .join(_decision, same)
+            .where(_pending.c.id > last)
+            .order_by(_pending.c.id)
+            .limit(room)
+            .with_for_update(of=_pending, skip_locked=True)
+        )
+        page = connection.execute(query).all()
+        for found in page:
+            last = found._mapping[_pending.c.id]
+            try:
+                rows.append(_judged(found._mapping, facts_of(found), classes))
+            except LabelError as error:
+                if error.kind == "unknown_route" and found._mapping[_pending.c.expires_us] > now_us:
+                    continue
+                done.dropped[f"pending_{error.kind}"] += 1
+            over.append(last)
+        if len(page) < room:
+            break
     for kept in keep(connection, rows):
         if kept is Kept.CROWDED:
             done.dropped[f"pending_{kept.value}"] += 1

@@ -102,22 +102,26 @@ class Access:
                 for one in self._known:
                     if one.token is not None and hmac.compare_digest(one.token, total):
                         found = one
-        return found or self._certified(context)
+        # What was handed on came over the sidecar's connection, by the sidecar's certificate.
+        return found or (None if _handed_on(context) else self._certified(context))
 
     def _certified(self, context: Any) -> _Known | None:
+        """Of all whose pattern fits, who may most: a broad pattern must not hide a name of its own."""
         identities = context.auth_context()
         names = [
             name.decode("utf-8", "replace")
             for key in ("x509_subject_alternative_name", "x509_common_name")
             for name in identities.get(key, ())
         ]
-        for one in self._known:
-            if one.tls is not None and any(_matches(one.tls, name) for name in names):
-                return one
-        return None
+        fitting = [
+            one
+            for one in self._known
+            if one.tls is not None and any(_matches(one.tls, name) for name in names)
+        ]
+        return max(fitting, key=lambda one: len(_MAY[one.role]), default=None)
 
     def _is_near(self, context: Any) -> bool:
-        if any(key == FAR for key, _ in context.invocation_metadata() or ()):
+        if _handed_on(context):
             return False
         peer = str(context.peer())
         if peer.startswith("unix:"):
@@ -152,6 +156,10 @@ class RoleInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+
+def _handed_on(context: Any) -> bool:
+    return any(key == FAR for key, _ in context.invocation_metadata() or ())
 
 
 def _matches(pattern: str, name: str) -> bool:

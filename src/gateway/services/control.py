@@ -152,12 +152,16 @@ class Control:
             _listen(self._open, self._open_socket)
             await self._open.start()
             os.chmod(self._open_socket, 0o600)
-        self._tasks.append(asyncio.create_task(self.waiting.run()))
         return bound
 
     def set_serving(self, serving: bool) -> None:
-        """What health says from now on; from the event loop's thread."""
+        """What health says from now on; from the event loop's thread.
+
+        What waits for its record is not judged before the first time: no route is known without a policy.
+        """
         self._health.set_serving(serving)
+        if serving and self._server is not None and not self._tasks:
+            self._tasks.append(asyncio.create_task(self.waiting.run()))
 
     async def stop(self, grace_s: float) -> None:
         """Let calls under way end, for at most `grace_s`; new ones are refused."""

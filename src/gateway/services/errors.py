@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import grpc
@@ -35,7 +36,8 @@ def error_word(error: GatewayError) -> str:
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """A GatewayError ends the call with its own status and text; anything else with INTERNAL and a number for the log.
 
-    Only calls with one answer are watched: the streams here are gRPC's own health and reflection.
+    Calls with one question are watched, whether they have one answer or many. Streams of questions are gRPC's own
+    reflection, and a fleet's records, which end their calls themselves.
     """
 
     async def intercept_service(
@@ -43,9 +45,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        handler = await continuation(handler_call_details)
+        handler: Any = await continuation(
+            handler_call_details
+        )  # None where there is none, whatever the stubs say
+        if handler is not None and handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                _guarded_stream(handler.unary_stream, handler_call_details.method),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
         if handler is None or handler.unary_unary is None:
-            return handler
+            return handler  # type: ignore[no-any-return]
         return grpc.unary_unary_rpc_method_handler(
             _guarded(handler.unary_unary, handler_call_details.method),
             request_deserializer=handler.request_deserializer,
@@ -57,20 +67,39 @@ def _guarded(behaviour: Any, method: str) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         try:
             return await behaviour(request, context)
-        except GatewayError as error:
-            trailers = [(ERROR_TRAILER, error_word(error))]
-            if isinstance(error, RateLimited):
-                trailers.append((PUSHBACK_TRAILER, str(math.ceil(error.wait_s * 1000))))
-            await context.abort(_STATUS[error.grpc_status], str(error), trailing_metadata=tuple(trailers))
         except grpc.aio.AbortError:
             raise
-        except Exception:
-            number = secrets.token_hex(4)
-            log.exception("unexpected error in %s, number %s", method, number)
-            await context.abort(
-                grpc.StatusCode.INTERNAL,
-                f"an unexpected error; the gateway's log has it under number {number}",
-                trailing_metadata=((ERROR_TRAILER, "internal"),),
-            )
+        except Exception as error:
+            await _end(context, error, method)
 
     return call
+
+
+def _guarded_stream(behaviour: Any, method: str) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async with contextlib.aclosing(behaviour(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            await _end(context, error, method)
+
+    return call
+
+
+async def _end(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> None:
+    """From inside of an except: abort the call with what may be told of the error."""
+    if isinstance(error, GatewayError):
+        trailers = [(ERROR_TRAILER, error_word(error))]
+        if isinstance(error, RateLimited):
+            trailers.append((PUSHBACK_TRAILER, str(math.ceil(error.wait_s * 1000))))
+        await context.abort(_STATUS[error.grpc_status], str(error), trailing_metadata=tuple(trailers))
+    number = secrets.token_hex(4)
+    log.exception("unexpected error in %s, number %s", method, number)
+    await context.abort(
+        grpc.StatusCode.INTERNAL,
+        f"an unexpected error; the gateway's log has it under number {number}",
+        trailing_metadata=((ERROR_TRAILER, "internal"),),
+    )

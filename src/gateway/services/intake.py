@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.errors import GatewayError, LabelError, NotFound, ReceiptError
+from gateway.errors import GatewayError, LabelError, LedgerUnavailable, NotFound, ReceiptError
 from gateway.ledger import REVIEW, Facts, LabelRow, Ledger, PendingRow, RouteClasses, Truth, truth_of
 from gateway.types import Outcome
 
@@ -70,7 +70,7 @@ class Intake:
 
     Args:
         verify: a receipt -> its fields; raises ReceiptError.
-        classes: a route -> its classes, None for one that is not served.
+        classes: a route -> its classes, None for one that is not served; may raise LedgerUnavailable.
         rules: as they are now; the settings may change.
         clock_us: the time, microseconds since 1970.
     """
@@ -92,7 +92,7 @@ class Intake:
     def judge(self, said: Sequence[Statement], author: str = "") -> list[Judged]:
         """Each statement as what is to be kept, or why it cannot be. Asks the ledger about decision ids.
 
-        Raises: LedgerUnavailable when the ledger cannot be read.
+        Raises: LedgerUnavailable when the ledger cannot be read, or it is not known yet which routes there are.
         """
         receipts: dict[str, Mapping[str, Any] | ReceiptError] = {}
         found: list[_Prediction | GatewayError] = []
@@ -111,6 +111,8 @@ class Intake:
             try:
                 known = about.facts or facts.get((about.decision, about.row))
                 judged.append(self._row(statement, about, known, author))
+            except LedgerUnavailable:  # nothing is wrong with the statement: all of them may be sent again
+                raise
             except GatewayError as error:
                 judged.append(error)
         return judged
