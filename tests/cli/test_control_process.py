@@ -1,43 +1,68 @@
-"""What a control says when another policy is in force."""
+"""Control's process does all that its settings say, though it has no data plane."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
+from gateway.cli import upkeep
 from gateway.cli.control_process import ControlProcess
-from gateway.config import read_text
-from gateway.ledger import Ledger
-from gateway.services.changes import Changes
-from gateway.services.policies import InForce
+from gateway.ledger import Ledger, audit
+from tests.wire.gateway_process import free_ports
 
-SETTINGS = """\
-listen: {control: "127.0.0.1:8081"}
-backends: {m: {grpc: "127.0.0.1:1"}}
-routes: {spam: {match: {model: spam}, chain: [m], deadline_ms: 250}}
+WAIT_S = 20.0
+DAY_US = 86_400_000_000
+
+
+def settings(folder: Path) -> Path:
+    file = folder / "settings.yaml"
+    [port] = free_ports(1)
+    file.write_text(
+        f"""\
+ledger: sqlite:///{folder}/ledger.db
+state_dir: {folder}/state
+secrets: {{salt: "${{SALT}}", receipt_keys: ["${{KEY}}"]}}
+listen: {{control: "127.0.0.1:{port}"}}
+retention: {{audit_h: 24}}
+backends: {{ham: {{answer: {{label: ham, score: 0.0}}}}}}
+routes: {{spam: {{chain: [ham], prediction: {{scores: probabilities, classes: [ham, spam], positive: spam}}}}}}
 """
-
-
-def test_what_a_published_policy_changes_is_told_and_what_wants_a_restart_is_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As `gateway serve` tells it: who publishes another control port must not take it for done."""
-    first, second = (
-        read_text(text, folder=tmp_path).settings
-        for text in (SETTINGS, SETTINGS.replace("8081", "8082").replace("250", "300"))
     )
-    assert first is not None
-    assert second is not None
-    process = ControlProcess(tmp_path / "g.yaml", ())
-    process._settings, process._ledger = first, Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    process._policies, process._versions = Changes(), Changes()
-    with caplog.at_level(logging.INFO, "gateway.cli.control_process"):
-        process._takes_over(InForce(2, second, "", frozenset(), {}, {"routes": []}))
-        told = {record.getMessage().partition(":")[0]: record.levelno for record in caplog.records}
-        assert told["listen.control"] == logging.WARNING
-        assert told["routes.spam.deadline_ms"] == logging.INFO
-        caplog.clear()
-        process._takes_over(InForce(3, second, "", frozenset(), {}, {"routes": []}))
-    assert [record.getMessage() for record in caplog.records] == ["policy in force"]
+    return file
+
+
+async def test_control_takes_away_what_is_older_than_retention_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a fleet nobody else has the ledger: what control does not tidy grows for ever."""
+    monkeypatch.setenv("SALT", "a salt for the whole fleet")
+    monkeypatch.setenv("KEY", "a receipt key for the fleet")
+    file = settings(tmp_path)
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    ledger.open()
+    now_us = time.time_ns() // 1000
+    for subject, age_us in (("old", 2 * DAY_US), ("young", DAY_US // 2)):
+        ledger.submit(
+            lambda connection, subject=subject, time_us=now_us - age_us: audit.note(  # type: ignore[misc]
+                connection, time_us=time_us, actor="ann", action="test", subject=subject
+            )
+        ).result()
+    monkeypatch.setattr(upkeep, "PERIOD_S", 0.05)
+    process = ControlProcess(file, ())
+    running = asyncio.create_task(process.run())
+
+    def left() -> set[str]:
+        return {one.subject for one in ledger.reader.snapshot(audit.entries) if one.action == "test"}
+
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while await asyncio.to_thread(left) != {"young"}:
+                assert not running.done(), running.exception()
+                await asyncio.sleep(0.05)
+    finally:
+        process._stop.set()
+        await running
+        ledger.close()

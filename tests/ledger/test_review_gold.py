@@ -202,6 +202,29 @@ def test_gold_is_made_of_what_reviewers_agreed_on(ledger: Ledger, clock: Clock) 
     ]
 
 
+def test_what_reviewers_agree_on_no_more_does_not_become_gold(ledger: Ledger, clock: Clock) -> None:
+    """The label that stands is what counts, not one that was corrected since."""
+    rule(ledger, reviews_required=2)
+    fill(ledger, 1, 2)
+    for _ in range(2):
+        review(ledger, "ann", True)
+        last = review(ledger, "bob", True)
+    assert answer(ledger, last, "bob", False) is Kept.CORRECTED
+    review(ledger, "cat", True)
+    assert _agreement(ledger, 2) == [1.0, None, 0.5]
+    assert ledger.make_agreed_gold("moderation", 9, "lea").result() == 1
+    assert [one.decision for one in ledger.gold()] == [decision(1)]
+
+
+def _agreement(ledger: Ledger, number: int) -> list[float | None]:
+    """By revision of what reviews said of a decision."""
+    label = schema.labels
+    query = (
+        sa.select(label.c.agreement).where(label.c.decision == decision(number)).order_by(label.c.revision)
+    )
+    return ledger.reader.snapshot(lambda connection: list(connection.execute(query).scalars()))
+
+
 def test_gold_is_made_by_hand_once_and_with_a_truth(ledger: Ledger) -> None:
     """Of a task that is kept; its truth is what is said, else what reviews said."""
     fill(ledger, 1)

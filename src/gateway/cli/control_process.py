@@ -20,6 +20,7 @@ from typing import Any, Final
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
 from gateway.cli.sources import LedgerSource
+from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
 from gateway.config.changes import changes
 from gateway.config.fleet import fleet_faults
@@ -145,6 +146,7 @@ class ControlProcess:
                 asyncio.create_task(self._follow(control)),
                 asyncio.create_task(watch_file(self._file, self._file_changed, self._stop)),
                 asyncio.create_task(ledger_source.refresh_forever()),
+                asyncio.create_task(Upkeep(self._ledger, lambda: self._settings).run()),
             ]
             give_back_memory()
             log.info("serving", extra=bound)

@@ -1,4 +1,4 @@
-"""What a serving gateway does for its ledger now and then: rolls tallies, takes away what is old, gives room back."""
+"""What a gateway does for its ledger now and then: rolls tallies, takes away what is old, gives room back."""
 
 from __future__ import annotations
 

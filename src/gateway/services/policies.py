@@ -23,7 +23,7 @@ from gateway.runtime import ReviewShares, Secrets
 from gateway.runtime.check import check_text
 from gateway.runtime.document import document
 
-__all__ = ["BY_FILE", "InForce", "PolicyBook"]
+__all__ = ["BY_FILE", "SECRET_FIELDS", "InForce", "PolicyBook"]
 
 BY_FILE: Final = "serve"
 """The author of what came from the settings file."""

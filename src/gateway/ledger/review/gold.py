@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from gateway.errors import LabelError, NotFound
 from gateway.ledger import schema
 from gateway.ledger.database import insert_once
-from gateway.ledger.labels import REVIEW, Facts, Truth
+from gateway.ledger.labels import REVIEW, Facts, Truth, superseded
 from gateway.ledger.review import counts
 from gateway.ledger.review.events import facts_of, packed, unpacked
 from gateway.ledger.review.rules import QueueRule
@@ -183,7 +183,9 @@ def make_agreed(connection: sa.Connection, queue: str, most: int, author: str, n
         _label.c.decision == _task.c.decision,
         _label.c.row == _task.c.row,
         _label.c.source == REVIEW,
+        _label.c.kind == "label",
         _label.c.agreement == 1.0,
+        ~superseded(_label),  # they may have agreed once, and not any more
     )
     kept = sa.exists().where(schema.captures.c.decision == _task.c.decision)
     query = (
