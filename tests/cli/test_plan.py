@@ -26,6 +26,24 @@ def test_assumed_traffic_needs_no_ledger() -> None:
     assert by_metric["precision"]["reviews"] == pytest.approx(by_metric["precision"]["hours"] * 60, rel=0.03)
 
 
+@pytest.mark.parametrize("aim", ["both", "precision", "recall"])
+def test_a_plan_that_serving_would_not_follow_says_so(aim: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The settings have no such aim: its hours must not be taken for what will come."""
+    command.plan(
+        Path("none"),
+        route=None,
+        within=[0.1],
+        per_hour=None,
+        objective=aim,
+        hours=168.0,
+        traffic=36_000.0,
+        flagged=0.02,
+        precision=0.8,
+        recall=0.6,
+    )
+    assert ("`gateway serve` divides for precision and recall" in capsys.readouterr().out) == (aim != "both")
+
+
 def test_the_traffic_of_the_ledger_and_its_labels_are_planned_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

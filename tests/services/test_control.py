@@ -15,7 +15,13 @@ from gateway.cli.control_process import ControlProcess
 from gateway.errors import LedgerError
 from gateway.ledger import Kept, Ledger, Limits, PendingRow, RouteClasses, Truth
 from gateway.services import Control
+from gateway.services.access import Access
+from gateway.services.batches import Batches
+from gateway.services.changes import Changes
+from gateway.services.fleet import FleetService
+from gateway.services.sizes import MOST_REQUEST_BYTES
 from gateway.v1 import feedback_pb2 as pb
+from gateway.v1 import feedback_pb2_grpc, fleet_pb2
 from tests.ledger.making import CLASSES, NOW_US, Clock, decision, sampled
 from tests.services.control_plane import Plane, receipt, running, verify
 
@@ -55,6 +61,36 @@ async def test_it_can_be_started_again_where_it_was(tmp_path: Path) -> None:
         assert not (tmp_path / "control").exists()
         (tmp_path / "control").touch()
         (tmp_path / "control").unlink()
+
+
+async def test_where_sidecars_push_large_batches_feedback_is_no_larger_than_elsewhere(tmp_path: Path) -> None:
+    """Anybody may send it, and millions of empty items would be parsed before they are counted."""
+    access = Access({})
+    policies: Changes[fleet_pb2.FleetPolicy] = Changes()
+    async with running(tmp_path) as plane:
+        intake = Batches(plane.ledger)
+        socket = str(tmp_path / "fleet")
+        control = Control(
+            socket,
+            ledger=plane.ledger,
+            verify=verify,
+            classes=lambda _route: None,
+            fleet=FleetService(intake, policies, lambda: access),
+        )
+        await control.start()
+        try:
+            async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+                stub = feedback_pb2_grpc.FeedbackServiceStub(channel)
+                for size, code in (
+                    (MOST_REQUEST_BYTES + 1_000, grpc.StatusCode.RESOURCE_EXHAUSTED),
+                    (MOST_REQUEST_BYTES - 1_000, grpc.StatusCode.INVALID_ARGUMENT),
+                ):
+                    item = pb.FeedbackItem(receipt="x" * size, positive=True)
+                    with pytest.raises(grpc.aio.AioRpcError) as caught:
+                        await stub.Submit(pb.SubmitFeedbackRequest(items=[item]), timeout=20)
+                    assert caught.value.code() == code
+        finally:
+            await control.stop(grace_s=0.5)
 
 
 async def test_a_socket_that_cannot_be_made_is_said_at_start(plane: Plane, tmp_path: Path) -> None:

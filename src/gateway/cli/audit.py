@@ -35,7 +35,7 @@ def audit(
     from functools import partial
 
     from gateway.cli.ledgers import find_ledger, moment
-    from gateway.cli.printing import console, print_json
+    from gateway.cli.printing import console, plain_text, print_json
     from gateway.ledger import Reader
     from gateway.ledger.audit import entries
 
@@ -69,7 +69,9 @@ def audit(
         out.print(f"(older entries are left out; the newest {limit:,} follow, --limit shows more)")
     for one in found:
         details = "".join(f" {name}={value}" for name, value in one.details.items())
-        out.print(f"{_time(one.time_us)}  {_plain(one.actor)}  {one.action}  {_plain(one.subject + details)}")
+        out.print(
+            f"{_time(one.time_us)}  {plain_text(one.actor)}  {one.action}  {plain_text(one.subject + details)}"
+        )
     if not found:
         out.print("No entry.")
 
@@ -78,8 +80,3 @@ def _time(time_us: int) -> str:
     """UTC, to the millisecond."""
     when = datetime.fromtimestamp(time_us / 1e6, UTC)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _plain(text: str) -> str:
-    """What somebody else wrote, without what would move a terminal's cursor."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -171,8 +171,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _export(url: str, settings: Settings, out: Path, plan: Plan, force: bool, command: str) -> dict[str, Any]:
-    import getpass
-
+    from gateway.cli.ledgers import logged_in
     from gateway.cli.printing import wrong_use
     from gateway.datasets import Redaction
     from gateway.datasets import export as write
@@ -184,7 +183,7 @@ def _export(url: str, settings: Settings, out: Path, plan: Plan, force: bool, co
         ledger.open()
         try:
             ledger.audit(
-                getpass.getuser(),
+                logged_in(),
                 "dataset.export",
                 str(out),
                 command=command,

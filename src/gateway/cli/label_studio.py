@@ -154,9 +154,9 @@ def _sync(settings: Settings, queue: str | None, json: bool) -> None:
 
 
 def _export(settings: Settings, queue: str, at_most: int) -> None:
-    import getpass
     import time
 
+    from gateway.cli.ledgers import logged_in
     from gateway.cli.printing import print_json
     from gateway.connectors.label_studio import export_tasks
 
@@ -174,17 +174,17 @@ def _export(settings: Settings, queue: str, at_most: int) -> None:
             messages=messages,
             show=show,
         )
-        ledger.audit(getpass.getuser(), "tool.export", f"queue {queue}", tasks=len(made)).result()
+        ledger.audit(logged_in(), "tool.export", f"queue {queue}", tasks=len(made)).result()
     finally:
         ledger.close()
     print_json(made)
 
 
 def _import(settings: Settings, answers: Path, json: bool) -> None:
-    import getpass
     import json as codec
     import time
 
+    from gateway.cli.ledgers import logged_in
     from gateway.cli.printing import print_json, wrong_use
     from gateway.connectors.label_studio import import_answers
 
@@ -197,7 +197,7 @@ def _import(settings: Settings, answers: Path, json: bool) -> None:
     ledger, classes, _ = _open(settings)
     try:
         counts = import_answers(ledger, tasks, classes=classes, clock_us=lambda: time.time_ns() // 1000)
-        ledger.audit(getpass.getuser(), "tool.import", str(answers), **dict(counts)).result()
+        ledger.audit(logged_in(), "tool.import", str(answers), **dict(counts)).result()
     finally:
         ledger.close()
     good = ("accepted", "corrected", "duplicate", "skipped")

@@ -83,7 +83,7 @@ def _take_in(
     dry_run: bool,
 ) -> BulkReport:
     from gateway.cli.feedback import feedback_rules
-    from gateway.cli.ledgers import find_ledger
+    from gateway.cli.ledgers import find_ledger, logged_in
     from gateway.ledger import Ledger, Reader, RouteClasses
     from gateway.runtime import kept_secrets, verify_receipt
     from gateway.services import Intake, bulk
@@ -109,7 +109,7 @@ def _take_in(
         classes,
         lambda: feedback_rules(settings),
     )
-    user = _user()
+    user = logged_in()
     report = bulk.take_in(
         ledger,
         intake,
@@ -122,17 +122,6 @@ def _take_in(
         counts = {key: value for key, value in report.as_dict().items() if isinstance(value, int)}
         ledger.audit(user, "labels.import", path.name, refused=report.refused.total(), **counts).result()
     return report
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no name for this number, as in containers
-        import os
-
-        return f"uid {os.getuid()}"
 
 
 def _show(path: Path, report: BulkReport, dry_run: bool) -> None:

@@ -35,7 +35,12 @@ def plan(
         typer.Option("--per-hour", metavar="N", help="Reviews an hour; else as the last policy has it."),
     ] = None,
     objective: Annotated[
-        str, typer.Option("--objective", metavar="WHAT", help="both, precision or recall first.")
+        str,
+        typer.Option(
+            "--objective",
+            metavar="WHAT",
+            help="both, precision or recall first: to compare with. `gateway serve` always divides for both.",
+        ),
     ] = "both",
     hours: Annotated[
         float, typer.Option("--hours", metavar="H", help="How far to look back for the traffic.")
@@ -157,6 +162,8 @@ def _print(made: Plan) -> None:
         f"{made.route}: {made.per_hour:g} reviews an hour of {made.predictions_per_hour:,.0f} predictions; "
         f"{first[made.objective]}"
     )
+    if made.objective != "both":
+        out.print("  To compare with: `gateway serve` divides for precision and recall.", style="yellow")
     if made.reviews_per_hour < 0.9 * made.per_hour:
         out.print(
             f"  Only {made.reviews_per_hour:,.1f} an hour can be made: all that may be reviewed is.",

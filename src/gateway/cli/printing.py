@@ -16,6 +16,7 @@ __all__ = [
     "console",
     "count",
     "percent",
+    "plain_text",
     "print_faults",
     "print_json",
     "wrong_use",
@@ -72,6 +73,11 @@ def wrong_use(words: str) -> Exception:
 def count(number: int, word: str, words: str = "") -> str:
     """`1 route`, `2 routes`."""
     return f"{number} {word if number == 1 else words or word + 's'}"
+
+
+def plain_text(text: str) -> str:
+    """What somebody else wrote, without what would move a terminal's cursor."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def percent(share: float) -> str:

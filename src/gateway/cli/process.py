@@ -48,6 +48,7 @@ from gateway.runtime.document import document
 from gateway.services import Control, Messages, People, RouteClasses
 from gateway.services.access import Access
 from gateway.services.admin import AdminServer, Post
+from gateway.services.policies import SECRET_FIELDS
 from gateway.services.port import Port
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
@@ -57,9 +58,6 @@ log = logging.getLogger(__name__)
 
 BUDGET_PERIOD_S: Final = 10.0
 """How often the review shares are looked at again."""
-
-SECRET_FIELDS: Final = ("salt", "receipt_keys", "version")
-"""What a kept policy leaves out: the ledger may be read by people who must not forge receipts."""
 
 
 def access_of(settings: Settings) -> Access:

@@ -29,7 +29,7 @@ def reviews(
     from functools import partial
 
     from gateway.cli.ledgers import find_ledger
-    from gateway.cli.printing import console, print_json
+    from gateway.cli.printing import console, plain_text, print_json
     from gateway.ledger import Reader, review
 
     url, _ = find_ledger(where, overrides)
@@ -85,16 +85,11 @@ def reviews(
             if each.queue != one.queue:
                 continue
             if each.value is None or each.low is None or each.high is None:
-                out.print(f"  {_plain(each.reviewer)}: no gold answered, {each.skips} skipped")
+                out.print(f"  {plain_text(each.reviewer)}: no gold answered, {each.skips} skipped")
                 continue
             out.print(
-                f"  {_plain(each.reviewer)}: {each.right} of {each.answers} gold right, {each.value:.0%} "
+                f"  {plain_text(each.reviewer)}: {each.right} of {each.answers} gold right, {each.value:.0%} "
                 f"({each.low:.0%} to {each.high:.0%}), {each.skips} skipped"
             )
     if not queues:
         out.print("No queue has or had a task.")
-
-
-def _plain(text: str) -> str:
-    """What somebody else wrote, without what would move a terminal's cursor."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.datasets.table import SEGMENT, arrow
+from gateway.ledger.report import falling
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,8 +116,8 @@ class SplitTally:
             "rows": self.rows,
             "predictions": self.predictions,
             "calls": self.calls,
-            "by": {name: _falling(self.by.get(name, Counter())) for name in BY},
-            "segments": {key: _falling(counts) for key, counts in sorted(self.segments.items())},
+            "by": {name: falling(self.by.get(name, Counter())) for name in BY},
+            "segments": {key: falling(counts) for key, counts in sorted(self.segments.items())},
             "time": [_iso(one) for one in self.times.get("time", [])],
             "label_time": [_iso(one) for one in self.times.get("label_time", [])],
             "label_delay": {name: self.delays[name] for name in (*(name for name, _ in DELAYS), "longer")},
@@ -218,10 +219,6 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _falling(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _iso(moment: datetime) -> str:

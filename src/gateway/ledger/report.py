@@ -5,7 +5,7 @@ The command prints it, the service sends it; neither computes anything. `Report.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from gateway.ledger.signals import SignalSummary, signal_summaries
 from gateway.quality.workload import Workload
 from gateway.types import Outcome
 
-__all__ = ["CallCounts", "Report", "RouteReport", "ShadowReport", "make_report"]
+__all__ = ["CallCounts", "Report", "RouteReport", "ShadowReport", "falling", "make_report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _counts(calls: Calls, route: str) -> CallCounts:
             text = Outcome(outcome).text
             by_outcome[text] = by_outcome.get(text, 0) + count
             by_reason[reason] = by_reason.get(reason, 0) + count
-    return CallCounts(int(calls.calls[here].sum()), _falling(by_outcome), _falling(by_reason))
+    return CallCounts(int(calls.calls[here].sum()), falling(by_outcome), falling(by_reason))
 
 
 def _by_source(signals: Iterable[SignalSummary]) -> dict[str, dict[str, Any]]:
@@ -189,7 +189,8 @@ def _by_source(signals: Iterable[SignalSummary]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _falling(counts: dict[str, int]) -> dict[str, int]:
+def falling(counts: Mapping[str, int]) -> dict[str, int]:
+    """The largest first, and those that are equal by name."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

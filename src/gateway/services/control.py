@@ -31,6 +31,7 @@ from gateway.services.port import Port
 from gateway.services.rates import Rate, Rates
 from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
+from gateway.services.sizes import SizeInterceptor
 from gateway.v1 import (
     feedback_pb2,
     feedback_pb2_grpc,
@@ -123,7 +124,7 @@ class Control:
         Raises: LedgerError when a socket cannot be made; OSError when the port cannot be bound.
         """
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(), RoleInterceptor(self._access)],
+            interceptors=[ErrorInterceptor(), RoleInterceptor(self._access), SizeInterceptor()],
             maximum_concurrent_rpcs=MAX_CALLS,
             options=SERVER_OPTIONS if self._fleet is not None else (),
         )
