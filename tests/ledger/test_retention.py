@@ -10,7 +10,20 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway.ledger import Kept, Ledger, Limits, Truth, Window, audit, retention, rolling, schema, size
+from gateway.ledger import (
+    Kept,
+    Ledger,
+    Limits,
+    QueueRule,
+    ReviewRules,
+    Truth,
+    Window,
+    audit,
+    retention,
+    rolling,
+    schema,
+    size,
+)
 from gateway.ledger.retention import Keep
 from tests.ledger.making import HOUR_US, NOW_US, Clock, batch, decision, label, sampled
 
@@ -55,6 +68,26 @@ def test_a_label_outlives_its_decision(ledger: Ledger, clock: Clock) -> None:
     assert ledger.tidy(Keep(decisions_us=9 * DAY_US)).deleted == {"decisions.age": 1}
     assert (count(ledger, schema.captures), count(ledger, schema.review_tasks)) == (1, 1)
     assert ledger.reader.labelled().positive.tolist() == [True]
+
+
+def test_retired_gold_goes_with_what_was_said_of_it(ledger: Ledger, clock: Clock) -> None:
+    """Every reviewer leaves a task for each of them: what nobody is measured by any more must not stay for ever."""
+    write(ledger, sampled(1), sampled(2), sampled(3))
+    for number in (1, 2):
+        answer(ledger)
+        assert ledger.make_gold(decision(number), 0, None, "lea").result()
+    ledger.set_review_rules(ReviewRules({"moderation": QueueRule(gold_share=1.0)}))
+    for _ in range(2):
+        lease = ledger.lease("moderation", "bob", 60).result()
+        ledger.submit_review(lease.task, lease.token, "bob", lambda _: Truth("spam", True)).result()  # type: ignore[union-attr]
+    old, in_use = ledger.gold()
+    ledger.retire_gold(old.id, "lea").result()
+    clock.pass_s(10 * 24 * 3600)
+    deleted = ledger.tidy(Keep(decisions_us=9 * DAY_US)).deleted
+    assert deleted["gold.age"] == 1
+    assert [one.id for one in ledger.gold()] == [in_use.id]
+    query = sa.select(schema.review_tasks.c.gold).where(schema.review_tasks.c.gold.is_not(None))
+    assert ledger.reader.snapshot(lambda c: list(c.execute(query).scalars())) == [in_use.id]
 
 
 def test_old_labels_leave_their_cells(ledger: Ledger, clock: Clock) -> None:

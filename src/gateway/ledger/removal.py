@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from gateway.ledger import schema
 from gateway.ledger.review import counts
 
-__all__ = ["AT_ONCE", "chunks", "of_task", "remove_decisions", "remove_gold", "remove_tasks"]
+__all__ = ["AT_ONCE", "chunks", "of_task", "remove_copies", "remove_decisions", "remove_gold", "remove_tasks"]
 
 AT_ONCE: Final = 500
 """Values in one IN (...)."""
@@ -70,10 +70,20 @@ def remove_gold(connection: sa.Connection, decisions: Sequence[bytes]) -> tuple[
     open_tasks = others = 0
     for some in chunks(decisions):
         copies = connection.execute(sa.select(gold.c.id).where(gold.c.decision.in_(some))).scalars().all()
-        for start in range(0, len(copies), AT_ONCE):
-            found = _remove_tasks(connection, schema.review_tasks.c.gold.in_(copies[start : start + AT_ONCE]))
-            open_tasks, others = open_tasks + found[0], others + found[1]
-        connection.execute(sa.delete(gold).where(gold.c.decision.in_(some)))
+        found = remove_copies(connection, copies)
+        open_tasks, others = open_tasks + found[0], others + found[1]
+    return open_tasks, others
+
+
+def remove_copies(connection: sa.Connection, copies: Sequence[int]) -> tuple[int, int]:
+    """The same by the copies' ids."""
+    gold = schema.review_gold
+    open_tasks = others = 0
+    for start in range(0, len(copies), AT_ONCE):
+        some = copies[start : start + AT_ONCE]
+        found = _remove_tasks(connection, schema.review_tasks.c.gold.in_(some))
+        open_tasks, others = open_tasks + found[0], others + found[1]
+        connection.execute(sa.delete(gold).where(gold.c.id.in_(some)))
     return open_tasks, others
 
 

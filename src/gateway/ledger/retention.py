@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from gateway.ledger import audit, label_tally, rolling, schema
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.locks import lock_labels, may_tidy
-from gateway.ledger.removal import AT_ONCE, chunks, remove_decisions
+from gateway.ledger.removal import AT_ONCE, chunks, remove_copies, remove_decisions
 from gateway.ledger.size import used_bytes
 
 __all__ = ["STEP_BYTES", "STEP_ROWS", "Keep", "Step", "step"]
@@ -27,6 +27,9 @@ STEP_ROWS: Final = 2_000
 
 STEP_BYTES: Final = 16 * 1024 * 1024
 """Payload that one step takes away, at least one capture."""
+
+GOLD_AT_ONCE: Final = 20
+"""Retired gold that one step takes away: each has a task for every reviewer who met it."""
 
 ROOM: Final = 0.95
 """Where the limit of size was met, this much of it is left, so that it is not met again at once."""
@@ -71,6 +74,7 @@ def step(connection: sa.Connection, keep: Keep, now_us: int) -> Step:
     for what, remove, age_us in (
         ("captures", _old_captures, keep.captures_us),
         ("decisions", _old_decisions, keep.decisions_us),
+        ("gold", _old_gold, keep.decisions_us),
         ("labels", _old_labels, keep.labels_us),
         ("tallies", _old_tallies, keep.tallies_us),
         ("policies", _old_policies, keep.policies_us),
@@ -154,6 +158,15 @@ def _oldest_decisions(connection: sa.Connection, before_us: int | None, most: in
 
 def _old_decisions(connection: sa.Connection, before_us: int, room: int) -> int:
     return remove_decisions(connection, _oldest_decisions(connection, before_us, room))
+
+
+def _old_gold(connection: sa.Connection, before_us: int, room: int) -> int:
+    """Gold that was retired before the time, with all that reviewers said of it; what is handed out stays."""
+    gold = schema.review_gold
+    old = sa.select(gold.c.id).where(gold.c.retired_us < before_us).order_by(gold.c.id)
+    copies = connection.execute(old.limit(min(room, GOLD_AT_ONCE))).scalars().all()
+    remove_copies(connection, copies)
+    return len(copies)
 
 
 def _old_labels(connection: sa.Connection, before_us: int, room: int) -> int:
