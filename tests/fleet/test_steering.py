@@ -84,6 +84,12 @@ def test_commands_stop_publish_and_go_back_and_all_is_told_by_whom(
     assert faulty.returncode == 1
     assert 'routes.spam.chain[1]: there is no backend "hamm"' in faulty.stderr
 
+    wrong.write_text(f"{text}\nlists: {{those: ['file:{tmp_path / 'wrong.yaml'}', '${{PATH}}']}}\n")
+    prying = command("policy", "publish", str(wrong), *at, token=operator)
+    assert prying.returncode == 1
+    assert "lists.those[0]: " in prying.stderr
+    assert 'lists.those[1]: "${PATH}" would be looked up on control\'s machine' in prying.stderr
+
     mended = tmp_path / "mended.yaml"
     whole = YAML(typ="safe").load(text) | {"limits": {"max_rows": 9}}
     with mended.open("w") as file:

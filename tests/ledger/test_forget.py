@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from gateway.ledger import REVIEW, Ledger, Truth, Window, audit, schema
-from tests.ledger.making import Clock, batch, decision, label, sampled
+from gateway.ledger import REVIEW, Ledger, PendingRow, Truth, Window, audit, schema
+from gateway.ledger.review.events import mark
+from tests.ledger.making import NOW_US, Clock, batch, decision, label, sampled
+from tests.ledger.reviewers import fill, labels, lease, review, rule
 
 UNIT, OTHER = 77, -5
 WAIT_S = 20.0
@@ -88,6 +90,62 @@ def test_an_authors_name_goes_and_their_label_stays(ledger: Ledger) -> None:
         lambda connection: connection.execute(sa.select(schema.labels.c.author)).scalars().all()
     )
     assert sorted(authors) == ["", "ann"]
+
+
+def test_a_reviewers_name_goes_from_everywhere_and_their_answers_stay(ledger: Ledger) -> None:
+    """Answers, leases, gold, label tools and what waits: a name that stays in one table is not forgotten."""
+    name = "ann@example.org"
+    rule(ledger, reviews_required=2)
+    fill(ledger, 1, 2, 3)
+    review(ledger, name, True)
+    lease(ledger, name)
+    assert ledger.make_gold(decision(1), 0, Truth("spam", True), name).result()
+    waits = PendingRow(decision(9), 0, "crm", Truth(label="spam"), NOW_US, NOW_US + 600_000_000, author=name)
+    ledger.submit_feedback([], [waits]).result()
+    taken = {
+        "of_decision": decision(2),
+        "of_row": 0,
+        "answer": 5,
+        "version": "1",
+        "author": name,
+        "skipped": False,
+    }
+    ledger.submit(
+        lambda connection: connection.execute(sa.insert(schema.tool_answers), taken).rowcount
+    ).result()
+    assert named(ledger, name) == {
+        "pending_labels.author",
+        "review_events.reviewer",
+        "review_gold.author",
+        "review_tasks.reviewer",
+        "review_tasks.seen",
+        "tool_answers.author",
+    }
+    assert (
+        ledger.forget(UNIT, name, actor="dpo").renamed == 7
+    )  # shown twice, answered, leased, and one of each
+    assert named(ledger, name) == set()
+    assert ledger.forget(UNIT, "", actor="dpo").renamed == 0
+    assert ledger.forget(UNIT, name, actor="dpo").renamed == 0
+    review(ledger, "bob", True)
+    assert labels(ledger) == [True], "the forgotten answer is still the first of two"
+
+
+def named(ledger: Ledger, name: str) -> set[str]:
+    """Every column of text that has a name in it, or the mark that stands for it, but the audit trail's."""
+
+    def read(connection: sa.Connection) -> set[str]:
+        return {
+            f"{table.name}.{column.name}"
+            for table in schema.metadata.sorted_tables
+            if table is not schema.audit
+            for column in table.c
+            if isinstance(column.type, sa.Text)
+            for (value,) in connection.execute(sa.select(column))
+            if value and (name in value or mark(name) in value)
+        }
+
+    return ledger.reader.snapshot(read)
 
 
 def test_what_was_deleted_cannot_be_read_in_the_file(

@@ -22,6 +22,7 @@ from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_fil
 from gateway.cli.sources import LedgerSource
 from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
+from gateway.config.changes import changes
 from gateway.config.fleet import fleet_faults
 from gateway.config.load import file_text
 from gateway.errors import LedgerUnavailable, PolicyConflict, SettingsError
@@ -87,6 +88,7 @@ class ControlProcess:
             name=str(self._file),
             overrides=self._overrides,
             more=fleet_faults,
+            own=self._own_text,
         )
         try:
             with tempfile.TemporaryDirectory(prefix="gateway-") as sockets:
@@ -160,6 +162,10 @@ class ControlProcess:
             await asyncio.to_thread(telemetry.stop, 2.0)
             if admin is not None:
                 await admin.stop()
+
+    def _own_text(self) -> str:
+        text = file_text(self._file)
+        return text if isinstance(text, str) else ""
 
     def _load(self) -> Settings:
         loaded = check(self._file, self._overrides, machine=True, files=False, code=False)
@@ -244,6 +250,8 @@ class ControlProcess:
 
     def _takes_over(self, found: InForce) -> None:
         before = 0 if self._in_force is None else self._in_force.version
+        for change in changes(self._settings, found.settings):
+            log.log(logging.WARNING if change.restart else logging.INFO, "%s", change)
         self._in_force, settings = found, found.settings
         self._settings = settings
         self._ledger.set_review_rules(rules_of(settings))

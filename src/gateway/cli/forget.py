@@ -74,6 +74,7 @@ def forget(
 NOT_FOUND = (
     "labels by receipt about decisions that were never kept: nothing in them says whose they are",
     "tallies: sums over many, in which this unit's calls stay counted",
+    "the audit trail and the policies' authors: who did what to the gateway stays on record",
     "what a running gateway or a sidecar's spool has not written yet: run this again after a few minutes",
     "copies elsewhere: exports, backups, spans and captured payloads that were sent on",
 )
@@ -90,8 +91,13 @@ def _removed(done: Forgotten) -> list[str]:
         f"{count(done.labels, 'label')} (corrections counted)"
         + (f", {count(done.others, 'other row')}." if done.others else "."),
         *(
-            [f"The name was taken out of {count(done.authored, 'label')} of its own."]
-            if done.authored
+            [
+                (
+                    f"The name was taken out of {count(done.authored, 'label')} of its own, and of "
+                    f"{count(done.renamed, 'other row')} (reviews, gold, what waits)."
+                )
+            ]
+            if done.authored or done.renamed
             else []
         ),
     ]

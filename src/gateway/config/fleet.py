@@ -8,7 +8,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from gateway.config.expand import expand
 from gateway.config.faults import Fault, Path
+from gateway.config.foreign import is_secret
+from gateway.config.ledger_url import has_password
 from gateway.config.listening import is_loopback
 from gateway.config.load import Loaded
 
@@ -65,6 +68,20 @@ def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
 def _undoable(loaded: Loaded) -> Iterator[Fault]:
     settings = loaded.settings
     assert settings is not None
+    if settings.telemetry.events is not None:
+        yield loaded.fault(
+            ("telemetry", "events"),
+            "payloads are not sent as events in a fleet yet",
+            "no events",
+            "records and captured payloads go to control's ledger",
+        )
+    if settings.label_studio is not None:
+        yield loaded.fault(
+            ("label_studio",),
+            "control does not exchange tasks with a Label Studio yet",
+            "no label_studio",
+            "reviewers answer through ReviewService at control",
+        )
     for name, backend in settings.backends.items():
         if backend.people is not None:
             yield loaded.fault(
@@ -96,27 +113,30 @@ def _literal_secrets(loaded: Loaded, text: str) -> Iterator[Fault]:
         raw = YAML(typ="safe").load(text)
     except YAMLError:
         return
-    raw = raw if isinstance(raw, dict) else {}
-    secrets = raw.get("secrets")
-    places: list[tuple[Path, Any]] = []
-    if isinstance(secrets, dict):
-        places.append((("secrets", "salt"), secrets.get("salt")))
-        keys = secrets.get("receipt_keys")
-        if isinstance(keys, list):
-            places += [(("secrets", "receipt_keys", index), key) for index, key in enumerate(keys)]
-        else:
-            places.append((("secrets", "receipt_keys"), keys))
-    access = raw.get("access")
-    if isinstance(access, dict):
-        places += [
-            (("access", str(name), "token"), one.get("token"))
-            for name, one in access.items()
-            if isinstance(one, dict)
-        ]
-    for path, value in places:
-        if value is not None and not str(value).startswith(("file:", "${")):
+    for path, value in _scalars(raw, ()):
+        literal, _ = expand(value, {})  # what is left without an environment: what stands here itself
+        if is_secret(path) and literal and not literal.startswith("file:"):
             yield loaded.fault(
                 path,
                 "a secret in the settings themselves, which the ledger keeps",
                 "file:<path> or ${NAME}",
             )
+        elif path in (("ledger",), ("telemetry", "otlp")) and has_password(literal):
+            yield loaded.fault(
+                path,
+                "a password in the settings themselves, which the ledger keeps",
+                "${NAME} in its place"
+                if path != ("ledger",)
+                else "${NAME} in its place, PGPASSWORD or PGPASSFILE",
+            )
+
+
+def _scalars(tree: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _scalars(value, (*path, str(key)))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from _scalars(value, (*path, index))
+    elif tree is not None:
+        yield path, str(tree)

@@ -8,7 +8,7 @@ from typing import Final
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import wrong
 
-__all__ = ["WANTED", "ledger_place", "without_password"]
+__all__ = ["WANTED", "has_password", "ledger_place", "without_password"]
 
 WANTED: Final = "sqlite, sqlite:///path/to/file.db, or postgresql://USER@HOST/DATABASE"
 
@@ -26,6 +26,11 @@ _MEND = "keep passwords out of it: ${VARIABLE}, PGPASSWORD or PGPASSFILE"
 def without_password(text: str) -> str:
     """The text with three stars for each password of a URL in it."""
     return _IN_QUERY.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def has_password(text: str) -> bool:
+    """Whether a URL in the text has a password that is not empty."""
+    return re.search(r"://[^:@/\s]*:[^@\s]+@|[?&](password|sslpassword)=[^&\s]", text) is not None
 
 
 def ledger_place(value: str) -> str:

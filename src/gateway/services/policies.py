@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.config import Fault, Loaded, Settings
+from gateway.config.foreign import foreign_faults
 from gateway.config.load import MOST_BYTES
 from gateway.errors import LedgerError, NotFound, PolicyConflict, SettingsError
 from gateway.ledger import Ledger
@@ -54,6 +55,7 @@ class PolicyBook:
     Args:
         folder: where relative paths in settings start. name: what faults call the settings.
         more: faults of good settings that this process cannot take, besides those of `gateway check`.
+        own: the text of this process's settings file: what others publish refers to this machine only as it does.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class PolicyBook:
         name: str,
         overrides: Sequence[str] = (),
         more: Callable[[Loaded, str], list[Fault]] = lambda loaded, text: [],
+        own: Callable[[], str] = lambda: "",
     ) -> None:
+        self._own = own
         self._ledger, self._secrets = ledger, secrets
         self._folder, self._name, self._overrides, self._more = folder, name, tuple(overrides), more
 
@@ -89,6 +93,11 @@ class PolicyBook:
             file: they are those of the settings file, and the version tells so: see `file_is_new`.
         Raises: SettingsError, PolicyConflict, LedgerUnavailable.
         """
+        # The bound on the length goes before anything is parsed, and both before anything is looked up here.
+        if not file and len(text.encode()) <= MOST_BYTES:
+            foreign = foreign_faults(text, self._own(), self._name)
+            if foreign:
+                raise SettingsError(list(foreign))
         settings = self.read(text)
         for left in reversed(range(TRIES)):
             before = self._ledger.find_policy()
