@@ -44,7 +44,7 @@ def test_reviewers_of_the_page_disagree_and_lea_settles_it(tmp_path: Path) -> No
         ):
             infer_by_grpcio(channel, "spam")
             stats = ReviewServiceStub(channel).Stats
-            until(lambda: len(stats(pb.StatsRequest()).queues), "the call is a task", 20)
+            until(lambda: any(one.open for one in stats(pb.StatsRequest()).queues), "the call is a task", 20)
             for queue, name, label in (
                 ("moderation", "ann", "spam"),
                 ("moderation", "bob", "ham"),

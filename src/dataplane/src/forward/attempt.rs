@@ -158,7 +158,7 @@ pub async fn gather(
         poll_answer(&mut from, cx, &mut gathered, hold)
     });
     let ended = match step.await {
-        Ok(ended) => ended?,
+        Ok(ended) => ended.map_err(|fault| alarm.judged(fault))?,
         Err(fault) => {
             if matches!(fault, Fault::Deadline) {
                 lease.timed_out();

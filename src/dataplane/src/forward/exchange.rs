@@ -76,6 +76,9 @@ impl Fault {
     }
 }
 
+/// By how much a backend's clock may be ahead of our alarm, which is set for the next millisecond.
+pub const AHEAD: Duration = Duration::from_millis(5);
+
 /// A point in time that wakes; without one it never does.
 pub struct Alarm {
     at: Option<Instant>,
@@ -93,6 +96,22 @@ impl Alarm {
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
         self.at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// What a fault is at this time: a backend was told the same deadline, and one that cancels as it comes has but been
+    /// the first to notice.
+    ///
+    /// Source: grpc-core and grpc-go do the same where they are called.
+    #[must_use]
+    pub fn judged(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Broken(error)
+                if error.reason() == Some(h2::Reason::CANCEL) && self.left().is_some_and(|left| left <= AHEAD) =>
+            {
+                Fault::Deadline
+            }
+            fault => fault,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -220,7 +239,7 @@ pub async fn open(
             tried => tried,
         };
         let Some(pause) = again(target, alarm, &tried, &head, &body) else {
-            return tried.map_err(|broken| broken.fault);
+            return tried.map_err(|broken| alarm.judged(broken.fault));
         };
         failed_at = match tried {
             Ok(opened) => Some(opened.lease.endpoint()),

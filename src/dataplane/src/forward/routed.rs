@@ -16,7 +16,7 @@ use http::HeaderMap;
 use super::attempt::{Answer, Begun, Came, Hold, gather};
 use super::caller::{Caller, Gone};
 use super::earlier;
-use super::exchange::{Alarm, Body, Fault, Opened, Target, open};
+use super::exchange::{AHEAD, Alarm, Body, Fault, Opened, Target, open};
 use super::journal::Journal;
 use super::marks::Marks;
 use super::metadata::Seen;
@@ -47,9 +47,6 @@ struct Routed<'a, 'w> {
     /// The caller takes its time with its first message: that is no backend's failure.
     patient: bool,
 }
-
-/// By how much a backend's clock may be ahead of our alarm, which is set for the next millisecond.
-const AHEAD: Duration = Duration::from_millis(5);
 
 /// Whether an attempt's time is over, by our clock or by the backend's, which was told the same time and may be first.
 fn is_late(done: &Result<Answering, Fault>, share: Option<Duration>, took: Duration) -> bool {

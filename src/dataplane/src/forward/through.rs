@@ -212,7 +212,7 @@ pub async fn go_on(
     })
     .await;
     let answer_bytes = down.bytes;
-    match ended.and_then(|ended| ended) {
+    match ended.and_then(|ended| ended).map_err(|fault| alarm.judged(fault)) {
         Ok(Some(mut trailers)) => {
             if !own {
                 metadata::answer(&mut trailers);
