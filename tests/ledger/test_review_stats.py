@@ -174,3 +174,16 @@ def test_what_a_broken_transaction_noted_is_not_written_by_the_next(ledger: Ledg
         with counts.counting(connection):
             counts.note(connection, QUEUE, "open", 1)
         assert counts.read(connection)[QUEUE] == {"open": 1}
+
+
+def test_a_connection_that_is_lost_within_keeps_its_own_error(ledger: Ledger) -> None:
+    """Else what could be tried again would look like a fault of ours, and its records be dropped."""
+    with ledger._engine.connect() as connection:
+
+        def lose() -> None:
+            with connection.begin(), counts.counting(connection), counts.undone_by_errors(connection):
+                connection.invalidate()
+                raise OSError("the server has gone")
+
+        with pytest.raises(OSError, match="the server has gone"):
+            lose()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ledger import NO_SCORE, Ledger, Limits, Window
+from gateway.ledger.grid import score_bin
 from gateway.ledger.schema import tally_calls, tally_scores
 from gateway.ledger.segments import OTHER_SEGMENT, Segments
 from gateway.ledger.tallies import Delta, reduce_batch
@@ -210,3 +211,9 @@ def test_sums_are_those_of_a_loop_over_records(rows: list[dict[str, float]], par
     assert found == calls
     assert sum(sums[0] for sums in delta.sums[tally_calls].values()) == sum(row["row"] == 0 for row in rows)
     assert sum(sums[0] for sums in delta.sums[tally_scores].values()) == scored
+
+
+def test_scores_that_no_model_gives_go_to_the_nearest_bin() -> None:
+    """Without an overflow, which is a warning and so a fault."""
+    bins = score_bin(np.array([-1e306, -0.1, 0.0, 0.9995, 1.0, 1e306, np.inf, np.nan]))
+    assert bins.tolist() == [0, 0, 0, 999, 999, 999, NO_SCORE, NO_SCORE]

@@ -46,8 +46,9 @@ HOUR_US: Final = 3_600_000_000
 def score_bin(score: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """The bin of each score, shape (n,); scores outside [0, 1] go to the nearest bin, NaN to `NO_SCORE`."""
     known = np.isfinite(score)
-    scaled = np.floor(np.where(known, score, 0.0) * SCORE_BINS)
-    bins: NDArray[np.int16] = np.where(known, np.clip(scaled, 0, SCORE_BINS - 1), NO_SCORE).astype(np.int16)
+    # Cut off before it is multiplied: a sidecar may send any number there is.
+    scaled = np.floor(np.clip(np.where(known, score, 0.0), 0.0, 1.0) * SCORE_BINS)
+    bins: NDArray[np.int16] = np.where(known, np.minimum(scaled, SCORE_BINS - 1), NO_SCORE).astype(np.int16)
     return bins
 
 

@@ -34,15 +34,18 @@ def counting(connection: sa.Connection) -> Iterator[None]:
 
     Within another one it does nothing: what was noted before it in the same transaction must not be forgotten.
     """
-    if connection.info.get(_WITHIN):
+    info = (
+        connection.info
+    )  # asked for now: a connection that is lost meanwhile would raise another error over the first
+    if info.get(_WITHIN):
         yield
         return
     _pending(connection).clear()
-    connection.info[_WITHIN] = True
+    info[_WITHIN] = True
     try:
         yield
     finally:
-        connection.info.pop(_WITHIN, None)  # the pool hands `info` on to the connection's next user
+        info.pop(_WITHIN, None)  # the pool hands it on to the connection's next user
     flush(connection)
 
 
@@ -59,11 +62,11 @@ def flush(connection: sa.Connection) -> None:
 @contextmanager
 def undone_by_errors(connection: sa.Connection) -> Iterator[None]:
     """What is noted within counts only if nothing is raised: the savepoint around it is gone too."""
-    before = Counter(_pending(connection))
+    before, info = Counter(_pending(connection)), connection.info
     try:
         yield
     except BaseException:
-        connection.info[_KEY] = before
+        info[_KEY] = before
         raise
 
 
