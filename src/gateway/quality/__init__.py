@@ -12,6 +12,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
     share_excess, mean_excess -> Excess         differences above noise (comparison)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
+    Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
 precision 95.0-95.5 %, recall 94.3-98.1 %, F1 94.1-97.4 % over the five populations of
@@ -29,6 +30,8 @@ from gateway.quality.estimate import Estimate, share
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
+from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
+from gateway.quality.rewards import Rewards
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
 
 __all__ = [
@@ -38,9 +41,12 @@ __all__ = [
     "Estimate",
     "Excess",
     "Labels",
+    "Moments",
     "Objective",
+    "OffPolicy",
     "Predictions",
     "Quality",
+    "Rewards",
     "Strata",
     "allocate",
     "clopper_pearson_interval",
@@ -49,8 +55,10 @@ __all__ = [
     "labels_to_show_recall",
     "mean_excess",
     "measure",
+    "moments",
     "neyman",
     "normal_quantile",
+    "off_policy",
     "pool",
     "share",
     "share_excess",
