@@ -11,6 +11,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     wilson_interval, clopper_pearson_interval                           (intervals)
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
     share_excess, mean_excess -> Excess         differences above noise (comparison)
+    delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
@@ -25,6 +26,7 @@ serving process has no room for it.
 
 from gateway.quality.allocation import Objective, allocate, guess, neyman, pool, spreads
 from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
+from gateway.quality.delay import DelayDistribution, corrected_share, delay_distribution
 from gateway.quality.estimate import Estimate, share
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
@@ -34,6 +36,7 @@ from gateway.quality.strata import Labels, Predictions, Strata, stratify
 __all__ = [
     "MINIMUM_LABELS",
     "Bounds",
+    "DelayDistribution",
     "Differences",
     "Estimate",
     "Excess",
@@ -44,7 +47,9 @@ __all__ = [
     "Strata",
     "allocate",
     "clopper_pearson_interval",
+    "corrected_share",
     "cp_monte_carlo",
+    "delay_distribution",
     "guess",
     "labels_to_show_recall",
     "mean_excess",
