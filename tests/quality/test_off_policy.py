@@ -28,7 +28,7 @@ PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 def steady(*means: float) -> np.ndarray:
-    return np.array([means] * VERSIONS)
+    return np.full((VERSIONS, len(means)), means)
 
 
 def rising(*means: float) -> np.ndarray:
