@@ -78,10 +78,10 @@ def test_shares_follow_the_traffic_and_a_restart_forgets_nothing(tmp_path: Path)
                 for _ in range(100):
                     ask(request("spam", rows(20)), timeout=10)
             until(lambda: share(process, "low") not in (None, 0.01), "shares of the traffic", timeout_s=40)
-            found, before = kept(process)["spam"], version(process)
             learnt = share(process, "low")
             assert learnt is not None
-            assert learnt == found["shares"]["low"]
+            until(lambda: kept(process)["spam"]["shares"]["low"] == learnt, "they are kept")
+            found, before = kept(process)["spam"], version(process)
             came = sum(map(sum, found["rates"]))
             assert came > 0
             with grpc.insecure_channel(process.address) as channel:
