@@ -11,7 +11,9 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     wilson_interval, clopper_pearson_interval                           (intervals)
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
     share_excess, mean_excess -> Excess         differences above noise (comparison)
+    delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
+    Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
 precision 95.0-95.5 %, recall 94.3-98.1 %, F1 94.1-97.4 % over the five populations of
@@ -25,26 +27,34 @@ serving process has no room for it.
 
 from gateway.quality.allocation import Objective, allocate, guess, neyman, pool, spreads
 from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
+from gateway.quality.delay import DelayDistribution, corrected_share, delay_distribution
 from gateway.quality.estimate import Estimate, share
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
+from gateway.quality.sequential import Detector, Metric, Target, watch
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
 
 __all__ = [
     "MINIMUM_LABELS",
     "Bounds",
+    "DelayDistribution",
+    "Detector",
     "Differences",
     "Estimate",
     "Excess",
     "Labels",
+    "Metric",
     "Objective",
     "Predictions",
     "Quality",
     "Strata",
+    "Target",
     "allocate",
     "clopper_pearson_interval",
+    "corrected_share",
     "cp_monte_carlo",
+    "delay_distribution",
     "guess",
     "labels_to_show_recall",
     "mean_excess",
@@ -57,5 +67,6 @@ __all__ = [
     "shared_jeffreys",
     "spreads",
     "stratify",
+    "watch",
     "wilson_interval",
 ]
