@@ -40,7 +40,6 @@ LATER = [
     ("routes.spam.objective", "    objective: {precision: 0.9}", "    confidence: {floor: 0.8}"),
     ("routes.spam.costs", "    costs: {}", "    confidence: {floor: 0.8}"),
     ("routes.spam.gates", "    gates: []", "    confidence: {floor: 0.8}"),
-    ("routes.spam.autonomy", "    autonomy: assisted", "    confidence: {floor: 0.8}"),
 ]  # fmt: skip
 
 

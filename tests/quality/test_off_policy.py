@@ -27,13 +27,13 @@ TARGET = np.array([0.2, 0.3, 0.5])
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
-def steady(*means: float) -> np.ndarray:
+def steady(*means: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     return np.full((VERSIONS, len(means)), means)
 
 
-def rising(*means: float) -> np.ndarray:
+def rising(*means: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Every arm does better from version to version, by the same: a product that is being mended around the model."""
-    return np.linspace(-0.2, 0.15, VERSIONS)[:, None] + np.array(means)
+    return steady(*means) + np.linspace(-0.2, 0.15, VERSIONS)[:, None]
 
 
 POPULATIONS: dict[str, tuple[np.ndarray, float | None]] = {

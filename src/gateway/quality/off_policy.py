@@ -103,8 +103,7 @@ class OffPolicy:
         for share, arm in zip(pi.tolist(), self.arms, strict=True):
             if share > 0 and arm.value is None:
                 return Estimate.unknown(arm.reason or "an arm has no number", arm.labels, arm.missing)
-        value = float(pi @ known.value)
-        low, high = self._limits(value, pi)
+        value, low, high = self._limits(pi)
         labels = int(known.labels[pi > 0].sum())
         return Estimate(value, low, high, labels, method=self.method)
 
@@ -120,12 +119,11 @@ class OffPolicy:
         weights = np.zeros(len(self.arms))
         weights[one] += 1.0
         weights[other] -= 1.0
-        value = float(weights @ self._moments.value)
-        low, high = self._limits(value, weights, signed=True)
+        value, low, high = self._limits(weights, signed=True)
         return Estimate(value, low, high, a.labels + b.labels, method=self.method)
 
-    def _limits(self, value: float, weights: Floats, *, signed: bool = False) -> tuple[float, float]:
-        """Limits of a weighted sum of arms from the limits of each."""
+    def _limits(self, weights: Floats, *, signed: bool = False) -> tuple[float, float, float]:
+        """A weighted sum of arms, and its limits from the limits of each."""
         halves = np.array([_halves(arm) for arm in self.arms])
         covariance = self._moments.covariance
         scale = np.sqrt(np.maximum(np.diag(covariance), 0.0))
@@ -138,7 +136,8 @@ class OffPolicy:
             limits.append(sqrt(max(float(half @ correlation @ half), 0.0)))
         width = self._rewards.high - self._rewards.low
         bounds = (-width, width) if signed else (self._rewards.low, self._rewards.high)
-        return max(value - limits[0], bounds[0]), min(value + limits[1], bounds[1])
+        value = min(max(float(weights @ self._moments.value), bounds[0]), bounds[1])
+        return value, max(value - limits[0], bounds[0]), min(value + limits[1], bounds[1])
 
 
 def off_policy(
