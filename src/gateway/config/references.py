@@ -7,6 +7,7 @@ are those of the file, faulty ones included, so that one fault is not reported a
 from __future__ import annotations
 
 from gateway.config.answers import check_answers, check_outputs
+from gateway.config.autonomy_checks import check_autonomy
 from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
@@ -58,6 +59,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
             check_answers(("routes", name), route, settings, report)
             check_outputs(("routes", name), route, report)
             _needs_prediction(("routes", name), route, report)
+        check_autonomy(("routes", name), route, settings, report)
     return faults
 
 

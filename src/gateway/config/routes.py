@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gateway.config.autonomy import Autonomy, autonomy_block
 from gateway.config.checks import Check
 from gateway.config.described import Request
 from gateway.config.faults import did_you_mean, quoted
@@ -194,7 +195,6 @@ class Route(Block):
     usual: ClassVar[str] = "{chain: [model, static]}"
     later: ClassVar[Mapping[str, str]] = {
         "costs": "thresholds set by costs",
-        "autonomy": "changes made by the gateway itself",
     }
 
     match: Match = Field(
@@ -235,6 +235,9 @@ class Route(Block):
     hedge: Hedge | None = Field(
         None, description="ask the next model as well when the first is late; never if absent"
     )
+    autonomy: (
+        Annotated[Autonomy, BeforeValidator(autonomy_block, json_schema_input_type=str | Autonomy)] | None
+    ) = Field(None, description="how much the model does alone: shadow, suggest, assisted or autonomous")
     session: Session = Field(default_factory=Session, description="what rules see as `session`")
     stats: RouteStats = Field(default_factory=RouteStats, description="what rules see as `stats`")
 
