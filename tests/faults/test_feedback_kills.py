@@ -5,7 +5,7 @@ acknowledged, as an application would. So the ledger must hold exactly the state
 missing was lost after an OK, one more was kept twice. Those under way at a kill may have been kept or not; said again,
 they are a duplicate or new, and either way there once.
 
-Three rounds in everyday's run, 200 in `make faults` (FEEDBACK_KILLS sets another number; FEEDBACK_SEED repeats a run).
+Two rounds in everyday's run, 200 in `make faults` (FEEDBACK_KILLS sets another number; FEEDBACK_SEED repeats a run).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.faults.people import LABELS, Client
 from tests.wire.gateway_process import GatewayProcess, until
 from tests.wire.servers import ScriptedServer, scores
 
-ROUNDS = int(os.environ.get("FEEDBACK_KILLS", scaled(3, 200)))
+ROUNDS = int(os.environ.get("FEEDBACK_KILLS", scaled(2, 200)))
 SEED = int(os.environ.get("FEEDBACK_SEED", time.time_ns() % 1_000_000))
 CLIENTS = 4
 

@@ -23,14 +23,14 @@ import pytest
 
 from gateway.ledger import Reader, schema
 from tests.faults.accounts import hold_to_account
-from tests.faults.load import LONG, scaled
+from tests.faults.load import scaled
 from tests.faults.people import CALLS, Caller, Client, Person, Reviewer
 from tests.fleet.processes import ControlProc, Proc, SidecarProc
 from tests.postgres import Postgres, wanted
 from tests.wire.gateway_process import until
 from tests.wire.servers import ScriptedServer, scores
 
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", scaled(5, 200)))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", scaled(4, 200)))
 SEED = int(os.environ.get("CHAOS_SEED", "20_261"))
 SIDECARS = scaled(2, 3)
 MEMORY_S = (
@@ -87,11 +87,11 @@ class Fleet:
         """One round's fault, and its mend."""
         names = [*("sidecar", "control", "postgresql") * 3, "frozen"]
         # The first rounds meet each, whatever the dice say.
-        name = (
-            ("postgresql", "sidecar", "control", "frozen")[number] if number < 4 else self._dice.choice(names)
-        )
+        met = ("postgresql", "sidecar", "control", "frozen")
+        name = met[number] if number < len(met) else self._dice.choice(names)
+        twice, long = number % 10 == 9, number % 50 == 24
+        name = "frozen" if long else name
         time.sleep(self._dice.uniform(0, 0.4))  # the point at which it is killed is what is random here
-        twice = number % 10 == 9
         if name == "sidecar":
             self._process(self._dice.choice(self._sidecars), twice)
         elif name == "control":
@@ -103,7 +103,7 @@ class Fleet:
         else:
             self._server.pause()
             # Sometimes longer than anybody waits for an answer.
-            time.sleep(22.0 if number % 20 == 19 and LONG else self._dice.uniform(0.1, 2.0))
+            time.sleep(22.0 if long else self._dice.uniform(0.1, 2.0))
             self._server.unpause()
         self.met[name] += 1
 

@@ -21,7 +21,7 @@ from tests.faults.test_fleet_chaos import QUEUE, REVIEWERS, all_done, further, n
 from tests.wire.gateway_process import GatewayProcess, until
 from tests.wire.servers import ScriptedServer, scores
 
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", scaled(3, 200)))
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", scaled(2, 200)))
 SEED = int(os.environ.get("CHAOS_SEED", "20_262"))
 MEMORY_S = 3.0  # a quarter of a second in the data plane, another for company; and a busy machine
 
