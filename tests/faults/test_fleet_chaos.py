@@ -33,9 +33,7 @@ from tests.wire.servers import ScriptedServer, scores
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", scaled(4, 200)))
 SEED = int(os.environ.get("CHAOS_SEED", "20_261"))
 SIDECARS = scaled(2, 3)
-MEMORY_S = (
-    5.0  # `spool_after_s` is 2, half a second until it is looked, a quarter to drain; and a busy machine
-)
+MEMORY_S = 5.0  # `spool_after_s` is 2, half a second until it is looked and to drain; and a busy machine
 QUEUE = "moderation"
 REVIEWERS = ("ann", "bob", "cat", "dan")
 
@@ -209,7 +207,7 @@ def test_a_fleet_loses_and_doubles_nothing_whatever_of_it_is_killed(tmp_path: Pa
                         fleet.strike(number)
                     further(people, done)
                 for sidecar in sidecars:
-                    until(lambda sidecar=sidecar: sidecar.waiting() == 0, "control has everything", 90)
+                    until(lambda sidecar=sidecar: sidecar.waiting() == 0, "control has everything", 90 + ROUNDS)
                 until(lambda: all_done(url), "every task is done", 120, every_s=0.5)
                 until(lambda: not any(one.busy for one in reviewers), "every answer is acknowledged", 60)
                 nothing_wrong(people)
