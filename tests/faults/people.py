@@ -28,6 +28,9 @@ CALLS: Final = 3  # of a client
 ROWS: Final = 8  # of a client's call
 ITEMS: Final = 5  # statements sent together, at most
 
+REVIEWED: Final = 0.03
+"""Of a caller's calls: no more than four reviewers keep up with on a busy machine."""
+
 TAKEN: Final = {
     feedback_pb2.FeedbackResult.ACCEPTED,
     feedback_pb2.FeedbackResult.CORRECTED,
@@ -260,7 +263,7 @@ class Caller(Person):
         return f"{self.name}r{self.round}"
 
     def work(self) -> None:
-        route = self._reviewed if self._random.random() < 0.1 else self._plain
+        route = self._reviewed if self._random.random() < REVIEWED else self._plain
         key = (route, self.bucket)
         reply = infer_by_grpcio(self.channel(), route, metadata=[("x-bucket", key[1])])
         if reply.status != "OK":

@@ -207,8 +207,10 @@ def test_a_fleet_loses_and_doubles_nothing_whatever_of_it_is_killed(tmp_path: Pa
                         fleet.strike(number)
                     further(people, done)
                 for sidecar in sidecars:
-                    until(lambda sidecar=sidecar: sidecar.waiting() == 0, "control has everything", 90 + ROUNDS)
-                until(lambda: all_done(url), "every task is done", 120, every_s=0.5)
+                    until(
+                        lambda sidecar=sidecar: sidecar.waiting() == 0, "control has everything", 90 + ROUNDS
+                    )
+                until(lambda: all_done(url), "every task is done", 120 + ROUNDS, every_s=0.5)
                 until(lambda: not any(one.busy for one in reviewers), "every answer is acknowledged", 60)
                 nothing_wrong(people)
             for sidecar in sidecars:

@@ -63,7 +63,7 @@ def test_a_gateway_that_is_killed_under_everything_at_once_loses_and_doubles_not
                     gateway.start()
                 further(people, done)
             time.sleep(1.0)  # the last records are written and have become tasks
-            until(lambda: all_done(url), "every task is done", 120, every_s=0.5)
+            until(lambda: all_done(url), "every task is done", 120 + ROUNDS, every_s=0.5)
             until(lambda: not any(one.busy for one in reviewers), "every answer is acknowledged", 60)
             nothing_wrong(people)
         gateway.stop()
