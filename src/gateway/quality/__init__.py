@@ -16,6 +16,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
     Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
+    posteriors, best_probabilities, bounded, stop   which share each arm gets, and when to stop (bandits)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
@@ -29,6 +30,15 @@ serving process has no room for it.
 """
 
 from gateway.quality.allocation import Objective, allocate, guess, neyman, pool, spreads
+from gateway.quality.bandits import (
+    Posteriors,
+    Stop,
+    best_probabilities,
+    bounded,
+    epsilon_greedy,
+    posteriors,
+    stop,
+)
 from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
 from gateway.quality.delay import DelayDistribution, corrected_share, delay_distribution
 from gateway.quality.drift import Reference, Shift, compare, make_reference
@@ -56,20 +66,25 @@ __all__ = [
     "Moments",
     "Objective",
     "OffPolicy",
+    "Posteriors",
     "Predictions",
     "Quality",
     "Reference",
     "Rewards",
     "Shift",
+    "Stop",
     "Strata",
     "Target",
     "allocate",
+    "best_probabilities",
+    "bounded",
     "clopper_pearson_interval",
     "compare",
     "corrected_share",
     "cp_monte_carlo",
     "delay_distribution",
     "e_value",
+    "epsilon_greedy",
     "guess",
     "labels_to_show_recall",
     "make_reference",
@@ -80,10 +95,12 @@ __all__ = [
     "normal_quantile",
     "off_policy",
     "pool",
+    "posteriors",
     "share",
     "share_excess",
     "shared_jeffreys",
     "spreads",
+    "stop",
     "stratify",
     "watch",
     "wilson_interval",
