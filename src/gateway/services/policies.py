@@ -19,6 +19,7 @@ from gateway.config.load import MOST_BYTES
 from gateway.errors import LedgerError, NotFound, PolicyConflict, SettingsError
 from gateway.ledger import Ledger
 from gateway.ledger.policies import Kept
+from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.runtime import ReviewShares, Secrets
 from gateway.runtime.check import check_text
 from gateway.runtime.document import document
@@ -103,6 +104,8 @@ class PolicyBook:
             before = self._ledger.find_policy()
             stopped, shares = _besides(before)
             source: dict[str, Any] = {"settings": text, "stopped": stopped, "shares": shares}
+            if before is not None and before.source is not None and "budgets" in before.source:
+                source["budgets"] = before.source["budgets"]
             if file:
                 source["file"] = _sum(text)
             elif before is not None and before.source is not None:
@@ -124,10 +127,16 @@ class PolicyBook:
         latest = self._ledger.find_policy()
         return latest is None or (latest.source or {}).get("file") != _sum(text)
 
-    def share(self, shares: Shares, *, author: str, reason: str, onto: int) -> int:
-        """New review shares of what is in force. Raises: PolicyConflict, LedgerUnavailable."""
+    def share(
+        self, shares: Shares, *, author: str, reason: str, onto: int, budgets: Mapping[str, Any] | None = None
+    ) -> int:
+        """New review shares of what is in force; `budgets`: by route, what they rest on, kept with them.
+
+        Raises: SettingsError, PolicyConflict, LedgerUnavailable.
+        """
         source = dict(self._source(onto))
         source["shares"] = {route: of._asdict() for route, of in shares.items()}
+        source["budgets"] = dict(budgets or {})
         return self._keep(self.read(source["settings"]), source, author, reason, onto)
 
     def roll_back(self, version: int, *, author: str, reason: str) -> int:
@@ -196,6 +205,7 @@ class PolicyBook:
     ) -> int:
         made = self._made(settings, source)
         kept = {key: value for key, value in made.items() if key not in SECRET_FIELDS}
+        kept[BUDGET_KEY] = _budgets(settings, source)
         return self._ledger.keep_policy(kept, author=author, reason=reason, source=source, onto=onto)
 
     def _made(self, settings: Settings, source: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,6 +224,16 @@ class PolicyBook:
 def _besides(kept: Kept | None) -> tuple[list[str], dict[str, dict[str, float]]]:
     source = (kept.source if kept is not None else None) or {}
     return list(source.get("stopped", ())), dict(source.get("shares", {}))
+
+
+def _budgets(settings: Settings, source: Mapping[str, Any]) -> dict[str, Any]:
+    """What budgets were divided by, of those routes that still have one."""
+    having = {
+        name
+        for name, of in settings.routes.items()
+        if of.review is not None and of.review.wanted_per_hour is not None
+    }
+    return {route: of for route, of in source.get("budgets", {}).items() if route in having}
 
 
 def _sum(text: str) -> str:
