@@ -32,11 +32,10 @@ class Control:
     def __init__(self, url: str, folder: Path, clock: Clock) -> None:
         self.ledger = Ledger(url, Limits(linger_s=0.01))
         self.ledger.open()
-        self.book = PolicyBook(
-            self.ledger, Secrets("0" * 64, (b"k" * 32,)), folder=folder, name="settings", own=lambda: ""
-        )
-        self.clock, self.now_us = clock, 1_800_000_000_000_000
-        self.budget = FleetBudget(self.ledger, self.book, lambda: None, lambda: self.now_us, clock)
+        self.now_us = 1_800_000_000_000_000
+        self.budget = FleetBudget(self.ledger, lambda: self.book, lambda: None, lambda: self.now_us, clock)
+        secrets = Secrets("0" * 64, (b"k" * 32,))
+        self.book = PolicyBook(self.ledger, secrets, folder=folder, name="settings", budgets=self.budget.kept)
 
     def in_force(self) -> InForce:
         found = self.book.in_force()
@@ -127,7 +126,7 @@ def test_another_budget_counts_at_once_and_an_operators_policy_keeps_the_shares(
     controls: tuple[Control, Control], clock: Clock
 ) -> None:
     """What was learnt from traffic does not go with a new settings file."""
-    leader, _ = controls
+    leader, other = controls
     leader.budget.leads(True)
     leader.look()
     for _ in range(6):
@@ -135,7 +134,7 @@ def test_another_budget_counts_at_once_and_an_operators_policy_keeps_the_shares(
         clock.now += 10
         leader.look()
     learnt = leader.in_force().shares["spam"]
-    leader.book.publish(SETTINGS.format(per_hour=PER_HOUR, drain_s=2), author="ann", reason="other")
+    other.book.publish(SETTINGS.format(per_hour=PER_HOUR, drain_s=2), author="ann", reason="other")
     version = leader.in_force().version
     assert leader.look().version == version
     assert leader.in_force().shares["spam"] == learnt

@@ -13,11 +13,20 @@ from gateway.config import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import Reader
 from gateway.ledger.review_budget import kept_budgets, stratum_labels, workloads
+from gateway.quality import Objective
 from gateway.quality.workload import STATES, Workload
 from gateway.telemetry import Point
 from gateway.types import Stratum
 
-__all__ = ["LEARN_S", "BudgetWatch", "kept_starts", "make_budget", "share_factors", "wanted_per_hour"]
+__all__ = [
+    "LEARN_S",
+    "BudgetWatch",
+    "kept_starts",
+    "make_budget",
+    "objectives_of",
+    "share_factors",
+    "wanted_per_hour",
+]
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +52,18 @@ def share_factors(settings: Settings) -> dict[str, dict[str, float]]:
     }
 
 
+def objectives_of(settings: Settings) -> dict[str, Objective]:
+    """By route whose settings say so, what is to be known first."""
+    return {name: route.objective.first for name, route in settings.routes.items() if route.objective}
+
+
 def make_budget(
     settings: Settings, start: Mapping[str, Start], clock: Callable[[], float] = time.monotonic
 ) -> ReviewBudget:
     """The budget of every route whose settings say how many reviews an hour there may be."""
-    return ReviewBudget(wanted_per_hour(settings), start, clock, share_factors(settings))
+    return ReviewBudget(
+        wanted_per_hour(settings), start, clock, share_factors(settings), objectives_of(settings)
+    )
 
 
 def kept_starts(reader: Reader) -> dict[str, Start]:

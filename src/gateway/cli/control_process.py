@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,6 +86,7 @@ class ControlProcess:
         self._ledger = Ledger(settings.ledger_url)
         await asyncio.to_thread(self._ledger.open)
         self._leadership = Leadership(settings.ledger_url)
+        self._budget = FleetBudget(self._ledger, lambda: self._book, self._look_now)
         self._book = PolicyBook(
             self._ledger,
             secrets,
@@ -94,8 +95,8 @@ class ControlProcess:
             overrides=self._overrides,
             more=fleet_faults,
             own=self._own_text,
+            budgets=self._budget.kept,
         )
-        self._budget = FleetBudget(self._ledger, self._book, self._look_now)
         self._label_tool = LedLabelTool(
             lambda: label_tool_of(lambda: self._settings, self._ledger, self._classes, lambda: self._messages)
         )
@@ -126,7 +127,7 @@ class ControlProcess:
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
             access=lambda: self._access,
             policies=PolicyService(
-                self._ledger, self._book, lambda: self._access, self._look.set, self._versions
+                self._ledger, self._book, lambda: self._access, self._change, self._versions
             ),
             fleet=fleet,
             port=Port.of(str(settings.listen.control), settings.listen.control_tls),
@@ -302,6 +303,12 @@ class ControlProcess:
         )
         self._versions.set(found.version)
         log.info("policy in force", extra={"policy": found.version, "before": before})
+
+    async def _change(self, make: Callable[[], int]) -> int:
+        """Make a version by `make`, which blocks, and look for it at once."""
+        version = await asyncio.to_thread(make)
+        self._look.set()
+        return version
 
     def _classes(self, route: str) -> RouteClasses | None:
         if self._in_force is None:

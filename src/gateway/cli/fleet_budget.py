@@ -23,11 +23,13 @@ from gateway.cli.budgets import (
     BudgetWatch,
     kept_starts,
     make_budget,
+    objectives_of,
     share_factors,
     wanted_per_hour,
 )
 from gateway.errors import LedgerUnavailable, PolicyConflict, SettingsError
 from gateway.ledger import Ledger
+from gateway.ledger.review_budget import kept_budgets
 from gateway.ledger.tallies import Batch
 from gateway.services.policies import InForce, PolicyBook
 from gateway.telemetry import Point
@@ -56,14 +58,14 @@ class FleetBudget:
     """One control's part in the budgets. `seen` and `takes_over` may be called from any thread.
 
     Args:
-        published: called when there is a new version.
+        book: keeps `kept` with its versions. published: called when there is a new version.
         clock_us: the time, microseconds since 1970. clock: seconds, monotonic.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        book: PolicyBook,
+        book: Callable[[], PolicyBook],
         published: Callable[[], None],
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         clock: Callable[[], float] = time.monotonic,
@@ -80,7 +82,7 @@ class FleetBudget:
         self._kept_us: dict[str, int] = {}
         self._budget = _nothing()
         self._before: dict[tuple[str, str], Counted] | None = None
-        self._made_for: tuple[Any, Any] | None = None
+        self._made_for: tuple[Any, ...] | None = None
         self._watch = BudgetWatch(ledger.reader, lambda: self._budget)
         self._learn_at = -LEARN_S
         self._leading = False
@@ -156,6 +158,15 @@ class FleetBudget:
         if due:
             self._publish(found)
 
+    def kept(self) -> Mapping[str, Any]:
+        """What is kept with each version that this control makes: as the leader's budget stands, or as it was last kept.
+
+        Raises: LedgerUnavailable.
+        """
+        if self._made_for is not None:
+            return self._budget.kept()
+        return {route: of for route, of in kept_budgets(self._ledger.reader).items() if route in self._routes}
+
     def points(self) -> Iterable[Point]:
         """As `gateway serve` tells of them, where this control leads: shares are the fleet's and are told once."""
         return self._watch.points()
@@ -179,23 +190,23 @@ class FleetBudget:
 
     def _make(self, found: InForce) -> bool:
         """Have the budget of this policy. Returns: whether its shares are others than those in force."""
-        made_for = (wanted_per_hour(found.settings), share_factors(found.settings))
+        of = found.settings
+        made_for = (wanted_per_hour(of), share_factors(of), objectives_of(of))
         there = {route: found.shares.get(route) for route in made_for[0]}
         if made_for != self._made_for or there != self._budget.shares:
             kept, running = kept_starts(self._ledger.reader), self._budget.starts()
-            starts = {**running, **{route: _with_rates(of, running.get(route)) for route, of in kept.items()}}
+            starts = {
+                **running,
+                **{route: _with_rates(start, running.get(route)) for route, start in kept.items()},
+            }
             self._budget, self._made_for = make_budget(found.settings, starts, self._clock), made_for
             self._learn_at = -LEARN_S
         return there != self._budget.shares
 
     def _publish(self, found: InForce) -> None:
         try:
-            version = self._book.share(
-                self._budget.shares,
-                budgets=self._budget.kept(),
-                author="autopilot",
-                reason="review budget",
-                onto=found.version,
+            version = self._book().share(
+                self._budget.shares, author="autopilot", reason="review budget", onto=found.version
             )
         except PolicyConflict as error:
             log.info("review shares not taken yet: %s", error)

@@ -11,7 +11,12 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     wilson_interval, clopper_pearson_interval                           (intervals)
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
     share_excess, mean_excess -> Excess         differences above noise (comparison)
+    make_reference, compare -> Shift            traffic that is no longer what it was (drift)
+    Evidence, e_value                           of a change, added up day by day (evidence)
+    delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
+    Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
+    Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
 precision 95.0-95.5 %, recall 94.3-98.1 %, F1 94.1-97.4 % over the five populations of
@@ -25,37 +30,61 @@ serving process has no room for it.
 
 from gateway.quality.allocation import Objective, allocate, guess, neyman, pool, spreads
 from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
+from gateway.quality.delay import DelayDistribution, corrected_share, delay_distribution
+from gateway.quality.drift import Reference, Shift, compare, make_reference
 from gateway.quality.estimate import Estimate, share
+from gateway.quality.evidence import Evidence, e_value
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
+from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
+from gateway.quality.rewards import Rewards
+from gateway.quality.sequential import Detector, Metric, Target, watch
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
 
 __all__ = [
     "MINIMUM_LABELS",
     "Bounds",
+    "DelayDistribution",
+    "Detector",
     "Differences",
     "Estimate",
+    "Evidence",
     "Excess",
     "Labels",
+    "Metric",
+    "Moments",
     "Objective",
+    "OffPolicy",
     "Predictions",
     "Quality",
+    "Reference",
+    "Rewards",
+    "Shift",
     "Strata",
+    "Target",
     "allocate",
     "clopper_pearson_interval",
+    "compare",
+    "corrected_share",
     "cp_monte_carlo",
+    "delay_distribution",
+    "e_value",
     "guess",
     "labels_to_show_recall",
+    "make_reference",
     "mean_excess",
     "measure",
+    "moments",
     "neyman",
     "normal_quantile",
+    "off_policy",
     "pool",
     "share",
     "share_excess",
     "shared_jeffreys",
     "spreads",
     "stratify",
+    "watch",
     "wilson_interval",
 ]

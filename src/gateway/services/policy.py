@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from gateway.errors import NotFound
@@ -24,7 +24,7 @@ USUAL_HISTORY: Final = 20
 
 class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     """Args:
-    changed: told of a new version, so that it is taken over at once and not at the next look.
+    change: makes a version by a function that blocks, and sees to it that it is run at once; returns the version.
     versions: the version that this process runs, and every later one.
     """
 
@@ -33,11 +33,11 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         ledger: Ledger,
         book: PolicyBook,
         access: Callable[[], Access],
-        changed: Callable[[], None],
+        change: Callable[[Callable[[], int]], Awaitable[int]],
         versions: Changes[int],
     ) -> None:
         self._ledger, self._book, self._access = ledger, book, access
-        self._changed, self._versions = changed, versions
+        self._change, self._versions = change, versions
 
     async def Get(self, request: pb.GetPolicyRequest, context: Any) -> pb.Policy:  # noqa: N802
         """A version, with settings and document."""
@@ -94,8 +94,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         )
 
     async def _done(self, change: Callable[[], int]) -> pb.PublishPolicyResponse:
-        version = await asyncio.to_thread(change)
-        self._changed()
+        version = await self._change(change)
         return pb.PublishPolicyResponse(version=version)
 
     async def _whole(self, version: int | None) -> pb.Policy:
