@@ -15,6 +15,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     Evidence, e_value                           of a change, added up day by day (evidence)
     delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
+    Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
@@ -36,6 +37,8 @@ from gateway.quality.evidence import Evidence, e_value
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
+from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
+from gateway.quality.rewards import Rewards
 from gateway.quality.sequential import Detector, Metric, Target, watch
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
 
@@ -50,10 +53,13 @@ __all__ = [
     "Excess",
     "Labels",
     "Metric",
+    "Moments",
     "Objective",
+    "OffPolicy",
     "Predictions",
     "Quality",
     "Reference",
+    "Rewards",
     "Shift",
     "Strata",
     "Target",
@@ -69,8 +75,10 @@ __all__ = [
     "make_reference",
     "mean_excess",
     "measure",
+    "moments",
     "neyman",
     "normal_quantile",
+    "off_policy",
     "pool",
     "share",
     "share_excess",
