@@ -116,7 +116,9 @@ class Acting:
             if route is None:
                 continue
             before = self._ledger.reader.snapshot(
-                partial(acts.history, route=failure.route, cause=failure.cause, since_us=now_us - 366 * DAY_US)
+                partial(
+                    acts.history, route=failure.route, cause=failure.cause, since_us=now_us - 366 * DAY_US
+                )
             )
             refusal = _refusal(failure, before, now_us)
             if refusal is not None:
@@ -162,7 +164,14 @@ class Acting:
         version = self._change(make)
         return self._note(
             replace(
-                found, state="undone", of=entry, actor=actor, words=why, time_us=now_us, after=version, details={}
+                found,
+                state="undone",
+                of=entry,
+                actor=actor,
+                words=why,
+                time_us=now_us,
+                after=version,
+                details={},
             )
         )
 

@@ -4,7 +4,7 @@ In: entries of `gateway.ledger.acts`. Out: CloudEvents in structured mode, signe
 has come is kept in the ledger: what happened while the receiver, or this gateway, was away is told afterwards. Never
 without bound: one request at a time, and what waits is rows in the ledger.
 
-Sources: CloudEvents 1.0.2 HTTP binding 3.2; Standard Webhooks 1.0.0 (the signature is HMAC-SHA256 of id.timestamp.body).
+Sources: CloudEvents 1.0.2 HTTP binding 3.2; Standard Webhooks 1.0.0 (HMAC-SHA256 of id.timestamp.body).
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def headers(key: bytes, message: str, at_s: float, body: bytes) -> dict[str, str
     }
 
 
-def verify(key: bytes, given: Mapping[str, str], body: bytes, now_s: float, tolerance_s: float = 300.0) -> bool:
+def verify(
+    key: bytes, given: Mapping[str, str], body: bytes, now_s: float, tolerance_s: float = 300.0
+) -> bool:
     """Whether a webhook was signed with the key, not long ago; for receivers in Python, and for the tests."""
     try:
         message, stamp = given["webhook-id"], given["webhook-timestamp"]

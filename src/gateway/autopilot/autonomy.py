@@ -1,8 +1,8 @@
 """Moves a route between levels of autonomy: down at once where a gate fails, up only on evidence.
 
 In: what the route's gates say, and since when it is on its level. Out: the level it should be on, with why. Up is one
-level at a time, after its rest, when every gate has passed, that is, each lower bound lies above what the gate asks for,
-on labels of predictions that were made on this level.
+level at a time, after its rest, when every gate has passed, that is, each lower bound lies above what the gate asks
+for, on labels of predictions that were made on this level.
 
 On the level `shadow` the model answers nobody, so what is labelled is not its answer: leaving it is for a person.
 """

@@ -14,7 +14,7 @@ from gateway.config.fields import Block, Number, Text, wrong
 
 __all__ = ["SECRET_PREFIX", "Alerts", "signing_key"]
 
-SECRET_PREFIX: Final = "whsec_"
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105  it is what stands before one
 """As Standard Webhooks writes a secret: the key in base64 behind it."""
 
 _URL = re.compile(r"https?://[^/\s?#@]+(/[^\s#]*)?\Z")
