@@ -26,7 +26,7 @@ def ruled(tmp_path: Path) -> Iterator[Ruled]:
 
 
 def acting(ruled: Ruled, change: Callable[[Callable[[], int]], int] | None = None) -> Acting:
-    return Acting(ruled.ledger, ruled.book, change or ruled.change, ruled.learnt)
+    return Acting(ruled.ledger, ruled.book, change or ruled.change, lambda: ruled.now)
 
 
 def failure(then: Any = "roll_back", since_us: int = NOW_US, **gate: Any) -> Failure:
@@ -52,7 +52,7 @@ def test_a_failed_gate_changes_the_policy_and_says_so(
     ruled: Ruled, then: Any, learnt: Learnt, words: str
 ) -> None:
     """One act, one version, one line in the trail that tells why."""
-    [act] = acting(ruled).consider([failure(then)], ruled.now, NOW_US + 1)
+    [act] = acting(ruled).consider([failure(then)], NOW_US + 1)
     assert ruled.learnt("spam") == learnt
     assert (act.state, act.before, act.after) == ("done", 1, 2)
     assert words in act.words
@@ -63,25 +63,25 @@ def test_a_failed_gate_changes_the_policy_and_says_so(
 
 
 def test_a_kill_stops_the_route_and_an_undo_lets_it_go_on(ruled: Ruled) -> None:
-    [act] = acting(ruled).consider([failure("kill")], ruled.now, NOW_US + 1)
+    [act] = acting(ruled).consider([failure("kill")], NOW_US + 1)
     assert ruled.now.stopped == {"spam"}
     acting(ruled).undo(act.id, actor="ann", reason="it was the labels", now_us=NOW_US + 2)
     assert ruled.now.stopped == frozenset()
 
 
 def test_what_is_only_told_changes_nothing(ruled: Ruled) -> None:
-    [act] = acting(ruled).consider([failure("notify")], ruled.now, NOW_US + 1)
+    [act] = acting(ruled).consider([failure("notify")], NOW_US + 1)
     assert (act.state, act.after, ruled.changes) == ("done", None, 0)
 
 
 def test_a_failure_is_acted_on_once_and_a_later_one_after_its_cool_down(ruled: Ruled) -> None:
     """The labels behind a verdict were of the model that has been rolled back: acting on them twice would skip all."""
     one = acting(ruled)
-    assert len(one.consider([failure()], ruled.now, NOW_US + 1)) == 1
-    assert one.consider([failure()], ruled.now, NOW_US + 9 * HOUR_US) == []
+    assert len(one.consider([failure()], NOW_US + 1)) == 1
+    assert one.consider([failure()], NOW_US + 9 * HOUR_US) == []
     again = failure(since_us=NOW_US + 2 * HOUR_US)
-    assert one.consider([again], ruled.now, NOW_US + 3 * HOUR_US) == []
-    assert len(one.consider([again], ruled.now, NOW_US + 7 * HOUR_US)) == 1
+    assert one.consider([again], NOW_US + 3 * HOUR_US) == []
+    assert len(one.consider([again], NOW_US + 7 * HOUR_US)) == 1
     assert ruled.learnt("spam").skip == ("v3", "lite")
 
 
@@ -90,29 +90,27 @@ def test_no_more_than_its_maximum_a_day(ruled: Ruled) -> None:
     for hour, done in [(0, 1), (1, 1), (2, 0), (23, 0), (25, 1)]:
         at = NOW_US + hour * HOUR_US
         made = failure("notify", since_us=at, cooldown_h=0, max_per_day=2)
-        assert len(one.consider([made], ruled.now, at + 1)) == done, hour
+        assert len(one.consider([made], at + 1)) == done, hour
 
 
 def test_a_dry_run_says_what_would_be_done(ruled: Ruled) -> None:
-    [act] = acting(ruled).consider([failure(dry_run=True)], ruled.now, NOW_US + 1)
+    [act] = acting(ruled).consider([failure(dry_run=True)], NOW_US + 1)
     assert (act.state, ruled.changes) == ("dry_run", 0)
     assert "lite answers in place of v3" in act.words
-    assert acting(ruled).consider([failure(dry_run=True)], ruled.now, NOW_US + 2) == []
+    assert acting(ruled).consider([failure(dry_run=True)], NOW_US + 2) == []
 
 
 def test_a_proposal_waits_and_is_done_or_refused_by_a_person(ruled: Ruled) -> None:
     one = acting(ruled)
-    [act] = one.consider([failure(approval=True)], ruled.now, NOW_US + 1)
+    [act] = one.consider([failure(approval=True)], NOW_US + 1)
     assert (act.state, ruled.changes) == ("proposed", 0)
     later = failure(since_us=NOW_US + HOUR_US, approval=True)
-    assert one.consider([later], ruled.now, NOW_US + 2 * HOUR_US) == [], "one question at a time"
-    done = one.approve(act.id, ruled.now, actor="ann", now_us=NOW_US + 2)
+    assert one.consider([later], NOW_US + 2 * HOUR_US) == [], "one question at a time"
+    done = one.approve(act.id, actor="ann", now_us=NOW_US + 2)
     assert (done.state, done.actor, ruled.learnt("spam").skip) == ("done", "ann", ("v3",))
     with pytest.raises(LedgerError, match="answered before"):
-        one.approve(act.id, ruled.now, actor="bob", now_us=NOW_US + 3)
-    [second] = one.consider(
-        [failure(since_us=NOW_US + 9 * HOUR_US, approval=True)], ruled.now, NOW_US + 10 * HOUR_US
-    )
+        one.approve(act.id, actor="bob", now_us=NOW_US + 3)
+    [second] = one.consider([failure(since_us=NOW_US + 9 * HOUR_US, approval=True)], NOW_US + 10 * HOUR_US)
     one.refuse(second.id, actor="bob", reason="a holiday", now_us=NOW_US + 11 * HOUR_US)
     with pytest.raises(NotFound, match="no proposal 99"):
         one.refuse(99, actor="bob", reason="", now_us=NOW_US)
@@ -122,13 +120,13 @@ def test_a_proposal_waits_and_is_done_or_refused_by_a_person(ruled: Ruled) -> No
 
 def test_what_was_done_is_undone_once_and_what_was_learnt_since_stays(ruled: Ruled) -> None:
     one = acting(ruled)
-    [act] = one.consider([failure()], ruled.now, NOW_US + 1)
+    [act] = one.consider([failure()], NOW_US + 1)
     ruled.book.learn("spam", {"threshold": 0.7}, author="ann", reason="")
     one.undo(act.id, actor="ann", reason="", now_us=NOW_US + 2)
     assert ruled.learnt("spam") == Learnt(threshold=0.7)
     with pytest.raises(LedgerError, match="undone before"):
         one.undo(act.id, actor="ann", reason="", now_us=NOW_US + 3)
-    assert one.consider([failure()], ruled.now, NOW_US + 4) == [], "who undid it knows of this failure"
+    assert one.consider([failure()], NOW_US + 4) == [], "who undid it knows of this failure"
     assert [state for _, state, _ in trail(ruled)] == ["begun", "done", "undone"]
 
 
@@ -139,9 +137,9 @@ def test_an_act_that_was_cut_off_is_brought_to_its_end(ruled: Ruled) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        acting(ruled, dies).consider([failure()], ruled.now, NOW_US + 1)
+        acting(ruled, dies).consider([failure()], NOW_US + 1)
     assert [state for _, state, _ in trail(ruled)] == ["begun"]
-    [act] = acting(ruled).consider([failure()], ruled.now, NOW_US + 2)
+    [act] = acting(ruled).consider([failure()], NOW_US + 2)
     assert (act.state, ruled.learnt("spam").skip, ruled.changes) == ("done", ("v3",), 1)
     acting(ruled).undo(act.id, actor="ann", reason="", now_us=NOW_US + 3)
     assert ruled.learnt("spam") == Learnt()
@@ -151,16 +149,16 @@ def test_an_act_that_cannot_be_done_is_told_and_tried_again(ruled: Ruled) -> Non
     def conflict(make: Callable[[], int]) -> int:
         raise PolicyConflict("somebody was first")
 
-    [act] = acting(ruled, conflict).consider([failure()], ruled.now, NOW_US + 1)
+    [act] = acting(ruled, conflict).consider([failure()], NOW_US + 1)
     assert act.state == "failed"
     assert "not done: somebody was first" in act.words
-    assert acting(ruled).consider([failure()], ruled.now, NOW_US + 2) == [], "not at once"
-    [again] = acting(ruled).consider([failure()], ruled.now, NOW_US + HOUR_US)
+    assert acting(ruled).consider([failure()], NOW_US + 2) == [], "not at once"
+    [again] = acting(ruled).consider([failure()], NOW_US + HOUR_US)
     assert again.state == "done"
 
 
 def test_what_has_nowhere_to_go_back_to_says_so(ruled: Ruled) -> None:
     ruled.book.learn("spam", {"skip": ["v3", "lite"]}, author="ann", reason="")
-    [act] = acting(ruled).consider([failure()], ruled.now, NOW_US + 1)
+    [act] = acting(ruled).consider([failure()], NOW_US + 1)
     assert "nothing is left in the chain" in act.words
     assert act.after is None

@@ -64,14 +64,12 @@ def ruled(tmp_path: Path) -> Iterator[Ruled]:
 
 
 def test_moves_are_policies_with_their_reason_and_the_rest_begins_anew(ruled: Ruled) -> None:
-    mover = Mover(ruled.ledger, ruled.book, ruled.change, ruled.learnt)
+    mover = Mover(ruled.ledger, ruled.book, ruled.change, lambda: ruled.now)
 
     def consider(now_us: int, failing: bool = False, **said: Any) -> list[str]:
         made = mover.consider(
-            ruled.settings,
             [verdict(time_us=now_us, **said)],
             frozenset({"spam"} if failing else ()),
-            ruled.now.version,
             now_us,
         )
         return [one.words.partition(":")[0] for one in made]

@@ -11,7 +11,7 @@ finds an act that was begun, and brings it to its end.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -57,6 +57,10 @@ class Standing(Protocol):
     def stopped(self) -> frozenset[str]:
         """Routes that are stopped besides the settings."""
 
+    @property
+    def learnt(self) -> Mapping[str, Learnt]:
+        """What was learnt, by route; nothing about those that are not in it."""
+
 
 class Book(Protocol):
     """Makes policies; see `gateway.services.policies.PolicyBook`, which is one."""
@@ -92,7 +96,7 @@ class Failure:
 class Acting:
     """Args:
     change: makes a policy by a function that blocks and returns the version, and sees to it that it is run.
-    learnt: what was learnt about a route, as it is in force.
+    standing: what is in force now; may block.
     """
 
     def __init__(
@@ -100,11 +104,11 @@ class Acting:
         ledger: Ledger,
         book: Book,
         change: Callable[[Callable[[], int]], int],
-        learnt: Callable[[str], Learnt],
+        standing: Callable[[], Standing],
     ) -> None:
-        self._ledger, self._book, self._change, self._learnt = ledger, book, change, learnt
+        self._ledger, self._book, self._change, self._standing = ledger, book, change, standing
 
-    def consider(self, failures: Iterable[Failure], standing: Standing, now_us: int) -> list[Act]:
+    def consider(self, failures: Iterable[Failure], now_us: int) -> list[Act]:
         """Do what the gates ask for. Returns: what was done, proposed or tried. Blocks.
 
         Raises: LedgerUnavailable; what was not done then is done at the next look.
@@ -112,6 +116,7 @@ class Acting:
         begun = self._ledger.reader.snapshot(partial(acts.waiting, state="begun"))
         done = [self._finish(act, now_us) for act in begun]
         for failure in failures:
+            standing = self._standing()
             route = standing.settings.routes.get(failure.route)
             if route is None:
                 continue
@@ -127,10 +132,10 @@ class Acting:
             done.append(self._act(failure, route, standing, now_us))
         return done
 
-    def approve(self, entry: int, standing: Standing, *, actor: str, now_us: int) -> Act:
+    def approve(self, entry: int, *, actor: str, now_us: int) -> Act:
         """Do what was proposed. Raises: NotFound, LedgerError when it was answered before."""
         proposed = self._waiting(entry)
-        return self._do(proposed, standing, actor, now_us, of=entry)
+        return self._do(proposed, self._standing(), actor, now_us, of=entry)
 
     def refuse(self, entry: int, *, actor: str, reason: str, now_us: int) -> Act:
         """Leave it. Raises as `approve`."""
@@ -176,7 +181,7 @@ class Acting:
         )
 
     def _act(self, failure: Failure, route: Route, standing: Standing, now_us: int) -> Act:
-        changes, words = _plan(failure.gate, route, self._learnt(failure.route))
+        changes, words = _plan(failure.gate, route, standing.learnt.get(failure.route, Learnt()))
         act = Act(
             time_us=now_us,
             route=failure.route,
@@ -200,7 +205,7 @@ class Acting:
         if act.act == "kill":
             details["killed"] = act.route not in standing.stopped
         elif details.get("changes"):
-            known = self._learnt(act.route).kept()
+            known = standing.learnt.get(act.route, Learnt()).kept()
             details["learnt"] = {name: known.get(name) for name in details["changes"]}
         else:
             return self._note(replace(act, state="done", details={}))

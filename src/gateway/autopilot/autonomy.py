@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gateway.autopilot.acting import AUTOPILOT, Book
+from gateway.autopilot.acting import AUTOPILOT, Book, Standing
 from gateway.config.autonomy import LEVELS
 from gateway.ledger import Ledger, acts
 from gateway.ledger.acts import Act
 from gateway.runtime.learnt import Learnt
 
 if TYPE_CHECKING:
-    from gateway.config import Settings
     from gateway.config.autonomy import Autonomy
     from gateway.ledger.verdicts import Verdict
 
@@ -69,7 +68,7 @@ def decide(
 class Mover:
     """Args:
     change: makes a policy by a function that blocks and returns the version, and sees to it that it is run.
-    learnt: what was learnt about a route, as it is in force.
+    standing: what is in force now; may block.
     """
 
     def __init__(
@@ -77,28 +76,23 @@ class Mover:
         ledger: Ledger,
         book: Book,
         change: Callable[[Callable[[], int]], int],
-        learnt: Callable[[str], Learnt],
+        standing: Callable[[], Standing],
     ) -> None:
-        self._ledger, self._book, self._change, self._learnt = ledger, book, change, learnt
+        self._ledger, self._book, self._change, self._standing = ledger, book, change, standing
 
-    def consider(
-        self,
-        settings: Settings,
-        verdicts: Sequence[Verdict],
-        failing: frozenset[str],
-        version: int,
-        now_us: int,
-    ) -> list[Act]:
+    def consider(self, verdicts: Sequence[Verdict], failing: frozenset[str], now_us: int) -> list[Act]:
         """Move every route that should be. Blocks. Raises: LedgerUnavailable, GatewayError.
 
         Args:
             failing: routes of which a gate fails.
         """
         moved = []
-        for name, route in settings.routes.items():
+        standing = self._standing()
+        for name, route in standing.settings.routes.items():
             if route.autonomy is None:
                 continue
-            level = self._learnt(name).autonomy or route.autonomy.level
+            known = standing.learnt.get(name, Learnt()).autonomy
+            level = known or route.autonomy.level
             since_us = self._since(name)
             if since_us is None:  # the first look: the clock of its rest begins now
                 self._ledger.put_states("autonomy", {(name, ""): {"since_us": now_us, "level": level}})
@@ -106,14 +100,14 @@ class Mover:
             mine = [one for one in verdicts if one.route == name]
             move = decide(route.autonomy, level, since_us, mine, name in failing, now_us)
             if move is not None:
-                moved.append(self._move(name, move, version, now_us))
+                moved.append(self._move(name, move, known, standing.version, now_us))
         return moved
 
     def _since(self, route: str) -> int | None:
         state = self._ledger.states("autonomy").get((route, ""))
         return None if state is None else int(state["since_us"])
 
-    def _move(self, route: str, move: Move, version: int, now_us: int) -> Act:
+    def _move(self, route: str, move: Move, known: str | None, version: int, now_us: int) -> Act:
         words = f"{move.before} -> {move.after}: {move.words}"
         make = partial(
             self._book.learn,
@@ -122,7 +116,6 @@ class Mover:
             author=AUTOPILOT,
             reason=f"autonomy {move.before} -> {move.after}",
         )
-        known = self._learnt(route).autonomy
         after = self._change(make)
         act = Act(
             time_us=now_us,

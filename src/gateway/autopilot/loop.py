@@ -10,15 +10,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from gateway.autopilot.acting import Standing
 from gateway.errors import LedgerUnavailable
 
-if TYPE_CHECKING:
-    from gateway.runtime.learnt import Learnt
-
-__all__ = ["PERIOD_S", "Autopilot", "Look", "Part"]
+__all__ = ["PERIOD_S", "Autopilot", "Part"]
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +23,12 @@ PERIOD_S: Final = 10.0
 """From the beginning of one cycle to that of the next; a cycle that takes longer is followed at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a cycle is about: the policy in force, and the time. `learnt`: of a route, what is in force."""
-
-    standing: Standing
-    learnt: Callable[[str], Learnt]
-    now_us: int
-
-
 class Part(Protocol):
     """Something that is looked at in each cycle."""
 
     name: str
 
-    def look(self, look: Look) -> None:
+    def look(self, standing: Standing, now_us: int) -> None:
         """Blocks; on a thread of its own. May raise anything."""
 
 
@@ -49,12 +37,12 @@ class Autopilot:
     """Runs parts in their order, on one thread.
 
     Args:
-        look: what is in force now; None while nothing is.
+        standing: what is in force now; None while nothing is.
         leads: whether this process is the one that acts.
     """
 
     parts: Sequence[Part]
-    look: Callable[[int], Look | None]
+    standing: Callable[[], Standing | None]
     leads: Callable[[], bool] = lambda: True
     period_s: float = PERIOD_S
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
@@ -70,10 +58,10 @@ class Autopilot:
         begun = time.monotonic()
         for part in self.parts:
             try:
-                look = self.look(self.clock_us())
-                if look is None:
+                standing = self.standing()
+                if standing is None:
                     return
-                part.look(look)
+                part.look(standing, self.clock_us())
             except LedgerUnavailable as error:
                 self.failures[part.name] = self.failures.get(part.name, 0) + 1
                 log.warning("%s: nothing is known now: %s", part.name, error)
