@@ -33,7 +33,8 @@ def make_budget(settings: Settings, start: Mapping[str, Start]) -> ReviewBudget:
         if route.review is not None and route.review.wanted_per_hour is not None
     }
     factors = {name: route.review.segments for name, route in settings.routes.items() if route.review}
-    return ReviewBudget(per_hour, start, time.monotonic, factors)
+    objectives = {name: route.objective.first for name, route in settings.routes.items() if route.objective}
+    return ReviewBudget(per_hour, start, time.monotonic, factors, objectives)
 
 
 def kept_starts(reader: Reader) -> dict[str, Start]:

@@ -17,6 +17,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     lift, sample_ratio, design_effect           the holdout, and what the model is worth (lift)
     delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
+    Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
@@ -39,6 +40,8 @@ from gateway.quality.intervals import clopper_pearson_interval, normal_quantile,
 from gateway.quality.lift import Lift, Outcomes, SampleRatio, design_effect, sample_ratio
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
+from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
+from gateway.quality.rewards import Rewards
 from gateway.quality.sequential import Detector, Metric, Target, watch
 from gateway.quality.starvation import FALLS, Flow, fall_e_values, make_flow
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
@@ -57,11 +60,14 @@ __all__ = [
     "Labels",
     "Lift",
     "Metric",
+    "Moments",
     "Objective",
+    "OffPolicy",
     "Outcomes",
     "Predictions",
     "Quality",
     "Reference",
+    "Rewards",
     "SampleRatio",
     "Shift",
     "Strata",
@@ -81,8 +87,10 @@ __all__ = [
     "make_reference",
     "mean_excess",
     "measure",
+    "moments",
     "neyman",
     "normal_quantile",
+    "off_policy",
     "pool",
     "sample_ratio",
     "share",

@@ -84,7 +84,7 @@ class Lift:
 
     `treated`, `holdout`: mean outcomes; None without any. `value`, `low`, `high`: the difference with its interval.
     `relative`, `relative_low`, `relative_high`: as part of the holdout's mean (.02 is 2 % more); None where that mean
-    is not clearly away from 0. `p`: how likely chance alone brings as much. `outcomes`, `outcomes_holdout`: it rests on.
+    is not clearly away from 0. `p`: how likely chance alone brings as much. `outcomes`, `outcomes_holdout`: it is from.
     `design_effect`: that the variances were multiplied by. `missing`: outcomes of the holdout that are wanting.
     """
 
