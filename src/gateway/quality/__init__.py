@@ -15,6 +15,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     Evidence, e_value                           of a change, added up day by day (evidence)
     delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
+    measure_groups           one rate of each of many groups, with bounds to act on (groups)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
@@ -33,6 +34,7 @@ from gateway.quality.delay import DelayDistribution, corrected_share, delay_dist
 from gateway.quality.drift import Reference, Shift, compare, make_reference
 from gateway.quality.estimate import Estimate, share
 from gateway.quality.evidence import Evidence, e_value
+from gateway.quality.groups import measure_groups
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
@@ -69,6 +71,7 @@ __all__ = [
     "make_reference",
     "mean_excess",
     "measure",
+    "measure_groups",
     "neyman",
     "normal_quantile",
     "pool",
