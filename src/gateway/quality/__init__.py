@@ -17,6 +17,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     lift, sample_ratio, design_effect           the holdout, and what the model is worth (lift)
     delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
+    measure_groups           one rate of each of many groups, with bounds to act on (groups)
     Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
@@ -36,6 +37,7 @@ from gateway.quality.delay import DelayDistribution, corrected_share, delay_dist
 from gateway.quality.drift import Reference, Shift, compare, make_reference
 from gateway.quality.estimate import Estimate, share
 from gateway.quality.evidence import Evidence, e_value
+from gateway.quality.groups import measure_groups
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
 from gateway.quality.lift import Lift, Outcomes, SampleRatio, design_effect, sample_ratio
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
@@ -87,6 +89,7 @@ __all__ = [
     "make_reference",
     "mean_excess",
     "measure",
+    "measure_groups",
     "moments",
     "neyman",
     "normal_quantile",
