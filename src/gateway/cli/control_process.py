@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.autopilot.acting import Acting
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.fleet_budget import FleetBudget
 from gateway.cli.fleet_label_tool import LedLabelTool
@@ -116,6 +117,8 @@ class ControlProcess:
         intake = Batches(self._ledger, self._seen)
         fleet = FleetService(intake, self._policies, lambda: self._access)
         ledger_source = LedgerSource(self._ledger)
+        self._loop = asyncio.get_running_loop()
+        acting = Acting(self._ledger, self._book, self._change_now, self._standing)
         control = Control(
             control_socket,
             ledger=self._ledger,
@@ -127,7 +130,7 @@ class ControlProcess:
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
             access=lambda: self._access,
             policies=PolicyService(
-                self._ledger, self._book, lambda: self._access, self._change, self._versions
+                self._ledger, self._book, lambda: self._access, self._change, self._versions, acting
             ),
             fleet=fleet,
             port=Port.of(str(settings.listen.control), settings.listen.control_tls),
@@ -309,6 +312,21 @@ class ControlProcess:
         version = await asyncio.to_thread(make)
         self._look.set()
         return version
+
+    def _change_now(self, make: Callable[[], int]) -> int:
+        """As `_change`, from another thread, which it blocks."""
+        version = make()
+        self._loop.call_soon_threadsafe(self._look.set)
+        return version
+
+    def _standing(self) -> InForce:
+        """What is in force, read anew where this control does not run it yet; blocks."""
+        known = self._in_force
+        if known is None or self._ledger.latest_policy() != known.version:
+            known = self._book.in_force()
+        if known is None:
+            raise LedgerUnavailable("no policy is in force yet; try again in a second")
+        return known
 
     def _classes(self, route: str) -> RouteClasses | None:
         if self._in_force is None:
