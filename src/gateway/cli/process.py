@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.autopilot.acting import Acting
 from gateway.cli.budgets import BudgetWatch
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.label_tool import label_tool_of, label_tool_source
@@ -111,6 +112,7 @@ class Process:
         self._label_studio = label_tool_of(
             lambda: ruling.settings, self._ledger, ruling.classes, lambda: ruling.messages
         )
+        acting = Acting(self._ledger, ruling.book, ruling.change_now, lambda: ruling.in_force)
         control = Control(
             control_socket,
             ledger=self._ledger,
@@ -123,7 +125,7 @@ class Process:
             models=self._plane.health,
             people=people,
             policies=PolicyService(
-                self._ledger, ruling.book, lambda: ruling.access, ruling.change, ruling.versions
+                self._ledger, ruling.book, lambda: ruling.access, ruling.change, ruling.versions, acting
             ),
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
             port=port_of(settings),

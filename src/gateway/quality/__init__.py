@@ -13,8 +13,11 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     share_excess, mean_excess -> Excess         differences above noise (comparison)
     make_reference, compare -> Shift            traffic that is no longer what it was (drift)
     Evidence, e_value                           of a change, added up day by day (evidence)
+    make_flow, fall_e_values                    feedback that stops (starvation)
+    lift, sample_ratio, design_effect           the holdout, and what the model is worth (lift)
     delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
+    measure_groups           one rate of each of many groups, with bounds to act on (groups)
     Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
     posteriors, best_probabilities, bounded, stop   which share each arm gets, and when to stop (bandits)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
@@ -44,15 +47,19 @@ from gateway.quality.delay import DelayDistribution, corrected_share, delay_dist
 from gateway.quality.drift import Reference, Shift, compare, make_reference
 from gateway.quality.estimate import Estimate, share
 from gateway.quality.evidence import Evidence, e_value
+from gateway.quality.groups import measure_groups
 from gateway.quality.intervals import clopper_pearson_interval, normal_quantile, wilson_interval
+from gateway.quality.lift import Lift, Outcomes, SampleRatio, design_effect, sample_ratio
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
 from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
 from gateway.quality.rewards import Rewards
 from gateway.quality.sequential import Detector, Metric, Target, watch
+from gateway.quality.starvation import FALLS, Flow, fall_e_values, make_flow
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
 
 __all__ = [
+    "FALLS",
     "MINIMUM_LABELS",
     "Bounds",
     "DelayDistribution",
@@ -61,16 +68,20 @@ __all__ = [
     "Estimate",
     "Evidence",
     "Excess",
+    "Flow",
     "Labels",
+    "Lift",
     "Metric",
     "Moments",
     "Objective",
     "OffPolicy",
+    "Outcomes",
     "Posteriors",
     "Predictions",
     "Quality",
     "Reference",
     "Rewards",
+    "SampleRatio",
     "Shift",
     "Stop",
     "Strata",
@@ -83,19 +94,24 @@ __all__ = [
     "corrected_share",
     "cp_monte_carlo",
     "delay_distribution",
+    "design_effect",
     "e_value",
     "epsilon_greedy",
+    "fall_e_values",
     "guess",
     "labels_to_show_recall",
+    "make_flow",
     "make_reference",
     "mean_excess",
     "measure",
+    "measure_groups",
     "moments",
     "neyman",
     "normal_quantile",
     "off_policy",
     "pool",
     "posteriors",
+    "sample_ratio",
     "share",
     "share_excess",
     "shared_jeffreys",
