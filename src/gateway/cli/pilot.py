@@ -59,6 +59,10 @@ class Pilot:
         """Look again and again, until cancelled."""
         await self._autopilot.run(lambda: self._settings().autopilot.every_s)
 
+    def end(self) -> None:
+        """Begin to end: a look that is under way waits for nobody any more."""
+        self._alerter.end()
+
     def points(self) -> Iterable[Point]:
         """How the loop does, and what has been told."""
         yield Point("gateway.autopilot.duration", self._autopilot.seconds)
