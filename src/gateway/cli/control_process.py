@@ -237,6 +237,7 @@ class ControlProcess:
                 found = await asyncio.to_thread(self._newer)
                 if found is not None:
                     self._takes_over(found)
+                    self._budget.takes_over(found)
                     control.set_serving(True)
                 await asyncio.to_thread(self._lead_label_tool)
             except LedgerUnavailable as error:
@@ -305,7 +306,6 @@ class ControlProcess:
         for change in changes(self._settings, found.settings):
             log.log(logging.WARNING if change.restart else logging.INFO, "%s", change)
         self._in_force, settings = found, found.settings
-        self._budget.takes_over(found)
         self._settings = settings
         self._ledger.set_review_rules(rules_of(settings))
         self._access = Access(settings.access)

@@ -159,7 +159,7 @@ class FleetBudget:
             self._publish(found)
 
     def kept(self) -> Mapping[str, Any]:
-        """What is kept with each version that this control makes: as the leader's budget stands, or as it was last kept.
+        """What is kept with each version made here: as the leader's budget stands, or as it was last kept.
 
         Raises: LedgerUnavailable.
         """
