@@ -95,7 +95,8 @@ class Cuts:
         """The share of them that could have been reviewed, shape (t,); 1 where nothing is flagged."""
         could = np.where(self.predictions.pi > 0, self.predictions.count, 0)
         every = self.predicted()
-        return self._from_top(self.predictions.score, could) / np.maximum(every, 1) + (every == 0)
+        share: Floats = self._from_top(self.predictions.score, could) / np.maximum(every, 1)
+        return np.where(every > 0, share, 1.0)
 
     def labelled(self, weights: ArrayLike) -> Floats:
         """A sum over the labels flagged at each threshold, shape (t,); `weights`: shape (c,), one per cell."""
