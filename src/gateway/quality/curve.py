@@ -131,15 +131,15 @@ def value_curve(
     none = np.zeros(len(cuts.predictions.score), dtype=np.bool_)
     none_of_labels = np.zeros(len(cuts.labels.score), dtype=np.bool_)
     values: list[Amount] = []
-    seed, before = int(rng.integers(2**63)), -1
+    start, before = rng.bit_generator.state, -1
     for threshold in cuts.grid:
         came, known = cuts.at(float(threshold))
         above = int(came.count[came.flagged].sum()) + int(known.count[known.flagged].sum())
         if above == before:
             values.append(values[-1])
             continue
-        draw = np.random.default_rng(seed)
-        values.append(_amount(came, known, none, none_of_labels, costs, draw, level, draws))
+        rng.bit_generator.state = start  # the same draws at every threshold: what differs is not chance
+        values.append(_amount(came, known, none, none_of_labels, costs, rng, level, draws))
         before = above
     share = cuts.predicted() / max(int(cuts.predictions.count.sum()), 1)
     parts = _parts(cuts.grid, values, Path.of(cuts, rising(cuts.labels.positive, costs)), level)
@@ -163,12 +163,12 @@ def people_curve(
     """
     cuts = Cuts.of(predictions, labels, grid, decided=True)
     came, known = cuts.predictions, cuts.labels
-    total, seed = max(int(came.count.sum()), 1), int(rng.integers(2**63))
+    total, start = max(int(came.count.sum()), 1), rng.bit_generator.state
     values, shares = [], []
     for floor in cuts.grid:
         aside = came.score < floor
-        draw = np.random.default_rng(seed)
-        values.append(_amount(came, known, aside, known.score < floor, costs, draw, level, draws))
+        rng.bit_generator.state = start
+        values.append(_amount(came, known, aside, known.score < floor, costs, rng, level, draws))
         shares.append(float(came.count[aside].sum()) / total)
     worth = costs.decision(known.flagged, known.positive) - costs.person(known.positive)
     parts = _parts(cuts.grid, values, Path.of(cuts, worth), level)

@@ -158,13 +158,14 @@ def recall_first(
     positives = int(cuts.labels.count[usable & cuts.labels.positive].sum())
     if not positives:
         return _none("recall_first", words, f"none of {total:,} labels is positive", total, None)
-    seed = int(rng.integers(2**63))
+    start = rng.bit_generator.state
     best, stopped, before = None, "", -1
     for threshold in cuts.grid:
         flagged, known = cuts.at(float(threshold))
         above = int(flagged.count[flagged.flagged].sum()) + int(known.count[known.flagged].sum())
         if above != before:
-            stopped = _recall_stops(flagged, known, recall, delta, np.random.default_rng(seed), draws)
+            rng.bit_generator.state = start  # the same draws at every threshold: what differs is not chance
+            stopped = _recall_stops(flagged, known, recall, delta, rng, draws)
             before = above
         if stopped:
             break
