@@ -20,7 +20,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
     measure_groups           one rate of each of many groups, with bounds to act on (groups)
-    Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
+    Rewards, RewardSums, off_policy -> OffPolicy   arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
     posteriors, best_probabilities, bounded, stop   which share each arm gets, and when to stop (bandits)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
@@ -57,7 +57,7 @@ from gateway.quality.lift import Lift, Outcomes, SampleRatio, design_effect, sam
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
 from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
-from gateway.quality.rewards import Rewards
+from gateway.quality.rewards import Rewards, RewardSums
 from gateway.quality.sequential import Detector, Metric, Target, watch
 from gateway.quality.starvation import FALLS, Flow, fall_e_values, make_flow
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
@@ -94,6 +94,7 @@ __all__ = [
     "Predictions",
     "Quality",
     "Reference",
+    "RewardSums",
     "Rewards",
     "SampleRatio",
     "Shift",
