@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from gateway.autopilot.alerts import Alerter
+from gateway.autopilot.autonomy import Mover
+from gateway.autopilot.gates import GateWatch
 from gateway.autopilot.loop import Autopilot, Part
 from gateway.telemetry import Point
 
@@ -18,6 +20,28 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
 
 __all__ = ["Pilot"]
+
+
+class _Gating:
+    """Judges gates, does what they ask for, and moves levels of autonomy."""
+
+    name = "gates"
+
+    def __init__(self, watch: GateWatch, acting: Acting, mover: Mover) -> None:
+        self._watch, self._acting, self._mover = watch, acting, mover
+
+    def look(self, standing: Standing, now_us: int) -> None:
+        """One look; blocks."""
+        judged = self._watch.evaluate(standing.settings, standing.version, now_us)
+        failures = [one.failure for one in judged if one.failure is not None]
+        # First down, as that is at once; what then is done about it begins from there.
+        verdicts = [one.verdict for one in judged]
+        self._mover.consider(verdicts, frozenset(one.route for one in failures), now_us)
+        self._acting.consider(failures, now_us)
+
+    def idle(self) -> None:
+        """Another leads: what is remembered may be read anew."""
+        self._watch.forget()
 
 
 class _Telling:
@@ -31,6 +55,9 @@ class _Telling:
     def look(self, standing: Standing, now_us: int) -> None:
         """One look; blocks."""
         self._alerter.tell()
+
+    def idle(self) -> None:
+        """Nothing is remembered."""
 
 
 class Pilot:
@@ -52,7 +79,9 @@ class Pilot:
     ) -> None:
         self._settings = settings
         self._alerter = Alerter(ledger, lambda: settings().alerts)
-        parts: list[Part] = [_Telling(self._alerter)]
+        self.gates = GateWatch(ledger)
+        mover = Mover(ledger, book, change, acting.standing)
+        parts: list[Part] = [_Gating(self.gates, acting, mover), _Telling(self._alerter)]
         self._autopilot = Autopilot(parts, standing, leads)
 
     async def run(self) -> None:
