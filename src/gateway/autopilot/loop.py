@@ -15,12 +15,12 @@ from typing import Final, Protocol
 from gateway.autopilot.acting import Standing
 from gateway.errors import LedgerUnavailable
 
-__all__ = ["PERIOD_S", "Autopilot", "Part"]
+__all__ = ["Autopilot", "Part"]
 
 log = logging.getLogger(__name__)
 
-PERIOD_S: Final = 10.0
-"""From the beginning of one cycle to that of the next; a cycle that takes longer is followed at once."""
+PAUSE_S: Final = 0.05
+"""Between two cycles at least: others need the ledger too."""
 
 
 class Part(Protocol):
@@ -38,13 +38,12 @@ class Autopilot:
 
     Args:
         standing: what is in force now; None while nothing is.
-        leads: whether this process is the one that acts.
+        leads: whether this process is the one that acts; may block.
     """
 
     parts: Sequence[Part]
     standing: Callable[[], Standing | None]
     leads: Callable[[], bool] = lambda: True
-    period_s: float = PERIOD_S
     clock_us: Callable[[], int] = lambda: time.time_ns() // 1000
     failures: dict[str, int] = field(default_factory=dict)
     """Cycles that failed, by part, since the start."""
@@ -70,9 +69,9 @@ class Autopilot:
                 log.exception("%s failed; it looks again in the next cycle", part.name)
         self.seconds = time.monotonic() - begun
 
-    async def run(self) -> None:
-        """Cycle until cancelled."""
+    async def run(self, every_s: Callable[[], float]) -> None:
+        """Cycle until cancelled; a cycle that takes longer than `every_s` is followed almost at once."""
         while True:
             begun = time.monotonic()
             await asyncio.to_thread(self.cycle)
-            await asyncio.sleep(max(self.period_s - (time.monotonic() - begun), 0.05))
+            await asyncio.sleep(max(every_s() - (time.monotonic() - begun), PAUSE_S))

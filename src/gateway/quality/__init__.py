@@ -19,6 +19,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
     measure_groups           one rate of each of many groups, with bounds to act on (groups)
     Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
+    posteriors, best_probabilities, bounded, stop   which share each arm gets, and when to stop (bandits)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
 Coverage of the nominal 95 % intervals, 2,000 simulated windows each of 20,000 predictions and 160-200 labels:
@@ -32,6 +33,15 @@ serving process has no room for it.
 """
 
 from gateway.quality.allocation import Objective, allocate, guess, neyman, pool, spreads
+from gateway.quality.bandits import (
+    Posteriors,
+    Stop,
+    best_probabilities,
+    bounded,
+    epsilon_greedy,
+    posteriors,
+    stop,
+)
 from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
 from gateway.quality.delay import DelayDistribution, corrected_share, delay_distribution
 from gateway.quality.drift import Reference, Shift, compare, make_reference
@@ -66,15 +76,19 @@ __all__ = [
     "Objective",
     "OffPolicy",
     "Outcomes",
+    "Posteriors",
     "Predictions",
     "Quality",
     "Reference",
     "Rewards",
     "SampleRatio",
     "Shift",
+    "Stop",
     "Strata",
     "Target",
     "allocate",
+    "best_probabilities",
+    "bounded",
     "clopper_pearson_interval",
     "compare",
     "corrected_share",
@@ -82,6 +96,7 @@ __all__ = [
     "delay_distribution",
     "design_effect",
     "e_value",
+    "epsilon_greedy",
     "fall_e_values",
     "guess",
     "labels_to_show_recall",
@@ -95,11 +110,13 @@ __all__ = [
     "normal_quantile",
     "off_policy",
     "pool",
+    "posteriors",
     "sample_ratio",
     "share",
     "share_excess",
     "shared_jeffreys",
     "spreads",
+    "stop",
     "stratify",
     "watch",
     "wilson_interval",
