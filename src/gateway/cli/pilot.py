@@ -6,7 +6,7 @@ First what is to be known, then what is done about it, then who is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.autopilot.alerts import Alerter
 from gateway.autopilot.autonomy import Mover
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
 
 __all__ = ["Pilot"]
+
+VERDICTS: Final = ("pass", "fail", "inconclusive")
 
 
 class _Gating:
@@ -97,5 +99,9 @@ class Pilot:
         yield Point("gateway.autopilot.duration", self._autopilot.seconds)
         for part, count in self._autopilot.failures.items():
             yield Point("gateway.autopilot.failures", count, {"part": part})
+        for one in self.gates.last:
+            at = {"route": one.verdict.route, "gate": one.gate.name, "segment": one.verdict.segment}
+            for verdict in VERDICTS:
+                yield Point("gateway.gate", int(one.verdict.verdict == verdict), {**at, "verdict": verdict})
         for result, count in self._alerter.counts.items():
             yield Point("gateway.alerts", count, {"result": result})
