@@ -15,6 +15,7 @@ import hmac
 import json
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ class Alerter:
         self, ledger: Ledger, alerts: Callable[[], Alerts | None], clock_s: Callable[[], float] = time.time
     ) -> None:
         self._ledger, self._alerts, self._clock_s = ledger, alerts, clock_s
+        self._ending = threading.Event()
         self.counts: dict[str, int] = {"sent": 0, "refused": 0, "failed": 0}
         """Since the start: taken by the receiver; refused by it, and not told again; tries in a row that failed."""
 
@@ -72,12 +74,18 @@ class Alerter:
         waiting = self._ledger.reader.snapshot(partial(acts.after, entry=int(state["id"]), limit=AT_ONCE))
         sent = 0
         for act in waiting:
+            if self._ending.is_set():
+                break
             if act.state in TELL:
                 if not self._deliver(wanted, act):
                     break
                 sent += 1
             self._reach(act.id)
         return sent
+
+    def end(self) -> None:
+        """Try no more; what waits is told after the next start."""
+        self._ending.set()
 
     def _reach(self, entry: int) -> None:
         self._ledger.put_states(KIND, {("", "acts"): {"id": entry}})
@@ -106,7 +114,10 @@ class Alerter:
         try:
             status = tenacity.Retrying(
                 retry=tenacity.retry_if_exception_type(_TryAgainError),
-                stop=tenacity.stop_before_delay(alerts.retry_s),
+                stop=tenacity.stop_any(
+                    tenacity.stop_before_delay(alerts.retry_s), tenacity.stop_when_event_set(self._ending)
+                ),
+                sleep=tenacity.sleep_using_event(self._ending),
                 wait=tenacity.wait_random_exponential(multiplier=0.25, max=10.0),
                 reraise=True,
             )(post)

@@ -24,6 +24,7 @@ from gateway.cli.fleet_budget import FleetBudget
 from gateway.cli.fleet_label_tool import LedLabelTool
 from gateway.cli.label_tool import label_tool_of
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
+from gateway.cli.pilot import Pilot
 from gateway.cli.sources import LedgerSource, event_options, people_source
 from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
@@ -121,6 +122,15 @@ class ControlProcess:
         ledger_source = LedgerSource(self._ledger)
         self._loop = asyncio.get_running_loop()
         acting = Acting(self._ledger, self._book, self._change_now, self._standing)
+        pilot = Pilot(
+            self._ledger,
+            self._book,
+            acting,
+            self._change_now,
+            self._standing_if_any,
+            lambda: self._settings,
+            lambda: self._leading,
+        )
         control = Control(
             control_socket,
             ledger=self._ledger,
@@ -147,6 +157,7 @@ class ControlProcess:
                 people_source(asking.people),
                 self._budget.points,
                 self._label_tool.points,
+                pilot.points,
                 lambda: self._points(intake, fleet),
             ],
         )
@@ -176,6 +187,7 @@ class ControlProcess:
                 asyncio.create_task(Upkeep(self._ledger, lambda: self._settings).run()),
                 asyncio.create_task(self._budget.run()),
                 asyncio.create_task(asking.run()),
+                asyncio.create_task(pilot.run()),
             ]
             give_back_memory()
             log.info("serving", extra=bound)
@@ -183,6 +195,7 @@ class ControlProcess:
         finally:
             self._draining = True
             control.set_serving(False)
+            pilot.end()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -325,11 +338,16 @@ class ControlProcess:
         self._loop.call_soon_threadsafe(self._look.set)
         return version
 
-    def _standing(self) -> InForce:
+    def _standing_if_any(self) -> InForce | None:
         """What is in force, read anew where this control does not run it yet; blocks."""
         known = self._in_force
         if known is None or self._ledger.latest_policy() != known.version:
             known = self._book.in_force()
+        return known
+
+    def _standing(self) -> InForce:
+        """As `_standing_if_any`. Raises: LedgerUnavailable, while there is none."""
+        known = self._standing_if_any()
         if known is None:
             raise LedgerUnavailable("no policy is in force yet; try again in a second")
         return known

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from gateway.config.autonomy import Autonomy, autonomy_block
 from gateway.config.checks import Check
 from gateway.config.described import Request
+from gateway.config.drift import Drift
+from gateway.config.exploring import Explore
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Milliseconds, Name, Text, as_list, wrong
 from gateway.config.gates import Gate, gates_of_objective
@@ -18,7 +20,7 @@ from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
 from gateway.config.objective import Objective
 from gateway.config.predictions import Confidence, Prediction
-from gateway.config.sampling import Explore, Holdout, Mirror, Review
+from gateway.config.sampling import Holdout, Mirror, Review
 from gateway.types import STATUS_NAMES
 
 __all__ = [
@@ -238,6 +240,7 @@ class Route(Block):
     autonomy: (
         Annotated[Autonomy, BeforeValidator(autonomy_block, json_schema_input_type=str | Autonomy)] | None
     ) = Field(None, description="how much the model does alone: shadow, suggest, assisted or autonomous")
+    drift: Drift = Field(default_factory=Drift, description="how changes of the traffic are watched for")
     session: Session = Field(default_factory=Session, description="what rules see as `session`")
     stats: RouteStats = Field(default_factory=RouteStats, description="what rules see as `stats`")
 
