@@ -120,7 +120,6 @@ class ControlProcess:
         asking = Asking(self._ledger)
         fleet = FleetService(intake, self._policies, lambda: self._access, asking)
         ledger_source = LedgerSource(self._ledger)
-        self._loop = asyncio.get_running_loop()
         acting = Acting(self._ledger, self._book, self._change_now, self._standing)
         pilot = Pilot(
             self._ledger,

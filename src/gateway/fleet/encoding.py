@@ -20,8 +20,8 @@ from gateway.v1 import fleet_pb2
 __all__ = ["MOST_BATCH_BYTES", "MOST_ROWS", "RUN_BYTES", "Malformed", "decode", "encode", "messages", "parse"]
 
 MOST_BATCH_BYTES: Final = 4 * 1024 * 1024 - 65_536
-"""One message. A gRPC server has one bound for all of its services, and what anybody may send to control (feedback) must
-not be larger than gRPC's usual 4 MiB: so a batch that is goes up in parts."""
+"""One message. A gRPC server has one bound for all of its services, and what anybody may send to control (feedback)
+must not be larger than gRPC's usual 4 MiB: so a batch that is goes up in parts."""
 
 MOST_ROWS: Final = 262_144
 """Rows of one table of a batch."""
