@@ -17,9 +17,10 @@ from tests.autopilot.days import DAY, Days
 
 
 def looked(
-    ledger: Ledger, today: int, watch: DriftWatch | None = None, more: str = ""
+    ledger: Ledger, to: Days, today: int, watch: DriftWatch | None = None, more: str = ""
 ) -> tuple[FieldDrift, ...]:
     """What is said on the morning of a day."""
+    to.write()
     standing = SimpleNamespace(settings=days.settings(more))
     (watch or DriftWatch(ledger)).look(standing, today * DAY_US + DAY_US // 4)
     return said(ledger)

@@ -104,6 +104,10 @@ class DriftWatch:
         ledger.put_states(DRIFT, after.states, now_us)
         self._seen = now
 
+    def idle(self) -> None:
+        """Another leads: what is remembered is read anew when this one does again."""
+        self._seen = None
+
 
 def watch_drift(reader: Reader, settings: Settings, before: Remembered, today: int) -> Remembered:
     """What is to be remembered once all days before `today` have been looked at; only what is new.

@@ -88,6 +88,10 @@ class FlowWatch:
             ledger.put_states(FLOW, watch_flow(ledger.reader, settings, ledger.states(FLOW), now_us), now_us)
             self._seen = now
 
+    def idle(self) -> None:
+        """Another leads: what is remembered is read anew when this one does again."""
+        self._seen = None
+
 
 def watch_flow(
     reader: Reader, settings: Settings, before: Mapping[Key, Mapping[str, Any]], now_us: int
