@@ -6,10 +6,13 @@ First what is to be known, then what is done about it, then who is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.autopilot.alerts import Alerter
+from gateway.autopilot.autonomy import Mover
+from gateway.autopilot.gates import GateWatch
 from gateway.autopilot.loop import Autopilot, Part
+from gateway.errors import LedgerUnavailable
 from gateway.telemetry import Point
 
 if TYPE_CHECKING:
@@ -18,6 +21,31 @@ if TYPE_CHECKING:
     from gateway.ledger import Ledger
 
 __all__ = ["Pilot"]
+
+VERDICTS: Final = ("pass", "fail", "inconclusive")
+
+AWAY_US: Final = 60_000_000
+"""Who has not looked for so long reads again what is kept: another may have led meanwhile."""
+
+
+class _Gates:
+    """Judges every gate, does what those that fail ask for, and moves routes between levels of autonomy."""
+
+    name = "gates"
+
+    def __init__(self, watch: GateWatch, acting: Acting, mover: Mover) -> None:
+        self._watch, self._acting, self._mover = watch, acting, mover
+        self._looked_us = 0
+
+    def look(self, standing: Standing, now_us: int) -> None:
+        """One look; blocks."""
+        if now_us - self._looked_us > AWAY_US:
+            self._watch.forget()  # another may have led meanwhile
+        judged = self._watch.evaluate(standing.settings, standing.version, now_us)
+        self._looked_us = now_us
+        self._acting.consider([one.failure for one in judged if one.failure is not None], now_us)
+        failing = frozenset(one.verdict.route for one in judged if one.failure is not None)
+        self._mover.consider([one.verdict for one in judged], failing, now_us)
 
 
 class _Telling:
@@ -52,7 +80,18 @@ class Pilot:
     ) -> None:
         self._settings = settings
         self._alerter = Alerter(ledger, lambda: settings().alerts)
-        parts: list[Part] = [_Telling(self._alerter)]
+        self.gates = GateWatch(ledger)
+
+        def something() -> Standing:
+            found = standing()
+            if found is None:
+                raise LedgerUnavailable("there is no policy")
+            return found
+
+        parts: list[Part] = [
+            _Gates(self.gates, acting, Mover(ledger, book, change, something)),
+            _Telling(self._alerter),
+        ]
         self._autopilot = Autopilot(parts, standing, leads)
 
     async def run(self) -> None:
@@ -68,5 +107,9 @@ class Pilot:
         yield Point("gateway.autopilot.duration", self._autopilot.seconds)
         for part, count in self._autopilot.failures.items():
             yield Point("gateway.autopilot.failures", count, {"part": part})
+        for one in self.gates.last:
+            at = {"route": one.verdict.route, "gate": one.gate.name, "segment": one.verdict.segment}
+            for verdict in VERDICTS:
+                yield Point("gateway.gate", int(one.verdict.verdict == verdict), {**at, "verdict": verdict})
         for result, count in self._alerter.counts.items():
             yield Point("gateway.alerts", count, {"result": result})
