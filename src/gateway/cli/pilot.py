@@ -12,7 +12,6 @@ from gateway.autopilot.alerts import Alerter
 from gateway.autopilot.autonomy import Mover
 from gateway.autopilot.gates import GateWatch
 from gateway.autopilot.loop import Autopilot, Part
-from gateway.errors import LedgerUnavailable
 from gateway.telemetry import Point
 
 if TYPE_CHECKING:
@@ -24,28 +23,27 @@ __all__ = ["Pilot"]
 
 VERDICTS: Final = ("pass", "fail", "inconclusive")
 
-AWAY_US: Final = 60_000_000
-"""Who has not looked for so long reads again what is kept: another may have led meanwhile."""
 
-
-class _Gates:
-    """Judges every gate, does what those that fail ask for, and moves routes between levels of autonomy."""
+class _Gating:
+    """Judges gates, does what they ask for, and moves levels of autonomy."""
 
     name = "gates"
 
     def __init__(self, watch: GateWatch, acting: Acting, mover: Mover) -> None:
         self._watch, self._acting, self._mover = watch, acting, mover
-        self._looked_us = 0
 
     def look(self, standing: Standing, now_us: int) -> None:
         """One look; blocks."""
-        if now_us - self._looked_us > AWAY_US:
-            self._watch.forget()  # another may have led meanwhile
         judged = self._watch.evaluate(standing.settings, standing.version, now_us)
-        self._looked_us = now_us
-        self._acting.consider([one.failure for one in judged if one.failure is not None], now_us)
-        failing = frozenset(one.verdict.route for one in judged if one.failure is not None)
-        self._mover.consider([one.verdict for one in judged], failing, now_us)
+        failures = [one.failure for one in judged if one.failure is not None]
+        # First down, as that is at once; what then is done about it begins from there.
+        verdicts = [one.verdict for one in judged]
+        self._mover.consider(verdicts, frozenset(one.route for one in failures), now_us)
+        self._acting.consider(failures, now_us)
+
+    def idle(self) -> None:
+        """Another leads: what is remembered may be read anew."""
+        self._watch.forget()
 
 
 class _Telling:
@@ -59,6 +57,9 @@ class _Telling:
     def look(self, standing: Standing, now_us: int) -> None:
         """One look; blocks."""
         self._alerter.tell()
+
+    def idle(self) -> None:
+        """Nothing is remembered."""
 
 
 class Pilot:
@@ -81,17 +82,8 @@ class Pilot:
         self._settings = settings
         self._alerter = Alerter(ledger, lambda: settings().alerts)
         self.gates = GateWatch(ledger)
-
-        def something() -> Standing:
-            found = standing()
-            if found is None:
-                raise LedgerUnavailable("there is no policy")
-            return found
-
-        parts: list[Part] = [
-            _Gates(self.gates, acting, Mover(ledger, book, change, something)),
-            _Telling(self._alerter),
-        ]
+        mover = Mover(ledger, book, change, acting.standing)
+        parts: list[Part] = [_Gating(self.gates, acting, mover), _Telling(self._alerter)]
         self._autopilot = Autopilot(parts, standing, leads)
 
     async def run(self) -> None:

@@ -12,6 +12,7 @@ from gateway.config.autonomy import Autonomy, autonomy_block
 from gateway.config.checks import Check
 from gateway.config.described import Request
 from gateway.config.drift import Drift
+from gateway.config.exploring import Explore
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Milliseconds, Name, Text, as_list, wrong
 from gateway.config.gates import Gate, gates_of_objective
@@ -19,7 +20,7 @@ from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
 from gateway.config.objective import Objective
 from gateway.config.predictions import Confidence, Prediction
-from gateway.config.sampling import Explore, Holdout, Mirror, Review
+from gateway.config.sampling import Holdout, Mirror, Review
 from gateway.types import STATUS_NAMES
 
 __all__ = [

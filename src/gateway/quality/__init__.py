@@ -11,6 +11,9 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     wilson_interval, clopper_pearson_interval                           (intervals)
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
     share_excess, mean_excess -> Excess         differences above noise (comparison)
+    guaranteed, recall_first -> Choice          thresholds that keep a promise  (thresholds)
+    calibration, recalibrate                    scores as probabilities         (calibration, recalibration)
+    Costs, cost_optimal, value_curve, people_curve   what decisions are worth   (value, curve)
     make_reference, compare -> Shift            traffic that is no longer what it was (drift)
     Evidence, e_value                           of a change, added up day by day (evidence)
     make_flow, fall_e_values                    feedback that stops (starvation)
@@ -42,7 +45,10 @@ from gateway.quality.bandits import (
     posteriors,
     stop,
 )
+from gateway.quality.calibration import Bin, Calibration, calibration
 from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
+from gateway.quality.curve import Curve, Part, people_curve, value_curve
+from gateway.quality.cuts import GRID, Cuts
 from gateway.quality.delay import DelayDistribution, corrected_share, delay_distribution
 from gateway.quality.drift import Reference, Shift, compare, make_reference
 from gateway.quality.estimate import Estimate, share
@@ -53,15 +59,26 @@ from gateway.quality.lift import Lift, Outcomes, SampleRatio, design_effect, sam
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
 from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
+from gateway.quality.recalibration import Recalibration, recalibrate
 from gateway.quality.rewards import Rewards
 from gateway.quality.sequential import Detector, Metric, Target, watch
 from gateway.quality.starvation import FALLS, Flow, fall_e_values, make_flow
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
+from gateway.quality.thresholds import Choice, guaranteed, recall_first
+from gateway.quality.value import Amount, Costs, Move, calibrated_threshold, cost_optimal
 
 __all__ = [
     "FALLS",
+    "GRID",
     "MINIMUM_LABELS",
+    "Amount",
+    "Bin",
     "Bounds",
+    "Calibration",
+    "Choice",
+    "Costs",
+    "Curve",
+    "Cuts",
     "DelayDistribution",
     "Detector",
     "Differences",
@@ -73,12 +90,15 @@ __all__ = [
     "Lift",
     "Metric",
     "Moments",
+    "Move",
     "Objective",
     "OffPolicy",
     "Outcomes",
+    "Part",
     "Posteriors",
     "Predictions",
     "Quality",
+    "Recalibration",
     "Reference",
     "Rewards",
     "SampleRatio",
@@ -89,15 +109,19 @@ __all__ = [
     "allocate",
     "best_probabilities",
     "bounded",
+    "calibrated_threshold",
+    "calibration",
     "clopper_pearson_interval",
     "compare",
     "corrected_share",
+    "cost_optimal",
     "cp_monte_carlo",
     "delay_distribution",
     "design_effect",
     "e_value",
     "epsilon_greedy",
     "fall_e_values",
+    "guaranteed",
     "guess",
     "labels_to_show_recall",
     "make_flow",
@@ -109,8 +133,11 @@ __all__ = [
     "neyman",
     "normal_quantile",
     "off_policy",
+    "people_curve",
     "pool",
     "posteriors",
+    "recalibrate",
+    "recall_first",
     "sample_ratio",
     "share",
     "share_excess",
@@ -118,6 +145,7 @@ __all__ = [
     "spreads",
     "stop",
     "stratify",
+    "value_curve",
     "watch",
     "wilson_interval",
 ]
