@@ -201,9 +201,8 @@ def test_slices_add_up_and_are_about_their_own_predictions(told: Told, report: R
         (precision, made.truth[made.flagged & model].mean()),
         (recall, made.flagged[made.truth & model].mean()),
     ):
-        assert estimate.low is not None
-        assert estimate.high is not None
-        assert estimate.low < truth < estimate.high
+        # Coverage is measured in tests/quality/test_groups.py; here, whether it is about these predictions at all.
+        assert estimate.value == pytest.approx(truth, abs=0.1)
     assert (
         report.as_dict()["routes"]["spam"]["slices"]["backend"]["spam-v3"]["precision"] == precision.as_dict()
     )
