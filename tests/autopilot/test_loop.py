@@ -15,7 +15,10 @@ class Noted:
     """A part that notes when it was asked, and fails when it is told to."""
 
     def __init__(self, name: str, *faults: Exception | None) -> None:
-        self.name, self.faults, self.looks = name, list(faults), 0
+        self.name, self.faults, self.looks, self.idled = name, list(faults), 0, 0
+
+    def idle(self) -> None:
+        self.idled += 1
 
     def look(self, standing: Any, now_us: int) -> None:
         self.looks += 1
@@ -38,7 +41,7 @@ def test_a_part_that_fails_is_counted_and_looks_again() -> None:
 def test_who_does_not_lead_or_has_no_policy_does_nothing(leads: bool, standing: Any) -> None:
     part = Noted("gates")
     Autopilot([part], standing=lambda: standing, leads=lambda: leads).cycle()
-    assert part.looks == 0
+    assert (part.looks, part.idled) == (0, int(not leads))
 
 
 def test_it_goes_on_until_it_is_told_to_stop() -> None:

@@ -94,6 +94,8 @@ def test_levels_of_autonomy_change_who_answers_and_what_people_see() -> None:
     assert (made["chain"], made["explore"]) == (["lite", "ham"], None)
     assert [(one["to"], one["share"]) for one in made["mirror"]] == [("v3", 1.0), ("v4", 1.0)]
     strata = ("flagged", "unflagged", "near", "fallback", "disagreement")
+    both = route(Learnt(autonomy="shadow", skip=("v3",), arms={}))
+    assert (both["chain"], both["mirror"][0]["to"]) == (["lite", "ham"], "v3"), "rolled back, and watched"
     suggested = route(Learnt(autonomy="suggest"))
     assert [suggested["review"][name] for name in strata] == [1.0] * 5
     assisted = route(Learnt(autonomy="assisted"))

@@ -106,7 +106,9 @@ class Acting:
         change: Callable[[Callable[[], int]], int],
         standing: Callable[[], Standing],
     ) -> None:
-        self._ledger, self._book, self._change, self._standing = ledger, book, change, standing
+        self._ledger, self._book, self._change = ledger, book, change
+        self.standing = standing
+        """What is in force now."""
 
     def consider(self, failures: Iterable[Failure], now_us: int) -> list[Act]:
         """Do what the gates ask for. Returns: what was done, proposed or tried. Blocks.
@@ -116,7 +118,7 @@ class Acting:
         begun = self._ledger.reader.snapshot(partial(acts.waiting, state="begun"))
         done = [self._finish(act, now_us) for act in begun]
         for failure in failures:
-            standing = self._standing()
+            standing = self.standing()
             route = standing.settings.routes.get(failure.route)
             if route is None:
                 continue
@@ -135,7 +137,7 @@ class Acting:
     def approve(self, entry: int, *, actor: str, now_us: int) -> Act:
         """Do what was proposed. Raises: NotFound, LedgerError when it was answered before."""
         proposed = self._waiting(entry)
-        return self._do(proposed, self._standing(), actor, now_us, of=entry)
+        return self._do(proposed, self.standing(), actor, now_us, of=entry)
 
     def refuse(self, entry: int, *, actor: str, reason: str, now_us: int) -> Act:
         """Leave it. Raises as `approve`."""

@@ -31,6 +31,9 @@ class Part(Protocol):
     def look(self, standing: Standing, now_us: int) -> None:
         """Blocks; on a thread of its own. May raise anything."""
 
+    def idle(self) -> None:
+        """In place of a look, while another process acts."""
+
 
 @dataclass(slots=True)
 class Autopilot:
@@ -53,6 +56,8 @@ class Autopilot:
     def cycle(self) -> None:
         """One look at everything; blocks, and raises nothing."""
         if not self.leads():
+            for part in self.parts:
+                part.idle()
             return
         begun = time.monotonic()
         for part in self.parts:

@@ -12,6 +12,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     shared_jeffreys, cp_monte_carlo -> Bounds   for ratios of weighted counts (monte_carlo)
     share_excess, mean_excess -> Excess         differences above noise (comparison)
     guaranteed, recall_first -> Choice          thresholds that keep a promise  (thresholds)
+    calibration, recalibrate                    scores as probabilities         (calibration, recalibration)
     Costs, cost_optimal, value_curve, people_curve   what decisions are worth   (value, curve)
     make_reference, compare -> Shift            traffic that is no longer what it was (drift)
     Evidence, e_value                           of a change, added up day by day (evidence)
@@ -44,6 +45,7 @@ from gateway.quality.bandits import (
     posteriors,
     stop,
 )
+from gateway.quality.calibration import Bin, Calibration, calibration
 from gateway.quality.comparison import Differences, Excess, mean_excess, share_excess
 from gateway.quality.curve import Curve, Part, people_curve, value_curve
 from gateway.quality.cuts import GRID, Cuts
@@ -57,6 +59,7 @@ from gateway.quality.lift import Lift, Outcomes, SampleRatio, design_effect, sam
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
 from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
+from gateway.quality.recalibration import Recalibration, recalibrate
 from gateway.quality.rewards import Rewards, RewardSums
 from gateway.quality.sequential import Detector, Metric, Target, watch
 from gateway.quality.starvation import FALLS, Flow, fall_e_values, make_flow
@@ -69,7 +72,9 @@ __all__ = [
     "GRID",
     "MINIMUM_LABELS",
     "Amount",
+    "Bin",
     "Bounds",
+    "Calibration",
     "Choice",
     "Costs",
     "Curve",
@@ -93,6 +98,7 @@ __all__ = [
     "Posteriors",
     "Predictions",
     "Quality",
+    "Recalibration",
     "Reference",
     "RewardSums",
     "Rewards",
@@ -105,6 +111,7 @@ __all__ = [
     "best_probabilities",
     "bounded",
     "calibrated_threshold",
+    "calibration",
     "clopper_pearson_interval",
     "compare",
     "corrected_share",
@@ -130,6 +137,7 @@ __all__ = [
     "people_curve",
     "pool",
     "posteriors",
+    "recalibrate",
     "recall_first",
     "sample_ratio",
     "share",

@@ -125,6 +125,7 @@ def apply(made: dict[str, Any], learnt: Learnt, mirror: Mapping[str, Any], level
         made: the document of the route's settings. mirror: what a copy is made with where the settings have none.
         level: of autonomy, by the settings; `learnt.autonomy` goes before it.
     """
+    models = [made["chain"][0], *(one["backend"] for one in (made["explore"] or {"arms": ()})["arms"])]
     if learnt.threshold is not None and made["prediction"] is not None:
         made["prediction"]["threshold"] = learnt.threshold
     if learnt.floor is not None and made["prediction"] is not None:
@@ -135,7 +136,7 @@ def apply(made: dict[str, Any], learnt: Learnt, mirror: Mapping[str, Any], level
         _pass_over(made, learnt.skip)
     level = learnt.autonomy or level
     if level == "shadow":
-        _only_watch(made, mirror)
+        _only_watch(made, list(dict.fromkeys(models)), mirror)
     elif level in ("suggest", "assisted") and made["review"] is not None:
         strata = ("flagged", "unflagged", "near", "fallback", "disagreement")
         made["review"] |= dict.fromkeys(strata if level == "suggest" else ("fallback",), 1.0)
@@ -175,14 +176,12 @@ def _pass_over(made: dict[str, Any], skip: Sequence[str]) -> None:
         made["mirror"] = [one | {"noise": None} for one in made["mirror"]]
 
 
-def _only_watch(made: dict[str, Any], mirror: Mapping[str, Any]) -> None:
+def _only_watch(made: dict[str, Any], models: Sequence[str], mirror: Mapping[str, Any]) -> None:
     """The models get copies, and what is behind them answers."""
-    arms = [] if made["explore"] is None else [one["backend"] for one in made["explore"]["arms"]]
-    watched = list(dict.fromkeys([made["chain"][0], *arms]))
     made["explore"] = None
-    made["chain"] = [name for name in made["chain"] if name not in watched] or made["chain"]
-    copies = [one | {"noise": None} for one in made["mirror"] if one["to"] not in watched]
-    made["mirror"] = [*({**mirror, "to": name, "share": 1.0} for name in watched), *copies]
+    made["chain"] = [name for name in made["chain"] if name not in models] or made["chain"]
+    copies = [one | {"noise": None} for one in made["mirror"] if one["to"] not in models]
+    made["mirror"] = [*({**mirror, "to": name, "share": 1.0} for name in models), *copies]
 
 
 def _check_knots(table: Mapping[str, Any]) -> None:

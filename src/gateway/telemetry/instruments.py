@@ -356,7 +356,8 @@ CATALOGUE: Final = {
             "gauge",
             "{gate}",
             "1 for the verdict that a gate stands at.",
-            ("route", "gate", "verdict"),
+            ("route", "gate", "segment", "verdict"),
+            series_limit=10_000,
         ),
         Instrument(
             "gateway.certificate.expiry",
