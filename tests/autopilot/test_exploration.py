@@ -2,109 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from gateway.autopilot.exploration import KIND, Exploration
-from gateway.ledger import Facts, LabelRow, Ledger, Truth, acts, verdicts
+from gateway.autopilot.exploration import Exploration
+from gateway.autopilot.flow import FLOW
+from gateway.ledger import LabelRow, Ledger, Truth, verdicts
 from gateway.ledger.verdicts import Verdict
-from gateway.runtime import Secrets
-from gateway.services.policies import InForce, PolicyBook
+from gateway.quality.evidence import Evidence
+from gateway.quality.starvation import FALLS, make_flow
+from tests.autopilot.exploring import FACTS, LEARNING, Explored, decisions
 from tests.autopilot.standing import NOW_US
-
-FACTS = Facts(NOW_US, 1, "spam", "v3", "", 0, 0.9, True, 0.5, True, "v3", 0.5)
-
-SETTINGS = """\
-backends:
-  v3: {{grpc: "127.0.0.1:8001", version: "{version}"}}
-  v4: {{grpc: "127.0.0.1:8002"}}
-  ham: {{answer: {{label: ham, score: 0.0}}}}
-routes:
-  spam:
-    chain: [v3, ham]
-    prediction: {{scores: probabilities, classes: [ham, spam], positive: spam}}
-    gates: [{{name: holds, metric: precision, at_least: 0.5}}]
-    explore: {{arms: [v3, v4], {explore}}}
-{more}
-"""
-
-LEARNING = "algorithm: thompson, cap: 1, every_s: 3600"
-_decisions = itertools.count(1)
-
-
-class Explored:
-    """A route that explores, in force in a ledger of its own."""
-
-    def __init__(self, ledger: Ledger, folder: Path) -> None:
-        self.ledger = ledger
-        self.book = PolicyBook(ledger, Secrets("0" * 64, (b"k" * 32,)), folder=folder, name="settings")
-        self.now_us = NOW_US
-        self.silent: str | None = None
-        self.part = self.restarted()
-
-    def restarted(self) -> Exploration:
-        """A process that remembers nothing but the ledger."""
-        return Exploration(
-            self.ledger, self.book, lambda make: make(), lambda settings, route, source: self.silent
-        )
-
-    def settings(self, explore: str = LEARNING, more: str = "", version: str = "3") -> None:
-        text = SETTINGS.format(explore=explore, more=more, version=version)
-        self.book.publish(text, author="serve", reason="start")
-
-    @property
-    def standing(self) -> InForce:
-        found = self.book.in_force()
-        assert found is not None
-        return found
-
-    @property
-    def shares(self) -> dict[str, float]:
-        [route] = self.standing.document["routes"]
-        return {one["backend"]: one["share"] for one in route["explore"]["arms"]} if route["explore"] else {}
-
-    @property
-    def state(self) -> Mapping[str, Any]:
-        return self.ledger.states(KIND)["spam", ""]
-
-    def look(self, after_s: float = 0.0) -> str:
-        """One look, some time later; why shares stay or moved."""
-        self.now_us += round(after_s * 1e6)
-        self.part.look(self.standing, self.now_us)
-        return str(self.state["why"])
-
-    def say(
-        self, arm: str, right: int, wrong: int, age_s: float = 60.0, after_s: float = 1.0, **facts: Any
-    ) -> None:
-        """Labels of predictions of that age, which came some time after them; `source` and the rest as given."""
-        source = facts.pop("source", "user")
-        made = self.now_us - round(age_s * 1e6)
-        share = self.shares.get(arm, 0.5)
-        known = replace(FACTS, arm=arm, backend=arm, propensity=share, time_us=made, **facts)
-        rows = [
-            LabelRow(
-                next(_decisions).to_bytes(16, "big"),
-                0,
-                source,
-                Truth(positive=is_right == known.flagged),
-                known,
-                made + round(after_s * 1e6),
-            )
-            for is_right in [True] * right + [False] * wrong
-        ]
-        self.ledger.submit_labels(rows).result()
-
-    def acted(self) -> list[tuple[str, str, str]]:
-        found = self.ledger.reader.snapshot(partial(acts.history, route="spam"))
-        return [(one.act, one.state, one.words) for one in found]
 
 
 @pytest.fixture
@@ -191,7 +105,17 @@ def fail_a_gate(explored: Explored) -> None:
 
 
 def starve(explored: Explored) -> None:
-    explored.silent = "the source user stopped on 3 May"
+    stop_source(explored, "user")
+
+
+def stop_source(explored: Explored, source: str) -> None:
+    """Twenty labels a day, and for ten days none."""
+    first = NOW_US // 86_400_000_000 - 10
+    flow = make_flow([1000] * 14, [20] * 14, [1.0] * 14)
+    evidence = Evidence((1e8,) * len(FALLS), 1e8, first, 10)
+    days = [[first + day, 1000, 0, 20.0] for day in range(10)]
+    state = {"flow": asdict(flow), "evidence": evidence.as_dict(), "days": days, "day": first + 9}
+    explored.ledger.put_states(FLOW, {("spam", source): state})
 
 
 def kill(explored: Explored) -> None:
@@ -214,7 +138,7 @@ def stop_exploring(explored: Explored) -> None:
     ("danger", "words"),
     [
         (fail_a_gate, "frozen: the gate holds fails"),
-        (starve, "frozen: the source user stopped on 3 May"),
+        (starve, "frozen: The source user stopped since 2023-11-04: 0 came where about 200"),
         (kill, "frozen: the kill switch is open"),
         (skip, "frozen: v3 is passed over"),
         (shadow, "nothing is explored: on the level shadow"),
@@ -231,6 +155,15 @@ def test_safety_goes_first(explored: Explored, danger: Callable[[Explored], None
     assert words in explored.look(60)
     assert explored.standing.version == version
     assert explored.state["frozen"] == explored.state["why"]
+
+
+def test_a_source_that_is_none_of_the_rewards_freezes_nothing(explored: Explored) -> None:
+    """Somebody removed another button."""
+    explored.settings()
+    stop_source(explored, "app (clicks)")
+    explored.say("v3", 25, 25)
+    explored.say("v4", 49, 1)
+    assert explored.look(60).startswith("arms: ")
 
 
 def test_a_gate_that_the_settings_have_no_more_freezes_nothing(explored: Explored) -> None:
@@ -322,7 +255,7 @@ def test_what_was_corrected_counts_as_it_was_said_last(explored: Explored) -> No
     explored.say("v3", 20, 0)
     explored.say("v4", 20, 0)
     explored.look(60)
-    first = next(_decisions)
+    first = next(decisions)
     row = LabelRow(first.to_bytes(16, "big"), 0, "user", Truth(positive=True), FACTS, NOW_US)
     explored.ledger.submit_labels([row]).result()
     explored.ledger.submit_labels(
@@ -362,10 +295,10 @@ def test_numbers_are_rewards_within_their_range(explored: Explored, reward: str)
         for value in values:
             truth = Truth(value=float(value), signal=name)
             facts = replace(FACTS, arm=arm)
-            rows.append(LabelRow(next(_decisions).to_bytes(16, "big"), 0, "app", truth, facts, NOW_US))
+            rows.append(LabelRow(next(decisions).to_bytes(16, "big"), 0, "app", truth, facts, NOW_US))
         other = Truth(value=1.0, signal="clicks")
         rows.append(
-            LabelRow(next(_decisions).to_bytes(16, "big"), 0, "app", other, replace(FACTS, arm=arm), NOW_US)
+            LabelRow(next(decisions).to_bytes(16, "big"), 0, "app", other, replace(FACTS, arm=arm), NOW_US)
         )
     explored.ledger.submit_labels(rows).result()
     explored.look(60)

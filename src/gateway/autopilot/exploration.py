@@ -26,6 +26,7 @@ import numpy as np
 
 from gateway.autopilot.acting import AUTOPILOT, Book, Standing
 from gateway.autopilot.arms import ArmsState, describe, known, rewarded
+from gateway.autopilot.flow import FLOW, flow_report
 from gateway.errors import GatewayError
 from gateway.ledger import Ledger, acts, verdicts
 from gateway.ledger.acts import Act
@@ -55,9 +56,6 @@ LEAST_MOVE: Final = 0.02
 LOOK_US: Final = 60_000_000
 """Where nothing may move for long, rewards are read no more often."""
 
-Starved = Callable[["Settings", str, str | None], str | None]
-"""(settings, route, source of its rewards) -> why what rests on it is unknown; None where feedback flows."""
-
 
 @dataclass(slots=True)
 class _Look:
@@ -76,19 +74,12 @@ class Exploration:
 
     Args:
         change: makes a policy by a function that blocks and returns the version, and sees to it that it is run.
-        starved: whether the feedback that a route's rewards rest on has stopped, and that in words.
     """
 
     name = "exploration"
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        book: Book,
-        change: Callable[[Callable[[], int]], int],
-        starved: Starved = lambda settings, route, source: None,
-    ) -> None:
-        self._ledger, self._book, self._change, self._starved = ledger, book, change, starved
+    def __init__(self, ledger: Ledger, book: Book, change: Callable[[Callable[[], int]], int]) -> None:
+        self._ledger, self._book, self._change = ledger, book, change
         self._looked: dict[str, int] = {}
 
     def look(self, standing: Standing, now_us: int) -> None:
@@ -99,13 +90,17 @@ class Exploration:
         kept = self._ledger.states(KIND)
         looks = [_look(name, standing, kept.get((name, "")), now_us) for name in due]
         self._read(looks, now_us)
-        failing = _failing(self._ledger, standing.settings)
+        unsafe = _starved(self._ledger, looks) | _failing(self._ledger, standing.settings)
         for look in looks:
-            state = self._decide(look, standing, failing.get(look.name), now_us).kept()
+            state = self._decide(look, standing, unsafe.get(look.name), now_us).kept()
             if state != kept.get((look.name, "")):
                 # One by one: what was published must be remembered, whatever becomes of the next route.
                 self._ledger.put_states(KIND, {(look.name, ""): state}, now_us)
             self._looked[look.name] = now_us
+
+    def idle(self) -> None:
+        """Another leads: all that is remembered is in the ledger."""
+        self._looked.clear()
 
     def _due(self, name: str, standing: Standing, now_us: int) -> bool:
         explore = standing.settings.routes[name].explore
@@ -141,7 +136,7 @@ class Exploration:
         found = arm_rewards(self._ledger.reader, wanted, stretch)
         return [(look, _summed(look, found.get(look.name))) for look in looks]
 
-    def _decide(self, look: _Look, standing: Standing, failing: str | None, now_us: int) -> ArmsState:
+    def _decide(self, look: _Look, standing: Standing, unsafe: str | None, now_us: int) -> ArmsState:
         explore, state = look.explore, look.state
         told = known(state.all, explore)
         if state.winner is None and told.stop.winner is not None:
@@ -149,7 +144,7 @@ class Exploration:
                 state, winner=look.arms[told.stop.winner], decided=told.stop.why, decided_us=now_us
             )
             self._note(look, "winner", f"{state.winner} is the best arm: {told.stop.why}", now_us)
-        frozen = self._frozen(look, standing, failing)
+        frozen = self._frozen(look, standing, unsafe)
         if state.published is not None and dict(state.published) != dict(look.shares) and frozen is None:
             # Somebody took a move back, or wrote other settings: that stands for as long as a move would.
             state = replace(state, published=look.shares, moved_us=now_us)
@@ -171,7 +166,7 @@ class Exploration:
                     state = replace(state, moved_us=now_us, published=wanted)
         return replace(state, why=why, frozen=frozen, arms=describe(look.arms, shares, told))
 
-    def _frozen(self, look: _Look, standing: Standing, failing: str | None) -> str | None:
+    def _frozen(self, look: _Look, standing: Standing, unsafe: str | None) -> str | None:
         """Why shares must not move; None where they may."""
         learnt = standing.learnt.get(look.name, Learnt())
         level = learnt.autonomy or (look.route.autonomy.level if look.route.autonomy else None)
@@ -183,16 +178,7 @@ class Exploration:
             return "frozen: the kill switch is open"
         if learnt.skip:
             return f"frozen: {', '.join(learnt.skip)} is passed over"
-        if failing is not None:
-            return f"frozen: {failing}"
-        reward = rewarded(look.route)
-        if reward is None:
-            return None
-        source = (
-            reward.source if reward.kind == "label" else f"{reward.source or ''} ({reward.name or 'outcome'})"
-        )
-        silent = self._starved(standing.settings, look.name, source)
-        return None if silent is None else f"frozen: {silent}"
+        return None if unsafe is None else f"frozen: {unsafe}"
 
     def _wanted(self, look: _Look, state: ArmsState, beliefs: Posteriors, now_us: int) -> dict[str, float]:
         explore = look.explore
@@ -312,6 +298,19 @@ def _failing(ledger: Ledger, settings: Settings) -> dict[str, str]:
         for one in found
         if one.verdict == "fail" and one.gate in watched.get(one.route, ())
     }
+
+
+def _starved(ledger: Ledger, looks: Iterable[_Look]) -> dict[str, str]:
+    """By route, a source of its rewards that has stopped, in words: what rests on it is unknown."""
+    flow = ledger.states(FLOW)
+    found: dict[str, str] = {}
+    for look in looks:
+        reward = rewarded(look.route)
+        sources = flow_report(flow, look.name, look.route.drift.arl_days) if reward is not None else ()
+        for one in sources:
+            if one.verdict == "starved" and reward is not None and reward.rests_on(one.source):
+                found[look.name] = one.words
+    return found
 
 
 def _reason(look: _Look, wanted: Mapping[str, float], winner: str | None, labels: int) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.autopilot.alerts import Alerter
 from gateway.autopilot.autonomy import Mover
 from gateway.autopilot.drift import DriftWatch
+from gateway.autopilot.exploration import Exploration
 from gateway.autopilot.flow import FlowWatch
 from gateway.autopilot.gates import GateWatch
 from gateway.autopilot.loop import Autopilot, Part
@@ -86,7 +87,13 @@ class Pilot:
         self.gates = GateWatch(ledger)
         mover = Mover(ledger, book, change, acting.standing)
         watches: list[Part] = [DriftWatch(ledger), FlowWatch(ledger)]
-        parts: list[Part] = [_Gating(self.gates, acting, mover), *watches, _Telling(self._alerter)]
+        exploring = Exploration(ledger, book, change)  # after what may freeze it
+        parts: list[Part] = [
+            _Gating(self.gates, acting, mover),
+            *watches,
+            exploring,
+            _Telling(self._alerter),
+        ]
         self._autopilot = Autopilot(parts, standing, leads)
 
     async def run(self) -> None:

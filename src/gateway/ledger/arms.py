@@ -42,6 +42,12 @@ class Rewarded:
     low: float = 0.0
     high: float = 1.0
 
+    def rests_on(self, source: str) -> bool:
+        """Whether a source counts, by its name, with the signal behind it for what is no label: `app (thumbs)`."""
+        who, _, what = source.partition(" (")
+        told = "" if self.kind == "label" else f"{self.name or 'outcome'})"
+        return what == told and self.source in (None, who)
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
