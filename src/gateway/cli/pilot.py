@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.autopilot.alerts import Alerter
 from gateway.autopilot.autonomy import Mover
+from gateway.autopilot.drift import DriftWatch
+from gateway.autopilot.flow import FlowWatch
 from gateway.autopilot.gates import GateWatch
 from gateway.autopilot.loop import Autopilot, Part
 from gateway.telemetry import Point
@@ -88,7 +90,8 @@ class Pilot:
         self._standing, self._leads = standing, leads
         self._onlooker, self._looking = GateWatch(None, ledger.reader), threading.Lock()
         mover = Mover(ledger, book, change, acting.standing)
-        parts: list[Part] = [_Gating(self.gates, acting, mover), _Telling(self._alerter)]
+        watches: list[Part] = [DriftWatch(ledger), FlowWatch(ledger)]
+        parts: list[Part] = [_Gating(self.gates, acting, mover), *watches, _Telling(self._alerter)]
         self._autopilot = Autopilot(parts, standing, leads)
 
     def verdicts(self) -> tuple[Verdict, ...]:
