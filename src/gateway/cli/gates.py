@@ -109,7 +109,7 @@ def _print(said: list[Verdict], settings: Settings | None, times: bool) -> None:
         return
     if not out.is_terminal:
         out.width = 240  # a sentence stays a line, for who looks for a word in it
-    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     for name in (["time"] if times else []) + ["route", "gate", "segment", "verdict"]:
         table.add_column(name, no_wrap=True)
     table.add_column("because")
