@@ -65,7 +65,6 @@ def test_every_field_is_there_even_where_nothing_is_set() -> None:
             "mirror",
         ),
         *("review", "kill_switch", "loop_guard", "session", "stats", "hedge", "request", "on_miss"),
-        "recalibration",
     }
     unset = {"range": None, "sum": None, "labels": None, "rows": None, "outputs": []}
     assert route["check"] == unset | {"sum_tolerance": 0.001, "unknown_outputs": "allow"}

@@ -57,8 +57,8 @@ def test_nothing_learnt_changes_nothing() -> None:
 
 
 def test_a_table_of_scores_reaches_the_data_plane() -> None:
-    """Of one model, or of all; without one the field is null, as the data plane knows no defaults."""
-    assert route(Learnt())["recalibration"] is None
+    """Of one model, or of all; no setting stands in its place, so that without one there is nothing."""
+    assert "recalibration" not in route(Learnt())
     table = {"x": [0.0, 0.5, 1.0], "y": [0.1, 0.2, 0.9]}
     assert route(Learnt(recalibration=table))["recalibration"] == table | {"backend": None}
     of_one = table | {"backend": "v4"}

@@ -159,7 +159,6 @@ def _route(name: str, route: Route, learnt: ReviewShares | None) -> dict[str, An
         "request": None if route.request is None else _plain(route.request),
         "on_miss": route.on_miss,
         "prediction": None if prediction is None else _plain(prediction),
-        "recalibration": None,
         "check": check,
         "confidence": None if route.confidence is None else _plain(route.confidence),
         "rules": [_rule(rule, route.rule_name(index)) for index, rule in enumerate(route.rules)],
