@@ -73,7 +73,7 @@ def test_an_innocent_model_is_left_alone_in_50_runs(ledger: Ledger) -> None:
     assert found_us >= START_US + 5 * DAY_US
     assert labels <= 2 * 138
     passing = sum(one.verdict.verdict == "pass" for one in judged)
-    assert passing >= 35
+    assert passing >= 25
     assert not any(one.failure for one in judged if one.verdict.route != "fallen")
 
 
