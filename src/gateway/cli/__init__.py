@@ -34,6 +34,7 @@ COMMANDS = (
     "gates",
     "acts",
     "report",
+    "threshold",
     "plan",
     "export",
     "audit",

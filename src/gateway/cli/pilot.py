@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from gateway.autopilot.alerts import Alerter
 from gateway.autopilot.autonomy import Mover
 from gateway.autopilot.drift import DriftWatch
+from gateway.autopilot.exploration import Exploration
 from gateway.autopilot.flow import FlowWatch
 from gateway.autopilot.gates import GateWatch
 from gateway.autopilot.loop import Autopilot, Part
@@ -91,7 +92,13 @@ class Pilot:
         self._onlooker, self._looking = GateWatch(None, ledger.reader), threading.Lock()
         mover = Mover(ledger, book, change, acting.standing)
         watches: list[Part] = [DriftWatch(ledger), FlowWatch(ledger)]
-        parts: list[Part] = [_Gating(self.gates, acting, mover), *watches, _Telling(self._alerter)]
+        exploring = Exploration(ledger, book, change)  # after what may freeze it
+        parts: list[Part] = [
+            _Gating(self.gates, acting, mover),
+            *watches,
+            exploring,
+            _Telling(self._alerter),
+        ]
         self._autopilot = Autopilot(parts, standing, leads)
 
     def verdicts(self) -> tuple[Verdict, ...]:
