@@ -85,7 +85,7 @@ def test_json_has_the_story_too(told: Told, capsys: pytest.CaptureFixture[str]) 
     """Programs read what people see."""
     spam = json.loads(printed(capsys, told.folder, json=True))["routes"]["spam"]
     assert {
-        "segments",
+        "slices",
         "by_threshold",
         "calibration",
         "value",

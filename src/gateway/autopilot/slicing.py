@@ -1,4 +1,4 @@
-"""A route's predictions and reviews as cells, cut by segment and by threshold."""
+"""A route's predictions and reviews as cells, and what they say of other thresholds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ from gateway.ledger.labels import REVIEW
 from gateway.quality import Estimate, Labels, Predictions, measure
 from gateway.types import UNPREDICTED
 
-__all__ = ["Cells", "SegmentQuality", "Threshold", "read_cells", "segments", "thresholds"]
-
-MOST_SEGMENTS: Final = 12
-"""Of a route, those with most predictions: a report is to be read."""
+__all__ = ["Cells", "Threshold", "read_cells", "thresholds"]
 
 DRAWS: Final = 1000
 """For intervals of parts: the 2.5 % point is within 1 % of its rank."""
@@ -28,31 +25,10 @@ THRESHOLDS: Final = tuple(np.arange(5, 100, 5) / 100)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """One route. `predictions`, `labels` of all of it, by score and probability; `by_segment`: the same by pair."""
+    """One route: what was predicted and what reviewers said, by score, side and probability."""
 
     predictions: Predictions
     labels: Labels
-    by_segment: dict[str, tuple[Predictions, Labels]]
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentQuality:
-    """One segment, such as `device=phone`."""
-
-    segment: str
-    predictions: int
-    flagged: int
-    precision: Estimate
-    recall: Estimate
-
-    def as_dict(self) -> dict[str, Any]:
-        """As `gateway report --json` prints it."""
-        return {
-            "predictions": self.predictions,
-            "flagged": self.flagged,
-            "precision": self.precision.as_dict(),
-            "recall": self.recall.as_dict(),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +58,22 @@ def read_cells(reader: Reader, window: Window) -> dict[str, Cells]:
 
     Raises: LedgerUnavailable.
     """
-    keys = ("route", "segment", "outcome", "flagged", "score_bin", "review_pi")
+    keys = ("route", "outcome", "flagged", "score_bin", "review_pi")
     came: dict[str, Rows] = defaultdict(list)
-    for route, segment, outcome, flagged, cell, pi, rows in reader.summed(
+    for route, outcome, flagged, cell, pi, rows in reader.summed(
         schema.tally_scores, window, keys, ("rows",)
     ):
         if route and rows > 0 and flagged >= 0 and outcome not in UNPREDICTED:
-            came[route].append((segment, flagged, cell, pi, int(rows)))
+            came[route].append((flagged, cell, pi, int(rows)))
     said: dict[str, Rows] = defaultdict(list)
     wanted = (*keys, "source", "sampled", "positive")
-    for route, segment, outcome, flagged, cell, pi, source, sampled, positive, labels in reader.summed(
+    for route, outcome, flagged, cell, pi, source, sampled, positive, labels in reader.summed(
         schema.tally_labels, window, wanted
     ):
         usable = source == REVIEW and sampled and positive >= 0 and flagged >= 0
         if usable and labels > 0 and outcome not in UNPREDICTED:
-            said[route].append((segment, flagged, cell, pi, int(labels), positive))
+            said[route].append((flagged, cell, pi, int(labels), positive))
     return {route: _cells(came[route], said.get(route, [])) for route in came}
-
-
-def segments(cells: Cells, rng: np.random.Generator) -> tuple[SegmentQuality, ...]:
-    """Each segment's numbers, the largest first."""
-    found = []
-    for segment, (predictions, labels) in cells.by_segment.items():
-        numbers = measure(predictions, labels, rng, draws=DRAWS)
-        found.append(
-            SegmentQuality(segment, numbers.predictions, numbers.flagged, numbers.precision, numbers.recall)
-        )
-    return tuple(sorted(found, key=lambda one: (-one.predictions, one.segment)))
 
 
 def thresholds(cells: Cells, rng: np.random.Generator) -> tuple[Threshold, ...]:
@@ -141,25 +106,7 @@ def thresholds(cells: Cells, rng: np.random.Generator) -> tuple[Threshold, ...]:
 
 
 def _cells(came: Rows, said: Rows) -> Cells:
-    names = [row[0] for row in came]
-    counts: dict[str, int] = defaultdict(int)
-    for row in came:
-        for pair in _pairs(row[0]):
-            counts[pair] += row[4]
-    most = sorted(counts, key=lambda pair: (-counts[pair], pair))[:MOST_SEGMENTS]
-    table, known = _table([row[1:] for row in came], 4), _table([row[1:] for row in said], 5)
-    of = np.array([set(_pairs(name)) for name in names], dtype=object)
-    of_known = np.array([set(_pairs(row[0])) for row in said], dtype=object)
-    by_segment = {}
-    for pair in most:
-        here = np.array([pair in pairs for pairs in of], dtype=np.bool_)
-        there = np.array([pair in pairs for pairs in of_known], dtype=np.bool_)
-        by_segment[pair] = (_predictions(table[here]), _labels(known[there]))
-    return Cells(_predictions(table), _labels(known), by_segment)
-
-
-def _pairs(segment: str) -> list[str]:
-    return [pair for pair in segment.split(",") if "=" in pair]
+    return Cells(_predictions(_table(came, 4)), _labels(_table(said, 5)))
 
 
 def _table(rows: Rows, width: int) -> NDArray[np.float64]:

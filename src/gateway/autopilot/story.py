@@ -19,7 +19,7 @@ from gateway.autopilot.drift_words import Advice, FieldDrift, advise, date
 from gateway.autopilot.flow import FLOW, flow_report
 from gateway.autopilot.flow_words import SourceFlow
 from gateway.autopilot.holdout import HoldoutReport, holdout_reports
-from gateway.autopilot.slicing import Cells, SegmentQuality, Threshold, read_cells, segments, thresholds
+from gateway.autopilot.slicing import Cells, Threshold, read_cells, thresholds
 from gateway.config.drift import Drift
 from gateway.ledger import Reader, Window, schema, states, verdicts
 from gateway.ledger.daily import DAY_US, Delays, by_day, delays
@@ -32,7 +32,7 @@ from gateway.quality.value import Costs
 from gateway.types import Outcome
 
 if TYPE_CHECKING:
-    from gateway.config import Settings
+    from gateway.config import Route, Settings
 
 __all__ = ["Maturity", "Story", "stories"]
 
@@ -77,7 +77,6 @@ class Story:
     """
 
     days: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
-    segments: tuple[SegmentQuality, ...] = ()
     curve: tuple[Threshold, ...] = ()
     threshold: float | None = None
     calibration: Calibration | None = None
@@ -91,7 +90,6 @@ class Story:
     def as_dict(self) -> dict[str, Any]:
         """As `gateway report --json` prints it, beside what it prints anyway."""
         return {
-            "segments": {one.segment: one.as_dict() for one in self.segments},
             "by_threshold": [one.as_dict() for one in self.curve],
             "calibration": None if self.calibration is None else self.calibration.as_dict(),
             "value": None if self.value is None else self.value.as_dict(),
@@ -141,17 +139,15 @@ def stories(
     return found
 
 
-def _numbers(cells: Cells | None, route: Any, rng: np.random.Generator) -> dict[str, Any]:
+def _numbers(cells: Cells | None, route: Route | None, rng: np.random.Generator) -> dict[str, Any]:
     if cells is None:
         return {}
     threshold = None if route is None or route.prediction is None else route.prediction.threshold
-    given = getattr(route, "costs", None)
+    given = None if route is None else route.costs
     value = None
     if given is not None and cells.labels.count.sum():
-        costs = Costs(**{name: getattr(given, name) for name in Costs.__dataclass_fields__})
-        value = value_curve(cells.predictions, cells.labels, costs, rng)
+        value = value_curve(cells.predictions, cells.labels, Costs(**given.model_dump()), rng)
     return {
-        "segments": segments(cells, rng),
         "curve": thresholds(cells, rng),
         "threshold": threshold,
         "calibration": calibration(cells.labels) if cells.labels.count.sum() else None,

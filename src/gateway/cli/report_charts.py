@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway.autopilot.drift_words import date
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.autopilot.drift_words import FieldDrift
     from gateway.autopilot.flow_words import SourceFlow
     from gateway.autopilot.story import Story
+    from gateway.ledger.breakdown import Slice
     from gateway.quality import Estimate
 
 __all__ = [
@@ -24,13 +26,19 @@ __all__ = [
     "drift_chart",
     "flow_chart",
     "reliability",
-    "segment_charts",
+    "slice_charts",
     "value_chart",
 ]
 
 NAMES = tuple(one.text for one in Outcome)
 
 UNIT = (0.0, 1.0)
+
+MOST_ROWS = 14
+"""Slices of a kind that are drawn, the last of them."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -57,23 +65,58 @@ def by_day(days: Mapping[int, Mapping[str, int]]) -> Html:
     )
 
 
-def segment_charts(story: Story) -> Iterator[Html]:
-    """Precision and recall of each segment."""
-    if len(story.segments) < 1:
-        return
-    for name, meaning in (
-        ("precision", "of what is flagged is right"),
-        ("recall", "of what is positive is found"),
-    ):
-        rows = [_dot(one.segment, getattr(one, name)) for one in story.segments]
-        if any(row.value is not None for row in rows):
-            caption = (
-                f"{name.capitalize()} by segment: which share {meaning}. The line is the 95 % interval; where it is "
-                "long, too few of the segment's predictions were reviewed to tell it from the others."
-            )
-            yield figure(dots(f"{name} by segment", rows), caption)
-        else:
-            yield f'<p class="dim">No {name} by segment: {escape(rows[0].words)}.</p>'
+def slice_charts(slices: Mapping[str, tuple[Slice, ...]]) -> Iterator[Html]:
+    """Precision and recall of each segment, backend, policy version and day."""
+    for kind, of_kind in slices.items():
+        if kind == "day":
+            yield _by_day_of_quality(of_kind)
+            continue
+        what = kind.removeprefix("segment ")
+        for name, meaning in (
+            ("precision", "of what is flagged is right"),
+            ("recall", "of what is positive is found"),
+        ):
+            rows = [
+                _dot(one.name.partition("=")[2] or one.name, getattr(one, name))
+                for one in of_kind[-MOST_ROWS:]
+            ]
+            if any(row.value is not None for row in rows):
+                caption = (
+                    f"{name.capitalize()} by {what}: which share {meaning}. The line is the 95 % interval; where it is "
+                    "long, too few predictions were reviewed to tell one from another."
+                )
+                yield figure(dots(f"{name} by {what}", rows), caption)
+
+
+def _by_day_of_quality(days: tuple[Slice, ...]) -> Html:
+    bands = []
+    for name in ("precision", "recall"):
+        points = []
+        for one in days:
+            number: Estimate = getattr(one, name)
+            day = (datetime.fromisoformat(one.name).replace(tzinfo=UTC) - EPOCH).days
+            hint = f"{one.name}: {name} {_said(number)}"
+            points.append(Point(float(day), number.value, number.low, number.high, hint))
+        if sum(point.y is not None for point in points) > 1:
+            bands.append(Band(name, tuple(points)))
+    if not bands:
+        return ""
+    every = [round(point.x) for band in bands for point in band.points]
+    drawn = line(
+        "Precision and recall by day",
+        bands,
+        "day (UTC)",
+        "share",
+        y_range=UNIT,
+        x_words=_day,
+        y_words=short_percent,
+        x_ticks=_day_ticks(min(every), max(every)),
+        width=920,
+    )
+    return figure(
+        drawn,
+        "Precision and recall of each day's predictions, with 95 % intervals: one day alone says little.",
+    )
 
 
 def by_threshold(story: Story) -> Html:

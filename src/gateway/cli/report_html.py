@@ -14,7 +14,7 @@ from gateway.cli.report_charts import (
     drift_chart,
     flow_chart,
     reliability,
-    segment_charts,
+    slice_charts,
     value_chart,
 )
 from gateway.cli.report_words import (
@@ -187,9 +187,9 @@ def _quality(route: RouteReport, story: Story | None) -> Iterator[Html]:
     notes = [one.note for one in (numbers.precision, numbers.recall) if one.note]
     for note in (*(f"There was {note}" for note in notes), *route.quality.notes):
         yield _say(f"{note[0].upper()}{note[1:]}.", "dim")
+    yield from slice_charts(route.slices)
     if story is None:
         return
-    yield from segment_charts(story)
     yield f'<div class="pair">{by_threshold(story)}{reliability(story)}</div>'
     yield value_chart(story)
 

@@ -6,16 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
-
-from gateway.cli.report_words import labels_of, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gateway.autopilot.story import Story
-    from gateway.quality import Estimate
 
 __all__ = ["render_story"]
 
@@ -32,8 +28,7 @@ Heading = Callable[["Console", str], None]
 
 
 def render_story(out: Console, story: Story, heading: Heading) -> None:
-    """Segments, calibration, drift, feedback and holdout; nothing of what there is nothing to say about."""
-    _segments(out, story, heading)
+    """Calibration, value, drift, feedback and holdout; nothing of what there is nothing to say about."""
     if story.calibration is not None and story.calibration.error.value is not None:
         error = story.calibration.error
         heading(out, "Calibration")
@@ -63,24 +58,6 @@ def render_story(out: Console, story: Story, heading: Heading) -> None:
     if story.advice is not None and story.advice.evidence:
         heading(out, "Advice")
         _say(out, story.advice.words, "bold")
-
-
-def _segments(out: Console, story: Story, heading: Heading) -> None:
-    if not any(one.precision.value is not None or one.recall.value is not None for one in story.segments):
-        return
-    heading(out, "Quality by segment")
-    grid = Table.grid(padding=(0, 2))
-    for justify in ("left", "left", "left"):
-        grid.add_column(justify=justify)
-    for one in story.segments:
-        grid.add_row(one.segment, f"precision {_said(one.precision)}", f"recall {_said(one.recall)}")
-    out.print(Padding(grid, (0, 0, 0, 2), expand=False))
-
-
-def _said(one: Estimate) -> Text:
-    if one.value is None or one.low is None or one.high is None:
-        return Text(f"unknown ({labels_of(one.labels)})", "yellow")
-    return Text(f"{percent(one.value)} ({percent(one.low)} to {percent(one.high)})")
 
 
 def _say(out: Console, sentence: str, style: str = "") -> None:
