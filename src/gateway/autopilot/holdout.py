@@ -172,6 +172,8 @@ def _lift_words(source: str, found: Lift, treated: int, effect: float | None) ->
         words += f"{part}; over {treated:,} calls that met it that is worth {found.value * treated:+,.4g}"
         words += f", were an outcome told of each ({found.value * PER:+,.4g} per {PER:,})"
     if effect is None:
-        words += ". Calls are taken for independent, as few sampled ones are known to be of one unit: the interval"
+        words += (
+            ". Calls are taken for independent, as few sampled ones are known to be of one unit: the interval"
+        )
         words += " is too narrow where units call often"
     return f"{words}."
