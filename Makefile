@@ -16,7 +16,7 @@ CRATE := src/dataplane
 RUST := $(shell find $(CRATE)/src -name '*.rs') $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help install demo test lint conformance bench bench-ledger bench-peers faults fuzz fuzz-seeds examples proto constraints clean
+.PHONY: help install demo test lint conformance bench bench-ledger bench-peers faults fuzz fuzz-seeds simulate examples proto constraints clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,9 @@ fuzz-seeds: .make/built  ## Write the fuzzers' seeds anew
 
 faults: .make/built  ## Rollouts, reloads, deadlines, killed servers and killed gateways under load, at length
 	FAULTS=long $(BIN)/python -m pytest tests/faults -q -s -o timeout=0
+
+simulate: .make/built  ## The statistics' simulations at length: coverage, false alarms, guarantees
+	SIMULATE=long $(BIN)/python -m pytest tests/quality tests/autopilot -q -s -o timeout=0
 
 examples: .make/built  ## Check every settings file under examples/
 	@for file in examples/settings/*.yaml; do $(BIN)/gateway check --offline $$file || exit 1; done

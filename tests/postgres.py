@@ -37,7 +37,7 @@ from gateway.ledger import migrations
 from gateway.ledger.database import writer_engine
 from tests.wire.gateway_process import free_ports
 
-__all__ = ["PASSWORD", "USER", "Postgres", "missing", "required", "wanted"]
+__all__ = ["PASSWORD", "USER", "Postgres", "give", "missing", "required", "wanted"]
 
 USER = "gateway"
 PASSWORD = "not-for-logs-8071"  # whoever greps a log for it finds a leak
@@ -117,9 +117,13 @@ class Postgres:
         self._has_ledger = False
 
     @classmethod
-    def start(cls, *, fsync: bool = False, settings: dict[str, str] | None = None) -> Self:
+    def start(
+        cls, *, fsync: bool = False, settings: dict[str, str] | None = None, wal: Path | None = None
+    ) -> Self:
         """Make a server in a new folder and wait until it answers; `settings` are postgresql.conf's.
 
+        Args: wal: an empty folder for its log of changes, such as a disk of its own, in files of 1 MB; else it stands
+            with the data.
         Raises: RuntimeError, with the server's own words.
         """
         folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))  # short: a socket's path has 107 bytes
@@ -127,13 +131,13 @@ class Postgres:
         try:
             password = folder / "password"
             password.write_text(PASSWORD)
-            if os.getuid() == 0:
-                for path in (folder, password):
-                    shutil.chown(path, _SERVER_USER)
+            for path in (folder, password, *([wal] if wal else [])):
+                give(path)
             server._run(
                 *("initdb", "--pgdata", str(folder / "data"), "--username", USER, "--pwfile", str(password)),
                 *("--auth-local", "trust", "--auth-host", "scram-sha-256"),
                 *("--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
+                *([] if wal is None else ["--waldir", str(wal), "--wal-segsize", "1"]),
             )
             server.resume()
         except BaseException:
@@ -164,6 +168,18 @@ class Postgres:
             if self._process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"PostgreSQL does not start:\n{self.log()}")
             time.sleep(0.02)
+
+    def revive(self) -> None:
+        """Start it again if it has ended by itself, as a service manager would; wait until it answers."""
+        assert self._process is not None, "it was stopped"
+        until = time.monotonic() + START_S
+        while not self._answers():
+            if self._process.poll() is not None:
+                self._process = None
+                self.resume()
+                return
+            assert time.monotonic() < until, f"PostgreSQL does not answer:\n{self.log()}"
+            time.sleep(0.05)
 
     def kill(self) -> None:
         """SIGKILL to the server and to all that it started: as a machine that loses its power, but for the disk."""
@@ -282,6 +298,12 @@ class Postgres:
         )
         if result.returncode != 0:
             raise RuntimeError(f"{program} ended with {result.returncode}:\n{result.stdout}{result.stderr}")
+
+
+def give(path: Path) -> None:
+    """Let a server have a file or a folder; it does not run as root."""
+    if os.getuid() == 0:
+        shutil.chown(path, _SERVER_USER)
 
 
 def _program(name: str) -> str:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from gateway.autopilot import ReviewBudget
-from gateway.cli.budgets import BudgetWatch, kept_starts
+from gateway.cli.budgets import BudgetWatch, kept_starts, make_budget
+from gateway.config import read_text
 from gateway.ledger import Ledger, Limits
 from gateway.ledger.review_budget import BUDGET_KEY
 from gateway.telemetry.instruments import CATALOGUE
+from tests.config.examples import TEN_LINES
 from tests.ledger.making import HOUR_US, NOW_US, Clock
 from tests.ledger.test_review_budget import answer
 from tests.ledger.test_review_queue import fill
@@ -24,6 +26,14 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.open()
     yield opened
     opened.close()
+
+
+def test_the_budget_is_divided_by_what_the_route_is_for() -> None:
+    """An objective in the settings moves reviews to the side that is to be known first."""
+    text = TEN_LINES + "    review: {per_hour: 60}\n    objective: {preset: fraud_detection}\n"
+    settings = read_text(text, name="g.yaml", folder=Path("/nowhere"), env={}).settings
+    assert settings is not None
+    assert make_budget(settings, {}).kept()["spam"]["objective"] == "recall"
 
 
 def test_people_who_fall_behind_are_told_of_once(

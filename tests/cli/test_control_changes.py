@@ -34,10 +34,10 @@ def test_what_a_published_policy_changes_is_told_and_what_wants_a_restart_is_a_w
     process._settings, process._ledger = first, Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     process._policies, process._versions = Changes(), Changes()
     with caplog.at_level(logging.INFO, "gateway.cli.control_process"):
-        process._takes_over(InForce(2, second, "", frozenset(), {}, {"routes": []}))
+        process._takes_over(InForce(2, second, "", frozenset(), {}, {}, {"routes": []}))
         told = {record.getMessage().partition(":")[0]: record.levelno for record in caplog.records}
         assert told["listen.control"] == logging.WARNING
         assert told["routes.spam.deadline_ms"] == logging.INFO
         caplog.clear()
-        process._takes_over(InForce(3, second, "", frozenset(), {}, {"routes": []}))
+        process._takes_over(InForce(3, second, "", frozenset(), {}, {}, {"routes": []}))
     assert [record.getMessage() for record in caplog.records] == ["policy in force"]

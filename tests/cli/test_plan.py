@@ -27,8 +27,8 @@ def test_assumed_traffic_needs_no_ledger() -> None:
 
 
 @pytest.mark.parametrize("aim", ["both", "precision", "recall"])
-def test_a_plan_that_serving_would_not_follow_says_so(aim: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The settings have no such aim: its hours must not be taken for what will come."""
+def test_a_plan_for_one_side_says_what_makes_it_so(aim: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its hours must not be taken for what comes without that setting."""
     command.plan(
         Path("none"),
         route=None,
@@ -41,7 +41,7 @@ def test_a_plan_that_serving_would_not_follow_says_so(aim: str, capsys: pytest.C
         precision=0.8,
         recall=0.6,
     )
-    assert ("`gateway serve` divides for precision and recall" in capsys.readouterr().out) == (aim != "both")
+    assert (f"objective: {{prioritise: {aim}}}" in capsys.readouterr().out) == (aim != "both")
 
 
 def test_the_traffic_of_the_ledger_and_its_labels_are_planned_with(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from gateway.autopilot import ReviewBudget, Shares
 from gateway.cli import process
 from gateway.cli.process import Process
+from gateway.cli.ruling import Ruling
 from gateway.errors import LedgerUnavailable
 
 WAIT_S = 5.0
@@ -66,9 +68,11 @@ def test_review_shares_that_the_ledger_could_not_take_are_tried_again(
     async def run() -> None:
         served = Process(tmp_path / "gateway.yaml", [])
         publish = FailsFirst(LedgerUnavailable("locked"))
-        monkeypatch.setattr(served, "_settings", None, raising=False)
-        monkeypatch.setattr(served, "_budget", OneRevision(), raising=False)
-        monkeypatch.setattr(served, "_publish", publish)
+        ruling = Ruling.__new__(Ruling)
+        monkeypatch.setattr(ruling, "budget", OneRevision(), raising=False)
+        monkeypatch.setattr(ruling, "in_force", SimpleNamespace(version=1), raising=False)
+        monkeypatch.setattr(ruling, "change", publish)
+        monkeypatch.setattr(served, "_ruling", ruling, raising=False)
         await outlives(served._revise_budget, publish, lambda: None)
 
     asyncio.run(run())
@@ -80,7 +84,7 @@ def test_a_reload_that_fails_in_an_unforeseen_way_leaves_the_next_one_possible(
     async def run() -> None:
         served = Process(tmp_path / "gateway.yaml", [])
         reload = FailsFirst(RuntimeError("nobody thought of this"))
-        monkeypatch.setattr(served, "_reload", reload)
+        monkeypatch.setattr(served, "_ruling", SimpleNamespace(reload=reload), raising=False)
         await outlives(served._reload_when_wanted, reload, lambda: served._want_reload("SIGHUP"))
 
     asyncio.run(run())

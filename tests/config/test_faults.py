@@ -36,11 +36,7 @@ def test_one_mistake_is_one_fault_in_words(mistake: dict[str, str]) -> None:
 
 
 LATER = [
-    ("routes.spam.explore.cap", "    explore: {arms: [spam-v3, m], cap: 0.2}", "    confidence: {floor: 0.8}"),
-    ("routes.spam.objective", "    objective: {precision: 0.9}", "    confidence: {floor: 0.8}"),
     ("routes.spam.costs", "    costs: {}", "    confidence: {floor: 0.8}"),
-    ("routes.spam.gates", "    gates: []", "    confidence: {floor: 0.8}"),
-    ("routes.spam.autonomy", "    autonomy: assisted", "    confidence: {floor: 0.8}"),
 ]  # fmt: skip
 
 

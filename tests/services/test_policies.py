@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import PolicyConflict
+from gateway.errors import NotFound, PolicyConflict, QualityError
 from gateway.ledger import Ledger
 from gateway.runtime import Secrets
+from gateway.runtime.learnt import Learnt
 from gateway.services.policies import TRIES, PolicyBook
 
 SETTINGS = """\
@@ -86,3 +87,63 @@ def test_one_who_is_never_fast_enough_is_told(ledger: Crowded, book: PolicyBook)
     with pytest.raises(PolicyConflict, match="try again"):
         book.publish(SETTINGS.format(drain_s=2), author="ann", reason="second")
     assert ledger.times == 100 - TRIES
+
+
+MODELS = """\
+backends: {v3: {grpc: "127.0.0.1:8001"}, ham: {answer: {label: ham, score: 0.0}}}
+routes:
+  spam: {chain: [v3, ham], prediction: {scores: probabilities, classes: [ham, spam], positive: spam}}
+"""
+
+
+def test_what_was_learnt_stays_until_its_setting_is_changed(book: PolicyBook) -> None:
+    """Through settings that say nothing of it, kills and restarts; rolled back, it is as it was then."""
+    first = book.publish(MODELS, author="ann", reason="first")
+    learnt = book.learn("spam", {"threshold": 0.7, "skip": ["v3"]}, author="autopilot", reason="it fell")
+    book.kill("spam", revive=False, author="bob", reason="")
+    book.publish(MODELS + "listen: {drain_s: 2}\n", author="ann", reason="second")
+    found = book.in_force()
+    assert found is not None
+    assert found.learnt == {"spam": Learnt(threshold=0.7, skip=("v3",))}
+    assert found.document["routes"][0]["chain"] == ["ham"]
+    assert found.document["routes"][0]["prediction"]["threshold"] == 0.7
+    book.publish(MODELS.replace("positive: spam", "positive: spam, threshold: 0.6"), author="ann", reason="")
+    found = book.in_force()
+    assert found is not None
+    assert found.learnt == {"spam": Learnt(skip=("v3",))}
+    for version, threshold in ((first, 0.5), (learnt, 0.7)):
+        book.roll_back(version, author="ann", reason="")
+        found = book.in_force()
+        assert found is not None
+        assert found.document["routes"][0]["prediction"]["threshold"] == threshold
+
+
+def test_what_cannot_be_learnt_makes_no_version(book: PolicyBook) -> None:
+    version = book.publish(MODELS, author="ann", reason="first")
+    with pytest.raises(NotFound, match="there is no route 'ham'; there are spam"):
+        book.learn("ham", {"threshold": 0.7}, author="autopilot", reason="")
+    with pytest.raises(QualityError, match="nothing would be left"):
+        book.learn("spam", {"skip": ["v3", "ham"]}, author="autopilot", reason="")
+    with pytest.raises(PolicyConflict):
+        book.learn("spam", {"threshold": 0.7}, author="autopilot", reason="", onto=version + 1)
+    assert book.learn("spam", {}, author="autopilot", reason="") == version
+
+
+def test_a_secret_of_the_settings_is_not_kept_and_todays_is_used(ledger: Crowded, tmp_path: Path) -> None:
+    """The ledger may be read by people who must not review in another's name."""
+    own = MODELS + 'access: {ann: {role: reviewer, token: "the first secret, which is long"}}\n'
+    secrets = Secrets("0" * 64, (b"k" * 32,))
+    book = PolicyBook(ledger, secrets, folder=tmp_path, name="settings", own=lambda: own)
+    first = book.publish(own, author="serve", reason="start", file=True)
+    kept = ledger.find_policy()
+    assert kept is not None
+    assert "secret" not in str(kept)
+    assert not book.file_is_new(own)
+    own = own.replace("first", "second")
+    book.publish(own, author="serve", reason="", file=True)
+    book.roll_back(first, author="ann", reason="")
+    found = book.in_force()
+    assert found is not None
+    token = found.settings.access["ann"].token
+    assert token is not None
+    assert token.get_secret_value() == "the second secret, which is long"

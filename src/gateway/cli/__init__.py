@@ -31,6 +31,7 @@ COMMANDS = (
     "control",
     "policy",
     "kill",
+    "acts",
     "report",
     "plan",
     "export",

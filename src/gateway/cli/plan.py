@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["plan"]
 
 USUAL_PER_HOUR = 60.0
+OBJECTIVES = ("both", "precision", "recall")
 
 
 def plan(
@@ -35,13 +36,13 @@ def plan(
         typer.Option("--per-hour", metavar="N", help="Reviews an hour; else as the last policy has it."),
     ] = None,
     objective: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--objective",
             metavar="WHAT",
-            help="both, precision or recall first: to compare with. `gateway serve` always divides for both.",
+            help="both, precision or recall first: to compare with; else as the route's objective has it.",
         ),
-    ] = "both",
+    ] = None,
     hours: Annotated[
         float, typer.Option("--hours", metavar="H", help="How far to look back for the traffic.")
     ] = 168.0,
@@ -72,13 +73,13 @@ def plan(
     for width in within:
         if not 0.005 <= width < 0.5:
             raise wrong_use(f"--within: found {width:g}, wanted 0.005 to 0.5, such as 0.05")
-    if objective not in ("both", "precision", "recall"):
+    if objective not in (None, *OBJECTIVES):
         raise wrong_use(f"--objective: found {objective!r}, wanted both, precision or recall")
-    first = cast("Objective", objective)
+    first = cast("Objective | None", objective)
     widths = sorted(set(within), reverse=True)
     if traffic is not None:
         assumed = Assumed(traffic, flagged, precision, recall)
-        plans = [_assumed(route or "assumed", assumed, per_hour or USUAL_PER_HOUR, widths, first)]
+        plans = [_assumed(route or "assumed", assumed, per_hour or USUAL_PER_HOUR, widths, first or "both")]
     else:
         plans = _seen(where, overrides, route, hours, per_hour, widths, first)
     if json:
@@ -104,7 +105,7 @@ def _seen(
     hours: float,
     per_hour: float | None,
     within: list[float],
-    objective: Objective,
+    objective: Objective | None,
 ) -> list[Plan]:
     import time
 
@@ -145,8 +146,17 @@ def _seen(
         known, positive = labels_by_cell(labels, name)
         wanted = per_hour or float((budgets.get(name) or {}).get("per_hour") or USUAL_PER_HOUR)
         came = seen_cells(population, name, span_h, documents.get(name))
+        aim = objective or (budgets.get(name) or {}).get("objective")
         plans.append(
-            make_plan(name, came, wanted, within, objective=objective, labels=known, positive=positive)
+            make_plan(
+                name,
+                came,
+                wanted,
+                within,
+                objective=aim if aim in OBJECTIVES else "both",
+                labels=known,
+                positive=positive,
+            )
         )
     return plans
 
@@ -163,7 +173,7 @@ def _print(made: Plan) -> None:
         f"{first[made.objective]}"
     )
     if made.objective != "both":
-        out.print("  To compare with: `gateway serve` divides for precision and recall.", style="yellow")
+        out.print(f"  As with objective: {{prioritise: {made.objective}}} in the route.", style="yellow")
     if made.reviews_per_hour < 0.9 * made.per_hour:
         out.print(
             f"  Only {made.reviews_per_hour:,.1f} an hour can be made: all that may be reviewed is.",

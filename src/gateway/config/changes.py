@@ -259,6 +259,12 @@ def _of_exploration(change: Change, path: Path, up: bool | None) -> str:
             if change.kind == "added"
             else "the first of the chain is asked first"
         )
+    if path[-1] == "algorithm":
+        return "shares stay as they are" if change.after == "fixed" else "shares follow what is learnt"
+    if path[-1] == "cap" and up is not None:
+        return "more may be explored" if up else "less may be explored"
+    if path[-1] == "until":
+        return "shares stay once the best is known" if change.after == "winner" else "shares go on following"
     if path[-1] == "sticky":
         return "each call draws anew" if change.after == "call" else "a unit keeps its arm"
     if path[-2:-1] == ("arms",) and up is not None:

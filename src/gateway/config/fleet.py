@@ -68,20 +68,6 @@ def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
 def _undoable(loaded: Loaded) -> Iterator[Fault]:
     settings = loaded.settings
     assert settings is not None
-    if settings.telemetry.events is not None:
-        yield loaded.fault(
-            ("telemetry", "events"),
-            "payloads are not sent as events in a fleet yet",
-            "no events",
-            "records and captured payloads go to control's ledger",
-        )
-    if settings.label_studio is not None:
-        yield loaded.fault(
-            ("label_studio",),
-            "control does not exchange tasks with a Label Studio yet",
-            "no label_studio",
-            "reviewers answer through ReviewService at control",
-        )
     for name, backend in settings.backends.items():
         if backend.people is not None:
             yield loaded.fault(
@@ -91,13 +77,6 @@ def _undoable(loaded: Loaded) -> Iterator[Fault]:
                 "`review` puts predictions before people after the call",
             )
     for name, route in settings.routes.items():
-        if route.review is not None and route.review.wanted_per_hour is not None:
-            yield loaded.fault(
-                ("routes", name, "review"),
-                "a number of reviews an hour is not kept in a fleet yet: no control sees all of its traffic",
-                "share",
-                "share: {flagged: 0.05, low: 0.01}",
-            )
         for index, rule in enumerate(route.rules):
             if rule.python is not None:
                 yield loaded.fault(

@@ -7,9 +7,11 @@ are those of the file, faulty ones included, so that one fault is not reported a
 from __future__ import annotations
 
 from gateway.config.answers import check_answers, check_outputs
+from gateway.config.autonomy_checks import check_autonomy
 from gateway.config.circles import check_circles, check_loop_guard
 from gateway.config.described import check_method
 from gateway.config.faults import Fault, Path, did_you_mean, listed, quoted
+from gateway.config.gate_checks import check_gates
 from gateway.config.label_studio import check_label_studio
 from gateway.config.names import Names, Report, check_segments
 from gateway.config.queue_checks import check_queues
@@ -57,6 +59,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
             check_answers(("routes", name), route, settings, report)
             check_outputs(("routes", name), route, report)
             _needs_prediction(("routes", name), route, report)
+        check_autonomy(("routes", name), route, settings, report)
     return faults
 
 
@@ -144,6 +147,7 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
     check_circles(path, route, report)
     check_loop_guard(path, route, names, report)
     check_sampling(path, route, settings, names, report)
+    check_gates(path, route, names, report)
     if route.confidence is not None:
         _confidence(path, route, names, report)
 
@@ -230,8 +234,8 @@ def _confidence(path: Path, route: Route, names: Names, report: Report) -> None:
 def _needs_prediction(path: Path, route: Route, report: Report) -> None:
     if route.prediction is None:
         mend = "for example prediction: {scores: probabilities, classes: [ham, spam], positive: spam}"
-        for name in ("confidence", "review", "check"):
-            if name in route.model_fields_set and getattr(route, name) is not None:
+        for name in ("confidence", "review", "check", "objective", "gates"):
+            if name in route.model_fields_set and getattr(route, name) not in (None, ()):
                 report(
                     (*path, name), f"{name} without prediction", "prediction: in the route", mend, key=True
                 )

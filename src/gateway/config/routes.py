@@ -8,14 +8,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gateway.config.autonomy import Autonomy, autonomy_block
 from gateway.config.checks import Check
 from gateway.config.described import Request
+from gateway.config.drift import Drift
+from gateway.config.exploring import Explore
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Milliseconds, Name, Text, as_list, wrong
+from gateway.config.gates import Gate, gates_of_objective
 from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
+from gateway.config.objective import Objective
 from gateway.config.predictions import Confidence, Prediction
-from gateway.config.sampling import Explore, Holdout, Mirror, Review
+from gateway.config.sampling import Holdout, Mirror, Review
 from gateway.types import STATUS_NAMES
 
 __all__ = [
@@ -191,10 +196,7 @@ class Route(Block):
 
     usual: ClassVar[str] = "{chain: [model, static]}"
     later: ClassVar[Mapping[str, str]] = {
-        "objective": "thresholds set by an objective",
         "costs": "thresholds set by costs",
-        "gates": "quality gates",
-        "autonomy": "changes made by the gateway itself",
     }
 
     match: Match = Field(
@@ -222,6 +224,12 @@ class Route(Block):
     explore: Explore | None = Field(None, description="models that take turns at being asked first")
     mirror: tuple[Mirror, ...] = Field((), max_length=8, description="backends that get copies")
     review: Review | None = Field(None, description="sample for people")
+    objective: Objective | None = Field(
+        None, description="which mistake is worse, and from what numbers on it is good"
+    )
+    gates: tuple[Gate, ...] = Field(
+        (), max_length=64, description="what must hold; made from the objective's numbers if absent"
+    )
     kill_switch: bool = Field(False, description="skip every model; static answers and people go on")
     loop_guard: LoopGuard | None = Field(
         None, description="the way out for a unit that keeps meeting fallbacks or the same negative answer"
@@ -229,8 +237,17 @@ class Route(Block):
     hedge: Hedge | None = Field(
         None, description="ask the next model as well when the first is late; never if absent"
     )
+    autonomy: (
+        Annotated[Autonomy, BeforeValidator(autonomy_block, json_schema_input_type=str | Autonomy)] | None
+    ) = Field(None, description="how much the model does alone: shadow, suggest, assisted or autonomous")
+    drift: Drift = Field(default_factory=Drift, description="how changes of the traffic are watched for")
     session: Session = Field(default_factory=Session, description="what rules see as `session`")
     stats: RouteStats = Field(default_factory=RouteStats, description="what rules see as `stats`")
+
+    @property
+    def watched(self) -> tuple[Gate, ...]:
+        """The gates in force: those that are written, else those that the objective makes."""
+        return self.gates or gates_of_objective(self.objective)
 
     def rule_name(self, index: int) -> str:
         """The rule's name, given or made."""

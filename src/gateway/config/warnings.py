@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config.expressions import names_variable
 from gateway.config.faults import Fault, Path
+from gateway.config.gate_checks import idle_gates
 from gateway.config.hedging import idle_hedges
 from gateway.config.listening import is_loopback
 from gateway.config.queue_checks import queue_warnings
@@ -153,6 +154,7 @@ def _of_route(path: Path, route: Route, settings: Settings, source: Source) -> l
             )
     made.extend(_of_memory(path, route, settings, source))
     made.extend(_of_hedge(path, route, settings, source))
+    made.extend(source.fault((*path, *at), found, mend=mend) for at, found, mend in idle_gates(route))
     if settings.identity.unit is None and route.holdout is not None and route.holdout.share > 0:
         made.append(
             source.fault(

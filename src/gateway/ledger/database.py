@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import select
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from operator import itemgetter
 from typing import Any, Final
@@ -31,6 +32,7 @@ __all__ = [
     "replace_unsampled",
     "schema_version",
     "shown",
+    "unhurried",
     "version_fault",
     "writer_engine",
     "writes_side_by_side",
@@ -49,6 +51,10 @@ _REASONS = {
 
 _AT_ONCE = 500  # ids in one IN (...): far below SQLite's 32,766 and PostgreSQL's 65,535 variables
 _BUSY_S = 2.0  # how long another process's lock is waited for before it is said
+_WRITER_S = (
+    15.0  # how long PostgreSQL may take for one statement: callers wait, and none of ours takes a second
+)
+_READER_S = 60.0  # a report over everything may take its time
 
 _PATIENCE: Final = {
     "connect_timeout": 5,
@@ -64,6 +70,7 @@ _POSTGRES_REASONS = {
     "55P03": "locked",  # lock_timeout
     "40P01": "locked",  # deadlock
     "40001": "locked",  # could not serialize
+    "57014": "no_answer",  # statement_timeout, and `patience.NoAnswer`
     "53100": "disk_full",
     "58030": "io_error",
     "25006": "read_only",
@@ -89,7 +96,7 @@ def writer_engine(url: str) -> sa.Engine:
     disk, whatever the server's default says.
     """
     if is_postgresql(url):
-        return _postgresql(url, pool_size=2, isolation_level="READ COMMITTED")
+        return _postgresql(url, answer_s=_WRITER_S, pool_size=2, isolation_level="READ COMMITTED")
     return _sqlite(
         url,
         pool_size=1,
@@ -114,6 +121,7 @@ def reader_engine(url: str) -> sa.Engine:
     if is_postgresql(url):
         return _postgresql(
             url,
+            answer_s=_READER_S,
             pool_size=4,
             isolation_level="REPEATABLE READ",
             execution_options={"postgresql_readonly": True},
@@ -315,16 +323,20 @@ def is_postgresql(url: str) -> bool:
     return make_url(url).get_backend_name() == "postgresql"
 
 
-def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
+def _postgresql(url: str, *, answer_s: float, pool_size: int, **options: Any) -> sa.Engine:
+    from gateway.ledger.patience import bounded  # the driver, which a gateway on SQLite does without
+
     where = make_url(url).set(drivername="postgresql+psycopg")
     engine = sa.create_engine(
         where,
         pool_size=pool_size,
         max_overflow=0,
+        pool_timeout=answer_s,
         hide_parameters=True,
         connect_args={name: value for name, value in _PATIENCE.items() if name not in where.query},
         **options,
     )
+    bounded(engine, answer_s)
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -347,6 +359,22 @@ def _postgresql(url: str, *, pool_size: int, **options: Any) -> sa.Engine:
             raise sa.exc.DisconnectionError("the connection was closed while it was idle")
 
     return engine
+
+
+@contextmanager
+def unhurried(connection: sa.Connection) -> Iterator[None]:
+    """Within it statements of this transaction take as long as they take, as a step of the schema may."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    before, driver.silence_s = driver.silence_s, None
+    try:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        yield
+    finally:
+        driver.silence_s = before
 
 
 def _sqlite(url: str, *, pool_size: int, begin: str, pragmas: tuple[str, ...]) -> sa.Engine:

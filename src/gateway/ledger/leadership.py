@@ -1,9 +1,10 @@
 """Which of several controls acts for all: whoever holds a lock of the database.
 
 PostgreSQL: an advisory lock on a connection of its own, which the server lets go when that connection ends, so that a
-killed leader has a successor as soon as the next one asks. SQLite, which lives on one machine: a lock on a file beside
-it. That somebody leads is asked again before each act (`leads`), and what the leader does is to publish policies,
-each onto the version that it saw: a leader that lost the lock unawares is refused there.
+killed leader has a successor as soon as the next one asks; and so has one that is frozen, a little later. SQLite, which
+lives on one machine: a lock on a file beside it. That somebody leads is asked again before each act (`leads`), and what
+the leader does is to publish policies, each onto the version that it saw: a leader that lost the lock unawares is
+refused there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fcntl
 import logging
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
@@ -24,6 +25,9 @@ __all__ = ["Leadership"]
 log = logging.getLogger(__name__)
 
 LOCK: Final = 7_105_130
+
+SILENT_S: Final = 15.0
+"""A leader that has not been heard of for so long is none; PostgreSQL only."""
 
 
 class Leadership:
@@ -85,12 +89,28 @@ class Leadership:
 
 
 def _engine(url: str) -> sa.Engine:
-    """No transaction stays open, and a server that does not answer is given up within seconds: for that long at most a
-    leader takes itself for one that is none any more.
+    """No transaction stays open, and neither side waits long for the other: a server that does not answer is given up
+    after `LEADER_S`, and a leader that asks nothing for `SILENT_S` (it is asked once a second) has its lock taken away,
+    as it is frozen, or its machine went without a word.
     """
-    return sa.create_engine(
-        make_url(url).set(drivername="postgresql+psycopg"),
+    from gateway.ledger.patience import (
+        LEADER_S,
+        bounded,
+    )  # the driver, which a gateway on SQLite does without
+
+    where = make_url(url).set(drivername="postgresql+psycopg")
+    patience = {"connect_timeout": 3, "tcp_user_timeout": 3000, "application_name": "gateway leader"}
+    engine = sa.create_engine(
+        where,
         poolclass=sa.pool.NullPool,
         isolation_level="AUTOCOMMIT",
-        connect_args={"connect_timeout": 3, "options": "-c statement_timeout=3000", "tcp_user_timeout": 3000},
+        connect_args={name: value for name, value in patience.items() if name not in where.query},
     )
+    bounded(engine, LEADER_S)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_session_timeout = {int(SILENT_S * 1000)}")
+
+    return engine

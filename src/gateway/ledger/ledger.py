@@ -33,6 +33,9 @@ from gateway.ledger.limits import Limits
 from gateway.ledger.pending import PendingRow, Resolved
 from gateway.ledger.reading import Reader
 from gateway.ledger.reviewing import Reviews
+from gateway.ledger.states import Key
+from gateway.ledger.states import find as find_states
+from gateway.ledger.states import put as put_states
 from gateway.ledger.tallies import Batch
 from gateway.ledger.urgent import Urgent
 from gateway.ledger.writer import Writer
@@ -185,6 +188,20 @@ class Ledger(Reviews):
     def policy_history(self, limit: int) -> Sequence[policies.Told]:
         """The newest versions, newest first. Raises: LedgerUnavailable."""
         return self.reader.snapshot(partial(policies.history, limit=limit))
+
+    def states(self, kind: str) -> dict[Key, dict[str, Any]]:
+        """What watchers of a kind remember, by (route, name). Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(find_states, kind=kind))
+
+    def put_states(
+        self, kind: str, values: Mapping[Key, Mapping[str, Any] | None], now_us: int | None = None
+    ) -> None:
+        """Remember, in place of what was; None forgets. All of it or nothing; waits for the commit.
+
+        Raises: LedgerUnavailable.
+        """
+        at = self._clock_us() if now_us is None else now_us
+        self._writer.submit(partial(put_states, kind=kind, values=values, now_us=at)).result()
 
     def audit(self, actor: str, action: str, subject: str, **details: Any) -> Future[None]:
         """Append to the audit trail by itself; what is written in a job of its own notes it there: `audit.note`.

@@ -290,5 +290,9 @@ class Reader:
         try:
             with self._engine.connect() as connection:
                 return work(connection)
-        except sa.exc.DBAPIError as error:
-            raise LedgerUnavailable(f"the ledger cannot be read now: {error.orig}") from error
+        except (
+            sa.exc.DBAPIError,
+            sa.exc.TimeoutError,
+        ) as error:  # the latter: every connection is waiting already
+            said = getattr(error, "orig", error)
+            raise LedgerUnavailable(f"the ledger cannot be read now: {said}") from error

@@ -18,10 +18,14 @@ from gateway.ledger.reading import Calls, Reader, Shadows, Window
 from gateway.ledger.review_budget import workloads
 from gateway.ledger.shadows import ShadowReport, shadow_reports
 from gateway.ledger.signals import SignalSummary, signal_summaries
+from gateway.ledger.standing import RouteStanding, standings
 from gateway.quality.workload import Workload
 from gateway.types import Outcome
 
 __all__ = ["CallCounts", "Report", "RouteReport", "ShadowReport", "falling", "make_report"]
+
+
+NONE = RouteStanding()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class RouteReport:
     """Whether people keep up with the route's review budget, where it has one."""
     signals: tuple[SignalSummary, ...] = ()
     """Outcomes among them, with an empty name."""
+    standing: RouteStanding = NONE
+    """Its gates, and what was done about them."""
 
     def as_dict(self) -> dict[str, Any]:
         numbers, review = self.quality.numbers, self.quality.review
@@ -86,6 +92,8 @@ class RouteReport:
             },
             "signals": _by_source(self.signals),
             "outcomes": {one.source: one.as_dict() for one in self.signals if not one.name},
+            "gates": self.standing.gates_as_dicts(),
+            "acts": self.standing.acts_as_dicts(),
             "notes": list(self.quality.notes),
         }
 
@@ -126,8 +134,15 @@ def make_report(
     """
     calls, shadows = reader.calls(window), reader.shadows(window)
     qualities, signals = route_qualities(reader, window, seed), signal_summaries(reader, window)
+    judged = standings(reader, window)
     loads = {} if now_us is None else workloads(reader, now_us)
-    names = {str(name) for name in np.unique(calls.route)} | set(qualities) | set(signals) | set(known)
+    names = (
+        {str(name) for name in np.unique(calls.route)}
+        | set(qualities)
+        | set(signals)
+        | set(judged)
+        | set(known)
+    )
     if window.route is not None:
         names = {window.route}
     since, until = window.hours
@@ -139,6 +154,7 @@ def make_report(
                 _route(reader, window, name, calls, shadows, qualities, seed),
                 workload=loads.get(name),
                 signals=signals.get(name, ()),
+                standing=judged.get(name, NONE),
             )
             for name in sorted(names - {""})
         ),

@@ -79,6 +79,8 @@ def step(connection: sa.Connection, keep: Keep, now_us: int) -> Step:
         ("tallies", _old_tallies, keep.tallies_us),
         ("policies", _old_policies, keep.policies_us),
         ("audit", _old_entries, keep.audit_us),
+        ("verdicts", _old_verdicts, keep.audit_us),
+        ("acts", _old_acts, keep.audit_us),
     ):
         room = STEP_ROWS - done.deleted.total()
         if age_us is not None and room > 0:
@@ -222,7 +224,18 @@ def _old_policies(connection: sa.Connection, before_us: int, room: int) -> int:
 
 
 def _old_entries(connection: sa.Connection, before_us: int, room: int) -> int:
-    table = schema.audit
+    return _old_of(connection, schema.audit, before_us, room)
+
+
+def _old_verdicts(connection: sa.Connection, before_us: int, room: int) -> int:
+    return _old_of(connection, schema.verdicts, before_us, room)
+
+
+def _old_acts(connection: sa.Connection, before_us: int, room: int) -> int:
+    return _old_of(connection, schema.acts, before_us, room)
+
+
+def _old_of(connection: sa.Connection, table: sa.Table, before_us: int, room: int) -> int:
     some = sa.select(table.c.id).where(table.c.time_us < before_us).order_by(table.c.time_us).limit(room)
     return _delete(connection, table, table.c.id, connection.execute(some).scalars().all())
 

@@ -149,17 +149,20 @@ def cover(
     since: int | None,
     until: int | None,
     *where: tuple[str, Any],
+    longest: int = SPANS[0],
 ) -> sa.Subquery:
     """The rows of some hours as one table to select from, to be summed: each hour is in it once.
 
     Args:
         columns: those wanted. since, until: first hour, and the hour after the last; None leaves a side open.
-        where: a column and the value that it must have.
+        where: a column and the value that it must have. longest: hours of the longest span that is read; `hour` is
+        the first of each row's span.
     """
     lowest = -ALWAYS if since is None else since
     highest = ALWAYS if until is None else until
     parts = []
-    for piece in pieces(lowest, highest, _ranges(connection, tally)):
+    ranges = {span: of for span, of in _ranges(connection, tally).items() if span <= longest}
+    for piece in pieces(lowest, highest, ranges):
         table = tally if piece.span == 1 else rolled_of[tally]
         part = sa.select(*(table.c[name] for name in columns)).where(
             table.c.hour >= piece.first,

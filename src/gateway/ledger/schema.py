@@ -23,6 +23,9 @@
     rolled_shadow   of tally_shadow
     rolled_labels   of tally_labels
     rolled          which hours the rolled tallies hold; these tables stand in `gateway.ledger.rolling`
+    states          what gates, explorations and other watchers remember: one JSON object each, the last one
+    verdicts        append-only: what gates said, with the numbers that they said it from
+    acts            append-only: what was done about it, proposed, done, refused or undone
     segments        the segments that each route has shown, up to the limit
     writers         how far each writer's numbered groups of records are stored: none is counted twice
 
@@ -51,6 +54,7 @@ from sqlalchemy import (
 )
 
 from gateway.ledger.label_tables import labels, pending_labels
+from gateway.ledger.quality_tables import acts, states, verdicts
 from gateway.ledger.review_tables import (
     FREE,
     NEVER_US,
@@ -66,6 +70,7 @@ __all__ = [
     "HEAD",
     "KNOWN",
     "NEVER_US",
+    "acts",
     "audit",
     "captures",
     "decisions",
@@ -78,6 +83,7 @@ __all__ = [
     "review_gold",
     "review_tasks",
     "segments",
+    "states",
     "tally_calls",
     "tally_labels",
     "tally_overhead",
@@ -85,10 +91,11 @@ __all__ = [
     "tally_shadow",
     "tool_answers",
     "tool_tasks",
+    "verdicts",
     "writers",
 ]
 
-KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+KNOWN: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Schema versions that this code knows, oldest first; `migrations/versions` leads from one to the next."""
 
 HEAD: Final = KNOWN[-1]

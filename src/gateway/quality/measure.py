@@ -20,7 +20,7 @@ from gateway.quality.intervals import wilson_interval
 from gateway.quality.monte_carlo import DRAWS, Bounds, shared_jeffreys
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
 
-__all__ = ["MINIMUM_LABELS", "Quality", "labels_to_show_recall", "measure"]
+__all__ = ["MINIMUM_LABELS", "Quality", "blind_region", "labels_to_show_recall", "measure"]
 
 MINIMUM_LABELS: Final = 10
 """On each side that a number needs, before it is given; fewer are enough where fewer predictions were made."""
@@ -195,7 +195,7 @@ def _side(predictions: Predictions, labels: Labels, flagged: bool, minimum: int)
     total, reached = max(total, labelled), max(reached, labelled)
     obstacle, missing = None, None
     wanted = min(minimum, reached)
-    region = _blind_region(predictions.score[here], count, reachable)
+    region = blind_region(predictions.score[here], count, reachable)
     if total and reached == 0:
         obstacle = f"{name} predictions are never reviewed (probability 0)" + (
             ", so a missed positive cannot be found" if not flagged else ""
@@ -208,7 +208,7 @@ def _side(predictions: Predictions, labels: Labels, flagged: bool, minimum: int)
     return _Side(total, reached, labelled, obstacle, missing)
 
 
-def _blind_region(
+def blind_region(
     score: np.ndarray[tuple[int], np.dtype[np.float64]],
     count: np.ndarray[tuple[int], np.dtype[np.int64]],
     reachable: np.ndarray[tuple[int], np.dtype[np.bool_]],

@@ -47,10 +47,16 @@ def check(
 
 
 def check_text(
-    text: str, *, name: str, folder: FilePath, overrides: Sequence[str] = (), code: bool = False
+    text: str,
+    *,
+    name: str,
+    folder: FilePath,
+    overrides: Sequence[str] = (),
+    code: bool = False,
+    env: Mapping[str, str] | None = None,
 ) -> Loaded:
     """As `check` without this machine, of a text that somebody sent; relative paths in it start at `folder`."""
-    loaded = read_text(text, name=name, folder=folder, overrides=overrides)
+    loaded = read_text(text, name=name, folder=folder, overrides=overrides, env=env)
     return _judged(loaded, folder, machine=False, files=False, code=code)
 
 

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gateway.config import Backend, Route, Settings
+from gateway.config.exploring import Explore
 from gateway.config.fields import Block
 from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard
 from gateway.config.routes import Rule, Then
-from gateway.config.sampling import Explore, Review
+from gateway.config.sampling import Mirror, Review
 from gateway.config.settings import From
 from gateway.runtime.batch import names
+from gateway.runtime.learnt import Learnt, apply
 
 __all__ = ["FIRST_SHARES", "ReviewShares", "document", "names", "settings_path"]
 
@@ -34,6 +36,11 @@ class ReviewShares(NamedTuple):
 FIRST_SHARES: Final = ReviewShares()
 """Until the route's traffic is known."""
 
+NOTHING: Final = Learnt()
+
+COPY: Final = Mirror(to="model").model_dump(mode="json")
+"""How a model is copied to that only watches, where the settings do not say."""
+
 Path = tuple[str | int, ...]
 
 
@@ -44,6 +51,7 @@ def document(
     salt_hex: str,
     receipt_keys: Sequence[bytes],
     review_shares: Mapping[str, ReviewShares] | None = None,
+    learnt: Mapping[str, Learnt] | None = None,
 ) -> dict[str, Any]:
     """The policy document.
 
@@ -51,8 +59,9 @@ def document(
         version: of the policy, at least 1. salt_hex: 64 hex digits. receipt_keys: the first signs, all verify.
         review_shares: by route, probabilities that were worked out from its traffic; a route whose settings give
             `share` keeps that.
+        learnt: by route, what goes before its settings.
     """
-    shares = review_shares or {}
+    shares, known = review_shares or {}, learnt or {}
     tls = settings.listen.tls
     return {
         "version": version,
@@ -72,7 +81,10 @@ def document(
         "descriptors": list(settings.descriptors),
         "dns": _plain(settings.dns),
         "backends": [_backend(name, backend) for name, backend in settings.backends.items()],
-        "routes": [_route(name, route, shares.get(name)) for name, route in settings.routes.items()],
+        "routes": [
+            _learnt(_route(name, route, shares.get(name)), route, known.get(name, NOTHING))
+            for name, route in settings.routes.items()
+        ],
     }
 
 
@@ -151,7 +163,7 @@ def _route(name: str, route: Route, learnt: ReviewShares | None) -> dict[str, An
         "confidence": None if route.confidence is None else _plain(route.confidence),
         "rules": [_rule(rule, route.rule_name(index)) for index, rule in enumerate(route.rules)],
         "holdout": None if route.holdout is None else _plain(route.holdout),
-        "explore": None if route.explore is None else _explore(route.explore),
+        "explore": None if route.explore is None else _explore(route.explore, route.chain[0]),
         "mirror": [_plain(mirror) for mirror in route.mirror],
         "review": None if route.review is None else _review(route.review, learnt),
         "kill_switch": route.kill_switch,
@@ -165,6 +177,13 @@ def _route(name: str, route: Route, learnt: ReviewShares | None) -> dict[str, An
         },
         "stats": _plain(route.stats),
     }
+
+
+def _learnt(made: dict[str, Any], route: Route, learnt: Learnt) -> dict[str, Any]:
+    level = None if route.autonomy is None else route.autonomy.level
+    if level is not None or learnt != NOTHING:
+        apply(made, learnt, COPY, level)
+    return made
 
 
 def _hedge(hedge: Hedge) -> dict[str, Any]:
@@ -205,8 +224,8 @@ def _then(then: Then, rule: str) -> dict[str, str]:
     return {"kind": "review" if then.review else "next"}
 
 
-def _explore(explore: Explore) -> dict[str, Any]:
-    arms = [{"backend": name, "share": share} for name, share in explore.arms.items()]
+def _explore(explore: Explore, first: str) -> dict[str, Any]:
+    arms = [{"backend": name, "share": share} for name, share in explore.start(first).items()]
     return {"arms": arms, "sticky": explore.sticky}
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from gateway.errors import LedgerError
-from gateway.ledger.database import schema_version, version_fault
+from gateway.ledger.database import schema_version, unhurried, version_fault
 from gateway.ledger.locks import lock_schema
 from gateway.ledger.rolling import ROLLED, rolled
 from gateway.ledger.schema import HEAD, KNOWN, metadata
@@ -67,4 +67,5 @@ def step(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         lock_schema(connection)
         config.attributes["connection"] = connection
-        command.upgrade(config, HEAD)
+        with unhurried(connection):
+            command.upgrade(config, HEAD)

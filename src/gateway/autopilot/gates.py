@@ -1,0 +1,370 @@
+"""Gates: once a cycle, every route's gates look at the labels that have come and say pass, fail or inconclusive.
+
+In: settings, the ledger's tallies and labels. Out: verdicts, kept as a history; failures for those who act on them.
+Never: acts by itself, or says anything from labels that no probability is known of.
+
+Only routes with new labels, or whose window has moved on by an hour, are measured anew; the rest is remembered. What a
+gate remembers is kept in the ledger when it changes, so that a restart, or the next leader, goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import sqlalchemy as sa
+
+from gateway.autopilot.acting import Failure
+from gateway.autopilot.judging import Memory, judge, target_of, wait_us
+from gateway.autopilot.slices import ByRoute, Slices, estimates
+from gateway.ledger import Ledger, states, verdicts
+from gateway.ledger.gate_input import (
+    NewLabels,
+    changed_us,
+    gate_cells,
+    label_marks,
+    new_labels,
+    oldest_open_us,
+)
+from gateway.ledger.grid import HOUR_US
+from gateway.ledger.verdicts import Verdict
+from gateway.quality import Estimate, Target, watch
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.config.gates import Gate
+
+__all__ = ["GateWatch", "Judged"]
+
+KIND: Final = "gate"
+"""Of the states in the ledger."""
+
+SETTLE_US: Final = 5_000_000
+"""Predictions younger than this may not be in the ledger yet: no label must be passed over for that."""
+
+NOTE_EVERY_US: Final = 24 * HOUR_US
+"""How often a verdict that stays is put into the history."""
+
+KEEP_EVERY_US: Final = HOUR_US
+"""How far a gate that sees nothing new may have read on without keeping it."""
+
+MANY_ROUTES: Final = 8
+"""From so many on, all routes of a window are read at once."""
+
+Hours = tuple[int, int]
+Key = tuple[str, str, str]
+"""Route, gate and segment."""
+
+Sliced = list[tuple[str, Estimate, float]]
+"""By segment the estimate, and the greatest weight of a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a gate says of a segment now. `failure`: where it fails as often in a row as its settings ask for."""
+
+    verdict: Verdict
+    gate: Gate
+    estimate: Estimate
+    failure: Failure | None
+
+    @property
+    def key(self) -> Key:
+        return self.verdict.route, self.gate.name, self.verdict.segment
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One gate in this cycle. `hours`: its window, which begins at `start_us`. `acted_us`: when its route was last
+    changed by an act within it. `until_us`: labels of predictions up to then have come, or are waited for no longer."""
+
+    route: str
+    gate: Gate
+    hours: Hours
+    start_us: int
+    acted_us: int | None
+    until_us: int
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.route, self.gate.name
+
+
+@dataclass(slots=True)
+class _Measured:
+    """What a gate's window held when it was last measured; `of` says of what."""
+
+    of: object
+    found: Sliced = field(default_factory=list)
+
+
+class GateWatch:
+    """Looks at one ledger's gates; not thread-safe."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._memory: dict[Key, Memory] | None = None
+        self._kept: dict[Key, Memory] = {}
+        self._measured: dict[tuple[str, str], _Measured] = {}
+        self._after: dict[Key, tuple[object, Estimate]] = {}
+        self._marks: dict[str, int] = {}
+        self.last: tuple[Judged, ...] = ()
+        """What the last look came to."""
+
+    def forget(self) -> None:
+        """Read again what is kept, at the next look: somebody else may have gone on."""
+        self._memory = None
+
+    def evaluate(self, settings: Settings, policy: int, now_us: int) -> tuple[Judged, ...]:
+        """Judge every gate of every route, of each of its segments that has predictions; blocks.
+
+        Raises: LedgerUnavailable; what was not kept then is looked at again.
+        """
+        gates = [(name, gate) for name, route in settings.routes.items() for gate in route.watched]
+        memory, reader = self._remember(), self._ledger.reader
+        looks: list[_Look] = []
+        if gates:
+            self._marks |= label_marks(reader, max(self._marks.values(), default=0))
+            oldest = min(now_us - round(gate.window_h * HOUR_US) for _, gate in gates)
+            acted = changed_us(reader, oldest)
+            still_open = oldest_open_us(reader, min(now_us - wait_us(gate) for _, gate in gates))
+            looks = [_look(name, gate, now_us, acted.get(name), still_open.get(name)) for name, gate in gates]
+        self._measure(looks)
+        now_there = self._take_up(looks, memory)
+        self._watch(looks, memory)
+        judged = self._judge(looks, memory, policy, now_us)
+        self._keep(memory, now_there, judged, now_us)
+        self.last = tuple(judged)
+        return self.last
+
+    def _remember(self) -> dict[Key, Memory]:
+        if self._memory is None:
+            self._memory = {}
+            for (route, name), kept in self._ledger.states(KIND).items():
+                gate, _, segment = name.partition("|")
+                found = Memory.of(kept)
+                if found is not None:
+                    self._memory[route, gate, segment] = found
+            self._kept = dict(self._memory)
+        return self._memory
+
+    def _measure(self, looks: Sequence[_Look]) -> None:
+        """Estimate what has changed since it was last estimated."""
+        stale = []
+        for look in looks:
+            of = (look.hours, look.gate, self._marks.get(look.route, 0))
+            known = self._measured.get(look.name)
+            if known is None or known.of != of:
+                stale.append((look, of))
+        made = self._estimate([(look, look.hours) for look, _ in stale])
+        for (look, of), found in zip(stale, made, strict=True):
+            self._measured[look.name] = _Measured(of, found)
+
+    def _estimate(self, wanted: Sequence[tuple[_Look, Hours]]) -> list[Sliced]:
+        """Each look's gate in some hours."""
+        by_hours: dict[Hours, list[int]] = defaultdict(list)
+        for index, (_, hours) in enumerate(wanted):
+            by_hours[hours].append(index)
+        found: list[Sliced] = [[] for _ in wanted]
+        for hours, indexes in by_hours.items():
+            routes = list(dict.fromkeys(wanted[index][0].route for index in indexes))
+            several: Iterable[str | None] = [None] if len(routes) >= MANY_ROUTES else routes
+            for route in several:
+                mine = [index for index in indexes if route in (None, wanted[index][0].route)]
+                read = gate_cells(self._ledger.reader, *hours, route)
+                made = estimates([(wanted[at][0].route, wanted[at][0].gate) for at in mine], *read)
+                for index, one in zip(mine, made, strict=True):
+                    found[index] = one
+        return found
+
+    def _take_up(self, looks: Sequence[_Look], memory: dict[Key, Memory]) -> set[Key]:
+        """See to it that each segment that is there is remembered, from where it may be. Returns: those there are."""
+        there = set()
+        for look in looks:
+            target = target_of(look.gate)
+            kept = (target.metric, target.bound, target.at_least)
+            for segment, _, _ in self._measured[look.name].found:
+                key = (*look.name, segment)
+                there.add(key)
+                known = memory.get(key)
+                # What was said before the route was changed, or of another bound, says nothing now.
+                if known is None or known.target != kept or known.begun_us < (look.acted_us or 0):
+                    memory[key] = Memory(kept, look.start_us, look.start_us)
+                elif known.cursor_us < look.start_us:
+                    memory[key] = replace(known, cursor_us=look.start_us)
+        return there
+
+    def _watch(self, looks: Sequence[_Look], memory: dict[Key, Memory]) -> None:
+        """Show the detectors what labels have come since the last look."""
+        buckets: dict[int, list[tuple[_Look, list[tuple[str, float]]]]] = defaultdict(list)
+        for look in looks:
+            # Where reviews lag behind, a route reads on from far back: it must not make the others do so.
+            of: dict[int, list[tuple[str, float]]] = defaultdict(list)
+            for segment, _, weight in self._measured[look.name].found:
+                cursor_us = memory[*look.name, segment].cursor_us
+                if cursor_us < look.until_us:
+                    of[cursor_us // HOUR_US].append((segment, weight))
+            for hour, some in of.items():
+                buckets[hour].append((look, some))
+        for several in buckets.values():
+            after = min(memory[*look.name, name].cursor_us for look, some in several for name, _ in some)
+            read = new_labels(self._ledger.reader, after, max(look.until_us for look, _ in several))
+            self._show(several, read, memory)
+
+    def _show(
+        self,
+        several: Sequence[tuple[_Look, list[tuple[str, float]]]],
+        read: NewLabels,
+        memory: dict[Key, Memory],
+    ) -> None:
+        texts, code = np.unique(read.segment, return_inverse=True)
+        slices, by_route = Slices(texts), ByRoute(read.route)
+        keys: list[Key] = []
+        most: list[float] = []
+        untils: list[int] = []
+        targets: list[Target] = []
+        rows, owners = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for look, some in several:
+            names, of_text = slices.of(look.gate.segment)
+            place = np.full(len(names) + 1, -1, dtype=np.int64)  # the last is that of no segment
+            for segment, weight in some:
+                if segment in names:
+                    place[names.index(segment)] = len(keys)
+                keys.append((*look.name, segment))
+                most.append(weight)
+                untils.append(look.until_us)
+                targets.append(target_of(look.gate))
+            mine = by_route.rows(look.route)
+            owner = place[of_text[code[mine]]]
+            known = owner >= 0
+            rows.append(mine[known])
+            owners.append(owner[known])
+        row, owner = np.concatenate(rows), np.concatenate(owners)
+        cursors = np.array([memory[key].cursor_us for key in keys], dtype=np.int64)
+        when = read.time_us[row]
+        fresh = (when > cursors[owner]) & (when < np.array(untils, dtype=np.int64)[owner])
+        row, owner = row[fresh], owner[fresh]
+        detectors, last = watch(
+            [memory[key].detector for key in keys],
+            targets,
+            owner,
+            read.flagged[row],
+            read.positive[row],
+            1.0 / read.pi[row],
+            most,
+        )
+        for key, detector, alarm, until_us in zip(keys, detectors, last.tolist(), untils, strict=True):
+            known_before = memory[key]
+            if alarm >= 0:
+                known_before = replace(known_before, alarm_us=int(read.time_us[row[alarm]]), recovered=False)
+            memory[key] = replace(known_before, detector=detector, cursor_us=until_us - 1)
+
+    def _judge(
+        self, looks: Sequence[_Look], memory: dict[Key, Memory], policy: int, now_us: int
+    ) -> list[Judged]:
+        after = self._since_alarms(looks, memory)
+        judged = []
+        for look in looks:
+            for segment, estimate, _ in self._measured[look.name].found:
+                key = (*look.name, segment)
+                said, number, words, memory[key] = judge(
+                    look.gate, memory[key], estimate, after.get(key), look.start_us, now_us
+                )
+                now = memory[key]
+                verdict = Verdict(
+                    time_us=now_us,
+                    policy=policy,
+                    route=look.route,
+                    gate=look.gate.name,
+                    segment=segment,
+                    verdict=said,
+                    value=number.value,
+                    low=number.low,
+                    high=number.high,
+                    labels=number.labels,
+                    words=words,
+                )
+                failure = None
+                if now.since_us is not None and now.row >= look.gate.consecutive:
+                    failure = Failure(look.route, look.gate, segment, now.since_us, words)
+                judged.append(Judged(verdict, look.gate, number, failure))
+        return judged
+
+    def _since_alarms(self, looks: Sequence[_Look], memory: dict[Key, Memory]) -> dict[Key, Estimate]:
+        """Of the predictions since its alarm, the estimate of each gate that raised one within its window."""
+        wanted: list[tuple[Key, _Look, Hours]] = []
+        found: dict[Key, Estimate] = {}
+        for look in looks:
+            for segment, _, _ in self._measured[look.name].found:
+                key = (*look.name, segment)
+                alarm_us = memory[key].alarm_us
+                if alarm_us is None or alarm_us < look.start_us:
+                    continue
+                hours = (alarm_us // HOUR_US + 1, look.hours[1])
+                of = (hours, look.gate, self._marks.get(look.route, 0))
+                known = self._after.get(key)
+                if known is not None and known[0] == of:
+                    found[key] = known[1]
+                elif hours[0] < hours[1]:
+                    wanted.append((key, look, hours))
+        made = self._estimate([(look, hours) for _, look, hours in wanted])
+        for (key, look, hours), several in zip(wanted, made, strict=True):
+            for segment, estimate, _ in several:
+                if segment == key[2]:
+                    found[key] = estimate
+                    self._after[key] = ((hours, look.gate, self._marks.get(look.route, 0)), estimate)
+        return found
+
+    def _keep(
+        self, memory: dict[Key, Memory], there: set[Key], judged: Sequence[Judged], now_us: int
+    ) -> None:
+        """Keep what has changed, and verdicts that are new or a day old; one transaction."""
+        told = []
+        for one in judged:
+            before = memory[one.key]
+            if before.verdict != one.verdict.verdict or now_us - before.noted_us >= NOTE_EVERY_US:
+                told.append(one.verdict)
+                memory[one.key] = replace(before, verdict=one.verdict.verdict, noted_us=now_us)
+        changed: dict[Key, Memory | None] = dict.fromkeys(memory.keys() - there)
+        for key in sorted(there):
+            kept = self._kept.get(key)
+            same = kept is not None and replace(memory[key], cursor_us=kept.cursor_us) == kept
+            if not same or (kept is not None and memory[key].cursor_us - kept.cursor_us >= KEEP_EVERY_US):
+                changed[key] = memory[key]
+        if not (told or changed):
+            return
+        values = {
+            (route, f"{gate}|{segment}"): None if one is None else one.as_dict()
+            for (route, gate, segment), one in changed.items()
+        }
+
+        def work(connection: sa.Connection) -> None:
+            states.put(connection, KIND, values, now_us)
+            verdicts.note(connection, told)
+
+        try:
+            self._ledger.transact(work).result()
+        except BaseException:
+            self.forget()  # what is remembered must not run ahead of what is kept
+            raise
+        for key, now in changed.items():
+            if now is None:
+                for of in (memory, self._kept, self._after):
+                    of.pop(key, None)
+            else:
+                self._kept[key] = now
+
+
+def _look(route: str, gate: Gate, now_us: int, acted_us: int | None, open_us: int | None) -> _Look:
+    waited_us = now_us - max(wait_us(gate), SETTLE_US)
+    until_us = max(waited_us, min(now_us - SETTLE_US, now_us if open_us is None else open_us))
+    start_us = now_us - round(gate.window_h * HOUR_US)
+    since_hour = start_us // HOUR_US
+    if acted_us is not None and acted_us > start_us:
+        start_us, since_hour = acted_us, -(-acted_us // HOUR_US)
+    return _Look(
+        route, gate, (since_hour, max(since_hour, -(-until_us // HOUR_US))), start_us, acted_us, until_us
+    )
