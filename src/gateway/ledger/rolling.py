@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.ledger import schema
-from gateway.ledger.database import add_up
+from gateway.ledger.adding import add_up
 from gateway.ledger.locks import may_tidy
 
 __all__ = ["ROLLED", "SPANS", "Piece", "add", "cover", "drop_before", "pieces", "roll", "rolled", "rolled_of"]
