@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,49 +40,51 @@ def settings(more: str = "") -> Settings:
     return loaded.settings
 
 
-def made(folder: Path) -> tuple[Ledger, str]:
+def made(folder: Path) -> tuple[Ledger, Days]:
     url = f"sqlite:///{folder / 'ledger.db'}"
     ledger = Ledger(url)
     ledger.open()
-    return ledger, url
+    return ledger, Days(url)
 
 
-def add(url: str, tally: sa.Table, rows: Mapping[tuple[Any, ...], Sequence[float]]) -> None:
-    """Add to a tally, by its keys."""
-    with another(url) as connection:
-        rolling.add(connection, tally, rows)
+Tally = dict[tuple[Any, ...], list[float]]
 
 
-def scores(
-    url: str, day: int, score: NDArray[np.float64], backend: str = "spam-v3", outcome: int = 0
-) -> None:
-    """Predictions of a day at noon."""
-    bins, counts = np.unique(np.clip((score * 1000).astype(int), 0, 999), return_counts=True)
-    key = (day * 24 + 12, "spam", 7, backend, "", outcome)
-    rows = {
-        (*key, int(cell >= 500), int(cell), 0.1): [int(count), 0]
-        for cell, count in zip(bins, counts, strict=True)
-    }
-    add(url, schema.tally_scores, rows)
+@dataclass
+class Days:
+    """Gathers days, and writes them in one transaction: a commit of each would take most of a test's time."""
 
+    url: str
+    rows: dict[sa.Table, Tally] = field(default_factory=lambda: defaultdict(dict))
 
-def calls(url: str, day: int, by: Mapping[tuple[str, int], int]) -> None:
-    """Calls of a day at noon, by segment and outcome."""
-    rows = {
-        (day * 24 + 12, "spam", 7, "spam-v3", segment, outcome, "ok"): [count, count]
-        for (segment, outcome), count in by.items()
-    }
-    add(url, schema.tally_calls, rows)
+    def scores(
+        self, day: int, score: NDArray[np.float64], backend: str = "spam-v3", outcome: int = 0
+    ) -> None:
+        """Predictions of a day at noon."""
+        bins, counts = np.unique(np.clip((score * 1000).astype(int), 0, 999), return_counts=True)
+        key = (day * 24 + 12, "spam", 7, backend, "", outcome)
+        for cell, count in zip(bins.tolist(), counts.tolist(), strict=True):
+            self.rows[schema.tally_scores][(*key, int(cell >= 500), cell, 0.1)] = [count, 0]
 
+    def calls(self, day: int, by: Mapping[tuple[str, int], int]) -> None:
+        """Calls of a day at noon, by segment and outcome."""
+        for (segment, outcome), count in by.items():
+            key = (day * 24 + 12, "spam", 7, "spam-v3", segment, outcome, "ok")
+            self.rows[schema.tally_calls][key] = [count, count]
 
-def labels(url: str, day: int, source: str, by: Mapping[str, int]) -> None:
-    """Labels about predictions of a day at noon, by segment."""
-    rows = {
-        (day * 24 + 12, "spam", 7, "spam-v3", segment, 0, 1, 900, 0.1, 0, source, 1): [count]
-        for segment, count in by.items()
-        if count
-    }
-    add(url, schema.tally_labels, rows)
+    def labels(self, day: int, source: str, by: Mapping[str, int]) -> None:
+        """Labels about predictions of a day at noon, by segment."""
+        for segment, count in by.items():
+            if count:
+                key = (day * 24 + 12, "spam", 7, "spam-v3", segment, 0, 1, 900, 0.1, 0, source, 1)
+                self.rows[schema.tally_labels][key] = [count]
+
+    def write(self) -> None:
+        """Add to the tallies what was gathered since the last time."""
+        with another(self.url) as connection:
+            for tally, rows in self.rows.items():
+                rolling.add(connection, tally, rows)
+        self.rows.clear()
 
 
 def noon_us(day: int) -> int:

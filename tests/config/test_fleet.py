@@ -29,9 +29,7 @@ routes:
 """
 
 
-PYTHON = 'rules: [{name: r, python: "a:b", otherwise: false, then: {answer: ham}}]'
-
-
+PYTHON = '    rules: [{name: r, python: "a:b", otherwise: false, then: {answer: ham}}]\n'
 ROUTE, REVIEW = "routes:\n  spam:\n", "    review: {queue: q, capture: [inputs]}\n"
 TOOL = (
     'label_studio: {url: "https://tool.example.org", token: literal.token.of-it-all,'
@@ -62,8 +60,6 @@ def test_settings_of_a_fleet_are_good() -> None:
         ("127.0.0.1:8081", "0.0.0.0:8081", "plain text on an address that other machines reach"),
         ("127.0.0.1:8081", "0.0.0.0:8081", "nobody in `access` has the role sidecar"),
         ("backends:", "ledger: postgresql://x/y\nbackends:", "there is no salt, and every replica would make its own"),
-        ("{answer: {label: ham}}", "{people: {queue: q}}", "backends.ham.people: a call cannot wait for people"),
-        ("    chain", f"    {PYTHON}\n    chain", "rules[0].python: a rule in Python"),
         ("backends:", "secrets: {salt: a literal salt of it}\nbackends:", "secrets.salt: a secret in"),
         ("backends:", "secrets: {receipt_keys: [a literal key of it]}\nbackends:", "secrets.receipt_keys[0]: a secret"),
         ("backends:", "access: {a: {role: sidecar, token: a literal token of it}}\nbackends:", "a.token: a secret"),
@@ -97,6 +93,12 @@ def test_budgets_events_and_a_label_tool_are_good() -> None:
     )
     events = EVENTS.replace("a-literal-token-of-it", '"${TOKEN}"')
     assert faults(ROUTE, f"{tool}telemetry: {{events: {events}}}\n{ROUTE}{budget}") == []
+
+
+def test_people_and_rules_in_python_are_good() -> None:
+    """Sidecars ask people at control, and run functions from a folder of their own."""
+    assert faults("{answer: {label: ham}}", "{people: {queue: q}}") == []
+    assert faults(ROUTE, f"{ROUTE}{PYTHON}") == []
 
 
 def test_every_secret_of_the_settings_is_known() -> None:

@@ -49,6 +49,9 @@ KEPT_DAYS: Final = 45
 LEAST_DAY: Final = 50
 """Predictions of a day that is one: what is less is a holiday, a test, or the rest of a model that was replaced."""
 
+BACK_DAYS: Final = 3
+"""Days after which traffic that is as before counts as such: evidence sinks more slowly than it rises."""
+
 MOST_STREAMS: Final = 8
 """Models, and attributes of segments, of one route."""
 
@@ -101,6 +104,10 @@ class DriftWatch:
         ledger.put_states(DRIFT, after.states, now_us)
         self._seen = now
 
+    def idle(self) -> None:
+        """Another leads: what is remembered is read anew when this one does again."""
+        self._seen = None
+
 
 def watch_drift(reader: Reader, settings: Settings, before: Remembered, today: int) -> Remembered:
     """What is to be remembered once all days before `today` have been looked at; only what is new.
@@ -140,11 +147,13 @@ def drift_report(remembered: Remembered, route: str, arl_days: float) -> tuple[F
     for name, state in sorted(states.items()):
         kept = remembered.references.get((route, name))
         evidence = Evidence.of(state.get("evidence", {}), 1)
-        shift = None
+        shift, back = None, False
         if kept is not None and evidence is not None:
             reference = make_reference(kept["days"])
             shift = _since(state["days"], evidence, reference)
-        found.append(tell(name, state, kept, evidence, shift, arl_days * max(watched, 1)))
+            last = [day["counts"] for day in state["days"][-BACK_DAYS:]]
+            back = bool(last) and not compare(np.sum(last, axis=0), reference).material
+        found.append(tell(name, state, kept, evidence, shift, arl_days * max(watched, 1), back=back))
     return tuple(found)
 
 

@@ -108,8 +108,13 @@ def tell(
     evidence: Evidence | None,
     shift: Shift | None,
     wanted: float,
+    *,
+    back: bool = False,
 ) -> FieldDrift:
-    """What is remembered of one thing as what it says. `wanted`: the evidence that an alarm takes."""
+    """What is remembered of one thing as what it says.
+
+    Args: wanted: the evidence that an alarm takes. back: whether the last days are as before.
+    """
     kind, _, subject = name.partition(" ")
     what = _what(kind, subject)
     if kept is None or evidence is None or shift is None:
@@ -140,11 +145,15 @@ def tell(
         )
     against = f"against {date(reference[0])} to {date(reference[1] - 1)}"
     size = f"PSI {shift.psi:.3f} (95 % interval {max(shift.low or 0.0, 0.0):.3f} to {shift.high or 0.0:.3f})"
-    if part >= 1.0 and shift.material:
+    if part >= 1.0 and shift.material and not back:
         moved = _moved(kind, parts)
         words = f"{_upper(what)} moved on or about {date(since or days[-1].day)}: {moved}. {size} {against}."
         return FieldDrift(kind, subject, "drifted", words, shift, part, since, reference, days, parts)
-    if part >= 1.0:
+    if back and part >= 1.0 and shift.material:
+        words = (
+            f"{_upper(what)} moved, and are again what they were: {size} {against}, all days since it began."
+        )
+    elif part >= 1.0:
         words = f"{_upper(what)} moved, but by too little to matter: {size}, below {MATERIAL:g}, {against}."
     else:
         words = f"{_upper(what)} differ no more than chance and ordinary days bring: {size} {against}."

@@ -33,6 +33,7 @@ COMMANDS = (
     "kill",
     "acts",
     "report",
+    "threshold",
     "plan",
     "export",
     "audit",

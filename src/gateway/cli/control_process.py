@@ -25,7 +25,7 @@ from gateway.cli.fleet_label_tool import LedLabelTool
 from gateway.cli.label_tool import label_tool_of
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
 from gateway.cli.pilot import Pilot
-from gateway.cli.sources import LedgerSource, event_options
+from gateway.cli.sources import LedgerSource, event_options, people_source
 from gateway.cli.upkeep import Upkeep
 from gateway.config import Settings
 from gateway.config.changes import changes
@@ -40,6 +40,7 @@ from gateway.runtime.check import check
 from gateway.services import Control, Messages, RouteClasses
 from gateway.services.access import Access
 from gateway.services.admin import AdminServer, Post
+from gateway.services.asking import Asking
 from gateway.services.batches import Batches
 from gateway.services.changes import Changes
 from gateway.services.fleet import FleetService
@@ -116,9 +117,9 @@ class ControlProcess:
         self._policies: Changes[fleet_pb2.FleetPolicy] = Changes()
         self._versions: Changes[int] = Changes()
         intake = Batches(self._ledger, self._seen)
-        fleet = FleetService(intake, self._policies, lambda: self._access)
+        asking = Asking(self._ledger)
+        fleet = FleetService(intake, self._policies, lambda: self._access, asking)
         ledger_source = LedgerSource(self._ledger)
-        self._loop = asyncio.get_running_loop()
         acting = Acting(self._ledger, self._book, self._change_now, self._standing)
         pilot = Pilot(
             self._ledger,
@@ -143,6 +144,7 @@ class ControlProcess:
                 self._ledger, self._book, lambda: self._access, self._change, self._versions, acting
             ),
             fleet=fleet,
+            people=asking.people,
             port=Port.of(str(settings.listen.control), settings.listen.control_tls),
             open_socket=open_socket,
         )
@@ -151,6 +153,7 @@ class ControlProcess:
             sources=[
                 ledger_source.points,
                 feedback_source(control),
+                people_source(asking.people),
                 self._budget.points,
                 self._label_tool.points,
                 pilot.points,
@@ -160,6 +163,7 @@ class ControlProcess:
         admin = None
         tasks: list[asyncio.Task[None]] = []
         intake.start()
+        asking.people.start()
         bound = {"control": await control.start()}
         telemetry.start()
         try:
@@ -181,6 +185,7 @@ class ControlProcess:
                 asyncio.create_task(ledger_source.refresh_forever()),
                 asyncio.create_task(Upkeep(self._ledger, lambda: self._settings).run()),
                 asyncio.create_task(self._budget.run()),
+                asyncio.create_task(asking.run()),
                 asyncio.create_task(pilot.run()),
             ]
             give_back_memory()
@@ -381,4 +386,5 @@ def _serving(settings: Settings) -> dict[str, Any]:
         "tls": listen_tls(settings),
         "listening": settings.listen.limits.document(),
         "otlp": settings.telemetry.otlp,
+        "python_workers": settings.limits.python_workers,
     }

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.autopilot.alerts import Alerter
 from gateway.autopilot.autonomy import Mover
+from gateway.autopilot.drift import DriftWatch
+from gateway.autopilot.exploration import Exploration
+from gateway.autopilot.flow import FlowWatch
 from gateway.autopilot.gates import GateWatch
 from gateway.autopilot.loop import Autopilot, Part
 from gateway.telemetry import Point
@@ -83,7 +86,14 @@ class Pilot:
         self._alerter = Alerter(ledger, lambda: settings().alerts)
         self.gates = GateWatch(ledger)
         mover = Mover(ledger, book, change, acting.standing)
-        parts: list[Part] = [_Gating(self.gates, acting, mover), _Telling(self._alerter)]
+        watches: list[Part] = [DriftWatch(ledger), FlowWatch(ledger)]
+        exploring = Exploration(ledger, book, change)  # after what may freeze it
+        parts: list[Part] = [
+            _Gating(self.gates, acting, mover),
+            *watches,
+            exploring,
+            _Telling(self._alerter),
+        ]
         self._autopilot = Autopilot(parts, standing, leads)
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""What a fleet adds to the checks of settings: things that a sidecar cannot do, and what replicas must share."""
+"""What a fleet adds to the checks of settings: where its parts meet, and what replicas must share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
     settings = loaded.settings
     if settings is None:
         return []
-    found = [*_undoable(loaded), *_literal_secrets(loaded, text)]
+    found = [*_literal_secrets(loaded, text)]
     address = settings.listen.control
     if address is None:
         found.append(
@@ -63,27 +63,6 @@ def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
                     )
                 )
     return found
-
-
-def _undoable(loaded: Loaded) -> Iterator[Fault]:
-    settings = loaded.settings
-    assert settings is not None
-    for name, backend in settings.backends.items():
-        if backend.people is not None:
-            yield loaded.fault(
-                ("backends", name, "people"),
-                "a call cannot wait for people in a fleet yet: a sidecar has no queue to ask them by",
-                "a model or an answer",
-                "`review` puts predictions before people after the call",
-            )
-    for name, route in settings.routes.items():
-        for index, rule in enumerate(route.rules):
-            if rule.python is not None:
-                yield loaded.fault(
-                    ("routes", name, "rules", index, "python"),
-                    "a rule in Python cannot run in a fleet yet: a sidecar has not the module",
-                    "a rule in CEL: `when`",
-                )
 
 
 def _literal_secrets(loaded: Loaded, text: str) -> Iterator[Fault]:

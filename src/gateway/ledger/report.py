@@ -6,12 +6,13 @@ The command prints it, the service sends it; neither computes anything. `Report.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from gateway.ledger.breakdown import Slice, breakdowns
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.quality import RouteQuality, route_qualities, route_quality
 from gateway.ledger.reading import Calls, Reader, Shadows, Window
@@ -56,6 +57,8 @@ class RouteReport:
     """Outcomes among them, with an empty name."""
     standing: RouteStanding = NONE
     """Its gates, and what was done about them."""
+    slices: Mapping[str, tuple[Slice, ...]] = field(default_factory=dict)
+    """Precision and recall by kind of slice: each segment, backend, policy, day."""
 
     def as_dict(self) -> dict[str, Any]:
         numbers, review = self.quality.numbers, self.quality.review
@@ -92,6 +95,9 @@ class RouteReport:
             },
             "signals": _by_source(self.signals),
             "outcomes": {one.source: one.as_dict() for one in self.signals if not one.name},
+            "slices": {
+                kind: {one.name: one.as_dict() for one in slices} for kind, slices in self.slices.items()
+            },
             "gates": self.standing.gates_as_dicts(),
             "acts": self.standing.acts_as_dicts(),
             "notes": list(self.quality.notes),
@@ -134,7 +140,7 @@ def make_report(
     """
     calls, shadows = reader.calls(window), reader.shadows(window)
     qualities, signals = route_qualities(reader, window, seed), signal_summaries(reader, window)
-    judged = standings(reader, window)
+    judged, slices = standings(reader, window), breakdowns(reader, window)
     loads = {} if now_us is None else workloads(reader, now_us)
     names = (
         {str(name) for name in np.unique(calls.route)}
@@ -155,6 +161,7 @@ def make_report(
                 workload=loads.get(name),
                 signals=signals.get(name, ()),
                 standing=judged.get(name, NONE),
+                slices=slices.get(name, {}),
             )
             for name in sorted(names - {""})
         ),

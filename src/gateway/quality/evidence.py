@@ -23,7 +23,7 @@ from gateway.errors import QualityError
 
 __all__ = ["MOST", "Evidence", "e_value"]
 
-MOST: Final = 1e9
+MOST: Final = 1e8
 """Of a sum: beyond it nothing more is said, and it would take months to sink again."""
 
 LEAST_P: Final = 1e-300

@@ -24,7 +24,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.runtime.batch import Batch, Columns, PolicyNames, names
-from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
+from gateway.runtime.plane import Plane, PlaneOptions, PolicyError, Subscriber
 from gateway.runtime.receipts import verify_receipt
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ __all__ = [
     "Columns",
     "Plane",
     "PlaneOptions",
+    "PolicyError",
     "PolicyNames",
     "ReviewShares",
     "RuleWorkers",

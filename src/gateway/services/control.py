@@ -16,7 +16,6 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.errors import LedgerError
-from gateway.fleet.encoding import MOST_BATCH_BYTES
 from gateway.ledger import Ledger
 from gateway.services.access import Access, RoleInterceptor
 from gateway.services.errors import ErrorInterceptor
@@ -31,7 +30,6 @@ from gateway.services.port import Port
 from gateway.services.rates import Rate, Rates
 from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
-from gateway.services.sizes import SizeInterceptor
 from gateway.v1 import (
     feedback_pb2,
     feedback_pb2_grpc,
@@ -52,7 +50,6 @@ OPEN_CALLS: Final = 256
 """Calls at once of health and reflection through the admin port; beyond, RESOURCE_EXHAUSTED."""
 
 SERVER_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MOST_BATCH_BYTES + 65_536),
     ("grpc.so_reuseport", 0),  # a second control on the port must be told, not get half of the sidecars
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -124,7 +121,7 @@ class Control:
         Raises: LedgerError when a socket cannot be made; OSError when the port cannot be bound.
         """
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(), RoleInterceptor(self._access), SizeInterceptor()],
+            interceptors=[ErrorInterceptor(), RoleInterceptor(self._access)],
             maximum_concurrent_rpcs=MAX_CALLS,
             options=SERVER_OPTIONS if self._fleet is not None else (),
         )
