@@ -56,6 +56,7 @@ routes:
     review:
       {queue: moderation, per_hour: 60, capture: [inputs], redact: [inputs.email], segments: {"device=phone": 2.0}}
     objective: {prioritise: precision, precision: 0.95, recall: 0.60}
+    costs: {false_positive: 5.0, false_negative: 1.0, review: 0.4}
     gates:
       - {name: precision-holds, metric: precision, at_least: 0.93, window_h: 168, min_labels: 50, then: roll_back}
       - {name: phones, metric: recall, at_least: 0.5, segment: device=phone, then: {roll_back: spam-lite}}

@@ -10,6 +10,8 @@ Never: touches a call; what it decides takes effect only as a published policy w
     counting    what a batch holds of routes that have one, as sums
     division    one division of a budget, by gateway.quality
     traffic     how many predictions come, of which kind, and what their reviews cost
+    exploration shares of explored arms, by what was said about them
+    arms        what is remembered of them, and told
     plan        how long until precision and recall are known to within so much
 """
 

@@ -5,12 +5,15 @@ First what is to be known, then what is done about it, then who is told.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from gateway.autopilot.alerts import Alerter
 from gateway.autopilot.autonomy import Mover
 from gateway.autopilot.drift import DriftWatch
+from gateway.autopilot.exploration import Exploration
 from gateway.autopilot.flow import FlowWatch
 from gateway.autopilot.gates import GateWatch
 from gateway.autopilot.loop import Autopilot, Part
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.autopilot.acting import Acting, Book, Standing
     from gateway.config import Settings
     from gateway.ledger import Ledger
+    from gateway.ledger.verdicts import Verdict
 
 __all__ = ["Pilot"]
 
@@ -84,10 +88,29 @@ class Pilot:
         self._settings = settings
         self._alerter = Alerter(ledger, lambda: settings().alerts)
         self.gates = GateWatch(ledger)
+        self._standing, self._leads = standing, leads
+        self._onlooker, self._looking = GateWatch(None, ledger.reader), threading.Lock()
         mover = Mover(ledger, book, change, acting.standing)
         watches: list[Part] = [DriftWatch(ledger), FlowWatch(ledger)]
-        parts: list[Part] = [_Gating(self.gates, acting, mover), *watches, _Telling(self._alerter)]
+        exploring = Exploration(ledger, book, change)  # after what may freeze it
+        parts: list[Part] = [
+            _Gating(self.gates, acting, mover),
+            *watches,
+            exploring,
+            _Telling(self._alerter),
+        ]
         self._autopilot = Autopilot(parts, standing, leads)
+
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What every gate says now, at whichever process; blocks. Raises: LedgerUnavailable."""
+        judged = self.gates.last
+        if not (judged and self._leads()):
+            standing = self._standing()
+            if standing is None:
+                return ()
+            with self._looking:
+                judged = self._onlooker.evaluate(standing.settings, standing.version, time.time_ns() // 1000)
+        return tuple(one.verdict for one in judged)
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""

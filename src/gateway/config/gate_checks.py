@@ -33,7 +33,7 @@ def check_gates(path: Path, route: Route, names: Names, report: Report) -> None:
         _act((*at, "then"), gate.then, route, names, report)
     prediction = route.prediction
     if prediction is not None and prediction.positive is None:
-        for name in ("objective", "gates"):
+        for name in ("objective", "costs", "gates"):
             if getattr(route, name):
                 report(
                     (*path, name),

@@ -234,7 +234,7 @@ def _confidence(path: Path, route: Route, names: Names, report: Report) -> None:
 def _needs_prediction(path: Path, route: Route, report: Report) -> None:
     if route.prediction is None:
         mend = "for example prediction: {scores: probabilities, classes: [ham, spam], positive: spam}"
-        for name in ("confidence", "review", "check", "objective", "gates"):
+        for name in ("confidence", "review", "check", "objective", "costs", "gates"):
             if name in route.model_fields_set and getattr(route, name) not in (None, ()):
                 report(
                     (*path, name), f"{name} without prediction", "prediction: in the route", mend, key=True

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.config.autonomy import Autonomy, autonomy_block
 from gateway.config.checks import Check
+from gateway.config.costs import Costs
 from gateway.config.described import Request
 from gateway.config.drift import Drift
 from gateway.config.exploring import Explore
@@ -195,9 +196,6 @@ class Route(Block):
     """What a call is matched to."""
 
     usual: ClassVar[str] = "{chain: [model, static]}"
-    later: ClassVar[Mapping[str, str]] = {
-        "costs": "thresholds set by costs",
-    }
 
     match: Match = Field(
         default_factory=Match, description="which calls; the model of the route's name if absent"
@@ -227,6 +225,7 @@ class Route(Block):
     objective: Objective | None = Field(
         None, description="which mistake is worse, and from what numbers on it is good"
     )
+    costs: Costs | None = Field(None, description="what mistakes and reviews cost")
     gates: tuple[Gate, ...] = Field(
         (), max_length=64, description="what must hold; made from the objective's numbers if absent"
     )

@@ -21,7 +21,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     delay_distribution, corrected_share         labels that come late     (delay)
     guess, spreads, pool, neyman, allocate      a review budget divided among strata (allocation)
     measure_groups           one rate of each of many groups, with bounds to act on (groups)
-    Rewards, off_policy -> OffPolicy            arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
+    Rewards, RewardSums, off_policy -> OffPolicy   arms that shared traffic by chance: SNIPS, AIPW (rewards, off_policy)
     posteriors, best_probabilities, bounded, stop   which share each arm gets, and when to stop (bandits)
     Target, Detector, watch  a metric watched label by label, by e-detector  (sequential)
 
@@ -60,7 +60,7 @@ from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_reca
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
 from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
 from gateway.quality.recalibration import Recalibration, recalibrate
-from gateway.quality.rewards import Rewards
+from gateway.quality.rewards import Rewards, RewardSums
 from gateway.quality.sequential import Detector, Metric, Target, watch
 from gateway.quality.starvation import FALLS, Flow, fall_e_values, make_flow
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
@@ -100,6 +100,7 @@ __all__ = [
     "Quality",
     "Recalibration",
     "Reference",
+    "RewardSums",
     "Rewards",
     "SampleRatio",
     "Shift",

@@ -31,7 +31,9 @@ class Learnt:
 
     `threshold`: flagged from this score on. `floor`: the least confidence, where the settings' own is lower. `skip`:
     backends that are passed over. `arms`: shares by name, which add up to 1; empty: nothing is explored.
-    `recalibration`: `{"x": [...], "y": [...]}`, knots of a monotone table of scores. `autonomy`: one of `LEVELS`.
+    `recalibration`: `{"x": [...], "y": [...]}`, knots of a monotone table that scores go through first, of the model
+    `backend` if that is named; then `threshold` and `floor` are of the scores that come out. `autonomy`: one of
+    `LEVELS`.
     """
 
     threshold: float | None = None
@@ -85,7 +87,18 @@ class Learnt:
             raise QualityError(f"autonomy: found {self.autonomy!r}, wanted one of {', '.join(LEVELS)}")
         self._check_arms(route)
         if self.recalibration is not None:
-            _check_knots(self.recalibration)
+            self._check_table(route, self.recalibration)
+
+    @staticmethod
+    def _check_table(route: Route, table: Mapping[str, Any]) -> None:
+        _check_knots(table)
+        if route.prediction is None or not route.prediction.scores or route.prediction.positive is None:
+            raise QualityError("recalibration: the route reads no score of prediction.positive")
+        arms = () if route.explore is None else tuple(route.explore.arms)
+        if table.get("backend") not in (None, *route.chain, *arms):
+            raise QualityError(
+                f"recalibration: found the backend {table['backend']!r}, wanted one of {', '.join(route.chain)}"
+            )
 
     def _check_arms(self, route: Route) -> None:
         if not self.arms:
@@ -130,6 +143,9 @@ def apply(made: dict[str, Any], learnt: Learnt, mirror: Mapping[str, Any], level
         made["prediction"]["threshold"] = learnt.threshold
     if learnt.floor is not None and made["prediction"] is not None:
         _raise_floor(made, learnt.floor)
+    if learnt.recalibration is not None and made["prediction"] is not None:
+        table = learnt.recalibration
+        made["recalibration"] = {"x": table["x"], "y": table["y"], "backend": table.get("backend")}
     if learnt.arms is not None:
         _share(made, learnt.arms)
     if learnt.skip:

@@ -24,6 +24,7 @@ __all__ = ["PolicyService"]
 MOST_HISTORY: Final = 1_000
 USUAL_HISTORY: Final = 20
 USUAL_ACTS: Final = 50
+LEARNABLE: Final = frozenset({"threshold", "floor", "recalibration"})
 
 
 class Answering(Protocol):
@@ -114,6 +115,20 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
             )
         )
 
+    async def Learn(self, request: pb.LearnRequest, context: Any) -> pb.PublishPolicyResponse:  # noqa: N802
+        """Another threshold, floor or table of scores for a route."""
+        author = self._access().demand(context, "operator")
+        changes = _changes(request.changes)
+        return await self._done(
+            lambda: self._book.learn(
+                request.route,
+                changes,
+                author=author,
+                reason=request.reason or "learnt from labels",
+                onto=request.onto or None,
+            )
+        )
+
     async def Acts(self, request: pb.ActsRequest, context: Any) -> pb.ActList:  # noqa: N802
         """What was done, proposed and answered; newest last."""
         self._access().demand(context, "viewer")
@@ -154,6 +169,36 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         message.document = json.dumps(found.document)
         message.settings = (found.source or {}).get("settings", "")
         return message
+
+
+def _changes(text: str) -> dict[str, Any]:
+    """Parts that people may learn by hand; shares, skipped backends and levels are the autopilot's."""
+    try:
+        changes = json.loads(text)
+    except ValueError as error:
+        raise QualityError(f"changes: this is not JSON: {error}") from None
+    if not isinstance(changes, dict) or not changes or set(changes) - LEARNABLE:
+        found = ", ".join(sorted(changes)) if isinstance(changes, dict) else text[:60]
+        raise QualityError(f"changes: found {found or 'none'}, wanted some of {', '.join(sorted(LEARNABLE))}")
+    for name in ("threshold", "floor"):
+        value = changes.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise QualityError(f"changes: found {name} {value!r}, wanted a number")
+    table = changes.get("recalibration")
+    if table is not None and not _is_table(table):
+        raise QualityError("changes: recalibration wanted x and y, lists of numbers, and perhaps a backend")
+    return changes
+
+
+def _is_table(table: Any) -> bool:
+    if not isinstance(table, dict) or not {"x", "y"} <= set(table) <= {"x", "y", "backend"}:
+        return False
+    knots = [table["x"], table["y"]]
+    return isinstance(table.get("backend"), (str, type(None))) and all(
+        isinstance(one, list)
+        and all(isinstance(knot, (int, float)) and not isinstance(knot, bool) for knot in one)
+        for one in knots
+    )
 
 
 def _message(of: Kept | Told, stopped: Sequence[str]) -> pb.Policy:

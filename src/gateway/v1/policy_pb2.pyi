@@ -213,6 +213,37 @@ class KillRequest(_message.Message):
 Global___KillRequest: _TypeAlias = KillRequest  # noqa: Y015
 
 @_typing.final
+class LearnRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ONTO_FIELD_NUMBER: _builtins.int
+    route: _builtins.str
+    changes: _builtins.str
+    """A JSON object of parts: threshold, floor, recalibration ({"x": [...], "y": [...], "backend": ...}); null takes one back."""
+    reason: _builtins.str
+    """Why, for the trail."""
+    onto: _builtins.int
+    """The version that it was found out under; 0 for whatever is in force."""
+    def __init__(
+        self,
+        *,
+        route: _builtins.str = ...,
+        changes: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        onto: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "onto", b"onto", "reason", b"reason", "route", b"route"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LearnRequest: _TypeAlias = LearnRequest  # noqa: Y015
+
+@_typing.final
 class PublishPolicyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

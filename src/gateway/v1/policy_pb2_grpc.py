@@ -66,6 +66,11 @@ class PolicyServiceStub:
                 request_serializer=gateway_dot_v1_dot_policy__pb2.KillRequest.SerializeToString,
                 response_deserializer=gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.FromString,
                 _registered_method=True)
+        self.Learn = channel.unary_unary(
+                '/gateway.v1.PolicyService/Learn',
+                request_serializer=gateway_dot_v1_dot_policy__pb2.LearnRequest.SerializeToString,
+                response_deserializer=gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.FromString,
+                _registered_method=True)
         self.Acts = channel.unary_unary(
                 '/gateway.v1.PolicyService/Acts',
                 request_serializer=gateway_dot_v1_dot_policy__pb2.ActsRequest.SerializeToString,
@@ -125,6 +130,13 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Learn(self, request, context):
+        """Another threshold, floor or table of scores for a route, before its settings, until those change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Acts(self, request, context):
         """What the gateway did by itself, what it proposes, and what people made of it; newest last.
         """
@@ -170,6 +182,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
             'Kill': grpc.unary_unary_rpc_method_handler(
                     servicer.Kill,
                     request_deserializer=gateway_dot_v1_dot_policy__pb2.KillRequest.FromString,
+                    response_serializer=gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.SerializeToString,
+            ),
+            'Learn': grpc.unary_unary_rpc_method_handler(
+                    servicer.Learn,
+                    request_deserializer=gateway_dot_v1_dot_policy__pb2.LearnRequest.FromString,
                     response_serializer=gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.SerializeToString,
             ),
             'Acts': grpc.unary_unary_rpc_method_handler(
@@ -346,6 +363,33 @@ class PolicyService:
             target,
             '/gateway.v1.PolicyService/Kill',
             gateway_dot_v1_dot_policy__pb2.KillRequest.SerializeToString,
+            gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Learn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.v1.PolicyService/Learn',
+            gateway_dot_v1_dot_policy__pb2.LearnRequest.SerializeToString,
             gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.FromString,
             options,
             channel_credentials,

@@ -48,6 +48,8 @@ class PolicyServiceStub:
     """An older version once more, as a new one. Routes that are stopped stay stopped."""
     Kill: _grpc.UnaryUnaryMultiCallable[_policy_pb2.KillRequest, _policy_pb2.PublishPolicyResponse]
     """Stop a route's model, or let it go on: see `kill_switch` in the settings."""
+    Learn: _grpc.UnaryUnaryMultiCallable[_policy_pb2.LearnRequest, _policy_pb2.PublishPolicyResponse]
+    """Another threshold, floor or table of scores for a route, before its settings, until those change."""
     Acts: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ActsRequest, _policy_pb2.ActList]
     """What the gateway did by itself, what it proposes, and what people made of it; newest last."""
     AnswerAct: _grpc.UnaryUnaryMultiCallable[_policy_pb2.AnswerActRequest, _policy_pb2.Act]
@@ -73,6 +75,8 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """An older version once more, as a new one. Routes that are stopped stay stopped."""
     Kill: _aio.UnaryUnaryMultiCallable[_policy_pb2.KillRequest, _policy_pb2.PublishPolicyResponse]  # type: ignore[assignment]
     """Stop a route's model, or let it go on: see `kill_switch` in the settings."""
+    Learn: _aio.UnaryUnaryMultiCallable[_policy_pb2.LearnRequest, _policy_pb2.PublishPolicyResponse]  # type: ignore[assignment]
+    """Another threshold, floor or table of scores for a route, before its settings, until those change."""
     Acts: _aio.UnaryUnaryMultiCallable[_policy_pb2.ActsRequest, _policy_pb2.ActList]  # type: ignore[assignment]
     """What the gateway did by itself, what it proposes, and what people made of it; newest last."""
     AnswerAct: _aio.UnaryUnaryMultiCallable[_policy_pb2.AnswerActRequest, _policy_pb2.Act]  # type: ignore[assignment]
@@ -131,6 +135,14 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.PublishPolicyResponse, _abc.Awaitable[_policy_pb2.PublishPolicyResponse]]:
         """Stop a route's model, or let it go on: see `kill_switch` in the settings."""
+
+    @_abc_1.abstractmethod
+    def Learn(
+        self,
+        request: _policy_pb2.LearnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.PublishPolicyResponse, _abc.Awaitable[_policy_pb2.PublishPolicyResponse]]:
+        """Another threshold, floor or table of scores for a route, before its settings, until those change."""
 
     @_abc_1.abstractmethod
     def Acts(
