@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -20,7 +21,8 @@ import sqlalchemy as sa
 from gateway.autopilot.acting import Failure
 from gateway.autopilot.judging import Memory, judge, target_of, wait_us
 from gateway.autopilot.slices import ByRoute, Slices, estimates
-from gateway.ledger import Ledger, states, verdicts
+from gateway.errors import LedgerError
+from gateway.ledger import Ledger, Reader, states, verdicts
 from gateway.ledger.gate_input import (
     NewLabels,
     changed_us,
@@ -50,6 +52,9 @@ NOTE_EVERY_US: Final = 24 * HOUR_US
 
 KEEP_EVERY_US: Final = HOUR_US
 """How far a gate that sees nothing new may have read on without keeping it."""
+
+READ_US: Final = 24 * HOUR_US
+"""Labels of so long are read at once: a first look goes over a window of weeks, in half a kilobyte a label."""
 
 MANY_ROUTES: Final = 8
 """From so many on, all routes of a window are read at once."""
@@ -102,10 +107,18 @@ class _Measured:
 
 
 class GateWatch:
-    """Looks at one ledger's gates; not thread-safe."""
+    """Looks at one ledger's gates; not thread-safe.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    Args:
+        ledger: None for who only looks: nothing is kept then, and each look goes on from what is kept.
+        reader: of the same ledger; its own if absent.
+    """
+
+    def __init__(self, ledger: Ledger | None, reader: Reader | None = None) -> None:
+        found = reader if ledger is None else ledger.reader
+        if found is None:
+            raise LedgerError("gates: found neither a ledger nor a reader")
+        self._ledger, self._reader = ledger, found
         self._memory: dict[Key, Memory] | None = None
         self._kept: dict[Key, Memory] = {}
         self._measured: dict[tuple[str, str], _Measured] = {}
@@ -117,6 +130,7 @@ class GateWatch:
     def forget(self) -> None:
         """Read again what is kept, at the next look: somebody else may have gone on."""
         self._memory = None
+        self.last = ()
 
     def evaluate(self, settings: Settings, policy: int, now_us: int) -> tuple[Judged, ...]:
         """Judge every gate of every route, of each of its segments that has predictions; blocks.
@@ -124,7 +138,9 @@ class GateWatch:
         Raises: LedgerUnavailable; what was not kept then is looked at again.
         """
         gates = [(name, gate) for name, route in settings.routes.items() for gate in route.watched]
-        memory, reader = self._remember(), self._ledger.reader
+        if self._ledger is None:
+            self.forget()
+        memory, reader = self._remember(), self._reader
         looks: list[_Look] = []
         if gates:
             self._marks |= label_marks(reader, max(self._marks.values(), default=0))
@@ -136,14 +152,15 @@ class GateWatch:
         now_there = self._take_up(looks, memory)
         self._watch(looks, memory)
         judged = self._judge(looks, memory, policy, now_us)
-        self._keep(memory, now_there, judged, now_us)
+        if self._ledger is not None:
+            self._keep(self._ledger, memory, now_there, judged, now_us)
         self.last = tuple(judged)
         return self.last
 
     def _remember(self) -> dict[Key, Memory]:
         if self._memory is None:
             self._memory = {}
-            for (route, name), kept in self._ledger.states(KIND).items():
+            for (route, name), kept in self._reader.snapshot(partial(states.find, kind=KIND)).items():
                 gate, _, segment = name.partition("|")
                 found = Memory.of(kept)
                 if found is not None:
@@ -174,7 +191,7 @@ class GateWatch:
             several: Iterable[str | None] = [None] if len(routes) >= MANY_ROUTES else routes
             for route in several:
                 mine = [index for index in indexes if route in (None, wanted[index][0].route)]
-                read = gate_cells(self._ledger.reader, *hours, route)
+                read = gate_cells(self._reader, *hours, route)
                 made = estimates([(wanted[at][0].route, wanted[at][0].gate) for at in mine], *read)
                 for index, one in zip(mine, made, strict=True):
                     found[index] = one
@@ -211,13 +228,17 @@ class GateWatch:
                 buckets[hour].append((look, some))
         for several in buckets.values():
             after = min(memory[*look.name, name].cursor_us for look, some in several for name, _ in some)
-            read = new_labels(self._ledger.reader, after, max(look.until_us for look, _ in several))
-            self._show(several, read, memory)
+            until = max(look.until_us for look, _ in several)
+            while after < until - 1:
+                upto = min(after + READ_US, until)
+                self._show(several, new_labels(self._reader, after, upto), upto, memory)
+                after = upto - 1
 
     def _show(
         self,
         several: Sequence[tuple[_Look, list[tuple[str, float]]]],
         read: NewLabels,
+        upto: int,
         memory: dict[Key, Memory],
     ) -> None:
         texts, code = np.unique(read.segment, return_inverse=True)
@@ -235,7 +256,7 @@ class GateWatch:
                     place[names.index(segment)] = len(keys)
                 keys.append((*look.name, segment))
                 most.append(weight)
-                untils.append(look.until_us)
+                untils.append(min(look.until_us, upto))
                 targets.append(target_of(look.gate))
             mine = by_route.rows(look.route)
             owner = place[of_text[code[mine]]]
@@ -260,7 +281,8 @@ class GateWatch:
             known_before = memory[key]
             if alarm >= 0:
                 known_before = replace(known_before, alarm_us=int(read.time_us[row[alarm]]), recovered=False)
-            memory[key] = replace(known_before, detector=detector, cursor_us=until_us - 1)
+            cursor_us = max(known_before.cursor_us, until_us - 1)
+            memory[key] = replace(known_before, detector=detector, cursor_us=cursor_us)
 
     def _judge(
         self, looks: Sequence[_Look], memory: dict[Key, Memory], policy: int, now_us: int
@@ -319,7 +341,12 @@ class GateWatch:
         return found
 
     def _keep(
-        self, memory: dict[Key, Memory], there: set[Key], judged: Sequence[Judged], now_us: int
+        self,
+        ledger: Ledger,
+        memory: dict[Key, Memory],
+        there: set[Key],
+        judged: Sequence[Judged],
+        now_us: int,
     ) -> None:
         """Keep what has changed, and verdicts that are new or a day old; one transaction."""
         told = []
@@ -346,7 +373,7 @@ class GateWatch:
             verdicts.note(connection, told)
 
         try:
-            self._ledger.transact(work).result()
+            ledger.transact(work).result()
         except BaseException:
             self.forget()  # what is remembered must not run ahead of what is kept
             raise

@@ -31,6 +31,7 @@ COMMANDS = (
     "control",
     "policy",
     "kill",
+    "gates",
     "acts",
     "report",
     "threshold",

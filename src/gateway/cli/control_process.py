@@ -47,6 +47,7 @@ from gateway.services.fleet import FleetService
 from gateway.services.policies import BY_FILE, InForce, PolicyBook
 from gateway.services.policy import PolicyService
 from gateway.services.port import Port
+from gateway.services.quality import QualityService
 from gateway.telemetry import Point, Telemetry, TelemetryOptions
 from gateway.v1 import fleet_pb2
 
@@ -142,6 +143,12 @@ class ControlProcess:
             access=lambda: self._access,
             policies=PolicyService(
                 self._ledger, self._book, lambda: self._access, self._change, self._versions, acting
+            ),
+            quality=QualityService(
+                self._ledger.reader,
+                lambda: self._access,
+                pilot.verdicts,
+                lambda: tuple(self._settings.routes),
             ),
             fleet=fleet,
             people=asking.people,

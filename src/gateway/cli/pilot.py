@@ -5,6 +5,8 @@ First what is to be known, then what is done about it, then who is told.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.autopilot.acting import Acting, Book, Standing
     from gateway.config import Settings
     from gateway.ledger import Ledger
+    from gateway.ledger.verdicts import Verdict
 
 __all__ = ["Pilot"]
 
@@ -85,6 +88,8 @@ class Pilot:
         self._settings = settings
         self._alerter = Alerter(ledger, lambda: settings().alerts)
         self.gates = GateWatch(ledger)
+        self._standing, self._leads = standing, leads
+        self._onlooker, self._looking = GateWatch(None, ledger.reader), threading.Lock()
         mover = Mover(ledger, book, change, acting.standing)
         watches: list[Part] = [DriftWatch(ledger), FlowWatch(ledger)]
         exploring = Exploration(ledger, book, change)  # after what may freeze it
@@ -95,6 +100,17 @@ class Pilot:
             _Telling(self._alerter),
         ]
         self._autopilot = Autopilot(parts, standing, leads)
+
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What every gate says now, at whichever process; blocks. Raises: LedgerUnavailable."""
+        judged = self.gates.last
+        if not (judged and self._leads()):
+            standing = self._standing()
+            if standing is None:
+                return ()
+            with self._looking:
+                judged = self._onlooker.evaluate(standing.settings, standing.version, time.time_ns() // 1000)
+        return tuple(one.verdict for one in judged)
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""

@@ -41,6 +41,7 @@ from gateway.services import Control, People
 from gateway.services.admin import AdminServer, Post
 from gateway.services.policy import PolicyService
 from gateway.services.port import Port
+from gateway.services.quality import QualityService
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
 __all__ = ["Process"]
@@ -135,6 +136,12 @@ class Process:
             people=people,
             policies=PolicyService(
                 self._ledger, ruling.book, lambda: ruling.access, ruling.change, ruling.versions, acting
+            ),
+            quality=QualityService(
+                self._ledger.reader,
+                lambda: ruling.access,
+                pilot.verdicts,
+                lambda: tuple(ruling.settings.routes),
             ),
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
             port=port_of(settings),

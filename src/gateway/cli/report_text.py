@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.printing import count
+from gateway.cli.report_arms import render_arms
 from gateway.cli.report_standing import render_slices, render_standing
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def _route(out: Console, route: RouteReport, now_us: int) -> None:
     _quality(out, route)
     render_slices(out, route.slices, _heading)
     render_standing(out, route.standing, _heading)
+    render_arms(out, route.standing, _heading)
     _review(out, route, now_us)
     _shadows(out, route.shadows)
     _feedback(out, route.quality.feedback)

@@ -101,6 +101,7 @@ class RouteReport:
             },
             "gates": self.standing.gates_as_dicts(),
             "acts": self.standing.acts_as_dicts(),
+            "exploration": self.standing.arms_as_dict(),
             "notes": list(self.quality.notes),
         }
 

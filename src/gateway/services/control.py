@@ -27,6 +27,7 @@ from gateway.services.pending import Waiting
 from gateway.services.people import People
 from gateway.services.policy import PolicyService
 from gateway.services.port import Port
+from gateway.services.quality import QualityService
 from gateway.services.rates import Rate, Rates
 from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
@@ -37,6 +38,8 @@ from gateway.v1 import (
     fleet_pb2_grpc,
     policy_pb2,
     policy_pb2_grpc,
+    quality_pb2,
+    quality_pb2_grpc,
     review_pb2,
     review_pb2_grpc,
 )
@@ -78,7 +81,7 @@ class Control:
         access: who may do what; asked for each call.
         open_socket: path of a unix socket with health and reflection alone. The admin port leads here: it cannot tell
             who calls from where, so it must lead to nothing that wants a role.
-        policies, fleet: further services. port: where they all are served besides.
+        policies, quality, fleet: further services. port: where they all are served besides.
         task_key: makes of the ledger's task numbers those that reviewers see; at most 64 bytes.
     """
 
@@ -97,13 +100,14 @@ class Control:
         messages: Callable[[], Messages | None] = lambda: None,
         access: Callable[[], Access] = lambda: Access({}),
         policies: PolicyService | None = None,
+        quality: QualityService | None = None,
         fleet: FleetService | None = None,
         port: Port | None = None,
         task_key: bytes = b"",
         open_socket: str | None = None,
     ) -> None:
         self._socket, self._port, self._open_socket = socket, port, open_socket
-        self._access, self._policies, self._fleet = access, policies, fleet
+        self._access, self._policies, self._quality, self._fleet = access, policies, quality, fleet
         self.waiting = Waiting(ledger, classes)
         """What waits for its decision's record."""
         intake = Intake(ledger, verify, classes, rules, clock_us)
@@ -132,6 +136,9 @@ class Control:
         if self._policies is not None:
             policy_pb2_grpc.add_PolicyServiceServicer_to_server(self._policies, server)
             services.append(policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name)
+        if self._quality is not None:
+            quality_pb2_grpc.add_QualityServiceServicer_to_server(self._quality, server)
+            services.append(quality_pb2.DESCRIPTOR.services_by_name["QualityService"].full_name)
         if self._fleet is not None:
             fleet_pb2_grpc.add_FleetServiceServicer_to_server(self._fleet, server)
             services.append(fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name)
