@@ -15,7 +15,7 @@ from gateway.runtime import Secrets
 from gateway.services.policies import InForce, PolicyBook
 from tests.autopilot.standing import NOW_US
 
-__all__ = ["FACTS", "LEARNING", "Explored", "decisions"]
+__all__ = ["FACTS", "LEARNING", "SETTINGS", "Explored", "decisions"]
 
 FACTS = Facts(NOW_US, 1, "spam", "v3", "", 0, 0.9, True, 0.5, True, "v3", 0.5)
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from gateway.autopilot.exploration import Exploration
+from gateway.autopilot.exploration import KIND, Exploration
 from gateway.autopilot.flow import FLOW
 from gateway.ledger import LabelRow, Ledger, Truth, verdicts
 from gateway.ledger.verdicts import Verdict
 from gateway.quality.evidence import Evidence
 from gateway.quality.starvation import FALLS, make_flow
-from tests.autopilot.exploring import FACTS, LEARNING, Explored, decisions
+from tests.autopilot.exploring import FACTS, LEARNING, SETTINGS, Explored, decisions
 from tests.autopilot.standing import NOW_US
 
 
@@ -281,6 +281,19 @@ def test_another_model_behind_an_arm_begins_anew(explored: Explored) -> None:
     explored.say("v3", 5, 0, age_s=0)
     explored.look(60)
     assert explored.state["arms"]["v3"]["labels"] == 5
+
+
+def test_what_is_explored_no_more_is_forgotten(explored: Explored) -> None:
+    """A report must not go on telling of it."""
+    explored.settings("algorithm: fixed")
+    explored.say("v3", 5, 0)
+    explored.look(60)
+    text = SETTINGS.format(explore="algorithm: fixed", more="", version="3").replace(
+        "    explore:", "    # explore:"
+    )
+    explored.book.publish(text, author="ann", reason="")
+    explored.part.look(explored.standing, explored.now_us + 1)
+    assert explored.ledger.states(KIND) == {}
 
 
 @pytest.mark.parametrize("reward", ["outcome", "signal:stars"])

@@ -81,13 +81,20 @@ class Exploration:
     def __init__(self, ledger: Ledger, book: Book, change: Callable[[Callable[[], int]], int]) -> None:
         self._ledger, self._book, self._change = ledger, book, change
         self._looked: dict[str, int] = {}
+        self._swept: int | None = None
 
     def look(self, standing: Standing, now_us: int) -> None:
         """Read what came, move what should move, remember. Blocks. Raises: LedgerUnavailable."""
-        due = [name for name in _explored(standing) if self._due(name, standing, now_us)]
-        if not due:
+        explored = _explored(standing)
+        due = [name for name in explored if self._due(name, standing, now_us)]
+        if not due and self._swept == standing.version:
             return
         kept = self._ledger.states(KIND)
+        if self._swept != standing.version:
+            gone = {key: None for key in kept if key[0] not in explored}
+            if gone:
+                self._ledger.put_states(KIND, gone, now_us)
+            self._swept = standing.version
         looks = [_look(name, standing, kept.get((name, "")), now_us) for name in due]
         self._read(looks, now_us)
         unsafe = _starved(self._ledger, looks) | _failing(self._ledger, standing.settings)
@@ -101,6 +108,7 @@ class Exploration:
     def idle(self) -> None:
         """Another leads: all that is remembered is in the ledger."""
         self._looked.clear()
+        self._swept = None
 
     def _due(self, name: str, standing: Standing, now_us: int) -> bool:
         explore = standing.settings.routes[name].explore

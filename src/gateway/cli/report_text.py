@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.printing import count
+from gateway.cli.report_arms import render_arms
 from gateway.cli.report_standing import render_slices, render_standing
 from gateway.cli.report_story import render_story
 from gateway.cli.report_words import (
@@ -89,6 +90,7 @@ def _route(out: Console, route: RouteReport, now_us: int, story: Story | None) -
     _quality(out, route)
     render_slices(out, route.slices, _heading)
     render_standing(out, route.standing, _heading)
+    render_arms(out, route.standing, _heading)
     _review(out, route, now_us)
     _shadows(out, route.shadows)
     _feedback(out, route.quality.feedback)
@@ -165,6 +167,16 @@ def _quality(out: Console, route: RouteReport) -> None:
         _say(out, f"Of 100 positives, about {value} are found {interval}. F1 is their harmonic mean.")
     elif recall.reason != precision.reason:
         _say(out, f"No recall: {recall.reason}.", "yellow")
+    rates = route.quality.rates
+    if rates.accuracy.value is not None and rates.false_positive_rate.value is not None:
+        right, of_right = _of_100(rates.accuracy)
+        flagged, of_flagged = _of_100(rates.false_positive_rate)
+        share, of_share = _of_100(rates.prevalence)
+        _say(
+            out,
+            f"Of 100 predictions, about {right} are right {of_right} and {share} are positive {of_share}; of 100 that "
+            f"are not, {flagged} are flagged {of_flagged}.",
+        )
     for estimate in (precision, recall):
         if estimate.note:
             _say(out, f"There was {estimate.note}.")

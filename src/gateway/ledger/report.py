@@ -77,6 +77,7 @@ class RouteReport:
             "precision": numbers.precision.as_dict(),
             "recall": numbers.recall.as_dict(),
             "f1": numbers.f1.as_dict(),
+            **self.quality.rates.as_dict(),
             "shadows": {one.shadow: one.as_dict() for one in self.shadows},
             "review": {
                 "sampled": review.sampled,
@@ -100,6 +101,7 @@ class RouteReport:
             },
             "gates": self.standing.gates_as_dicts(),
             "acts": self.standing.acts_as_dicts(),
+            "exploration": self.standing.arms_as_dict(),
             "notes": list(self.quality.notes),
         }
 
