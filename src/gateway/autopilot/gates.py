@@ -130,6 +130,7 @@ class GateWatch:
     def forget(self) -> None:
         """Read again what is kept, at the next look: somebody else may have gone on."""
         self._memory = None
+        self.last = ()
 
     def evaluate(self, settings: Settings, policy: int, now_us: int) -> tuple[Judged, ...]:
         """Judge every gate of every route, of each of its segments that has predictions; blocks.

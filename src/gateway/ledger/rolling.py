@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.ledger import schema
-from gateway.ledger.database import add_up
+from gateway.ledger.adding import add_up
 from gateway.ledger.locks import may_tidy
 
 __all__ = ["ROLLED", "SPANS", "Piece", "add", "cover", "drop_before", "pieces", "roll", "rolled", "rolled_of"]
@@ -217,9 +217,17 @@ def _ranges(
     connection: sa.Connection, tally: sa.Table, *, held: bool = False, locked: bool = False
 ) -> dict[int, tuple[int, int]]:
     """By span, which hours are rolled; held (or locked), nobody rolls (or adds) until this transaction ends."""
-    query = sa.select(_state.c.span, _state.c.first_hour, _state.c.end_hour).where(
-        _state.c.tally == tally.name
-    )
-    if held or locked:
-        query = query.order_by(_state.c.span).with_for_update(read=held)
-    return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+    found = connection.execute(_STATE[held, locked], {"of": tally.name})
+    return {row[0]: (row[1], row[2]) for row in found}
+
+
+def _state_of(*, held: bool, locked: bool) -> sa.Select[Any]:
+    query = sa.select(_state.c.span, _state.c.first_hour, _state.c.end_hour)
+    query = query.where(_state.c.tally == sa.bindparam("of"))
+    return query.order_by(_state.c.span).with_for_update(read=held) if held or locked else query
+
+
+_STATE: Final = {
+    ways: _state_of(held=ways[0], locked=ways[1]) for ways in ((False, False), (True, False), (False, True))
+}
+"""By (held, locked); put together once."""
