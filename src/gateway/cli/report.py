@@ -93,6 +93,7 @@ def _read(
             names = ", ".join(sorted({*known, *seen})) or "none yet"
             raise wrong_use(f"--route: found {route!r}, wanted one of the routes ({names})")
         window = Window(since_us, None, route)
-        return make_report(reader, window, known, now_us=now_us), stories(reader, window, now_us, settings)
+        made = make_report(reader, window, known, now_us=now_us)
+        return made, stories(reader, window, made, now_us, settings)
     finally:
         reader.close()
