@@ -35,6 +35,9 @@ SCORE_STEP: Final = 20
 
 Ints = NDArray[np.int64]
 
+_Read = tuple[Sequence[Any], Sequence[Any]]
+"""Rows of predictions, and of labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -72,19 +75,32 @@ def breakdowns(reader: Reader, window: Window) -> dict[str, dict[str, tuple[Slic
     Raises: LedgerUnavailable.
     """
     found: dict[str, dict[str, tuple[Slice, ...]]] = defaultdict(dict)
-    rows, labels = reader.snapshot(lambda connection: _read(connection, window))
-    for at, kind in enumerate(KINDS):
+    read = reader.snapshot(lambda connection: _reads(connection, window))
+    for kind, (rows, labels) in read.items():
+        at = KINDS.index(kind)
         for (route, kind_of), slices in _measure(kind, _by(rows, at), _by(labels, at)).items():
             if len(slices) > 1:
                 found[route][kind_of] = slices
     return dict(found)
 
 
-def _read(connection: sa.Connection, window: Window) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Rows (segment, backend, policy, day, route, flagged, step, pi, positive of labels, how many).
+def _reads(connection: sa.Connection, window: Window) -> dict[str, _Read]:
+    """What each kind is made from: one read for all, as adding up the database's cells takes longest; two where only
+    the window's last days are told one by one, for the others are then read in their long spans."""
+    since, until = window.hours
+    now = connection.execute(sa.select(sa.func.max(schema.tally_scores.c.hour))).scalar() or 0
+    end = now + 1 if until is None else min(until, now + 1)
+    first = (end - 24 * MOST_SLICES) // 24 * 24
+    if since is not None and since >= first:
+        return dict.fromkeys(KINDS, _read(connection, window, since, until, 24))
+    longer = _read(connection, window, since, until, rolling.SPANS[0])
+    return {**dict.fromkeys(KINDS, longer), "day": _read(connection, window, first, until, 24)}
 
-    One read for all kinds: adding up the database's cells takes longer than adding up these.
-    """
+
+def _read(
+    connection: sa.Connection, window: Window, since: int | None, until: int | None, longest: int
+) -> _Read:
+    """Rows (segment, backend, policy, day, route, flagged, step, pi, positive of labels, how many)."""
     where = () if window.route is None else (("route", window.route),)
     both = []
     for tally, counted, more, only in (
@@ -93,11 +109,13 @@ def _read(connection: sa.Connection, window: Window) -> tuple[Sequence[Any], Seq
     ):
         kinds = ("segment", "backend", "policy")
         keys = [*kinds, "hour", "route", "flagged", "score_bin", "review_pi", "outcome", *more]
-        rows = rolling.cover(connection, tally, (*keys, counted), *window.hours, *where, *only, longest=24).c
+        rows = rolling.cover(
+            connection, tally, (*keys, counted), since, until, *where, *only, longest=longest
+        ).c
         step = sa.case((rows.score_bin == NO_SCORE, NO_SCORE), else_=rows.score_bin // SCORE_STEP)
         grouped = [
             *(rows[name] for name in kinds),
-            (rows.hour // 24).label("day"),
+            (rows.hour // longest).label("day"),
             rows.route,
             rows.flagged,
             step.label("step"),
