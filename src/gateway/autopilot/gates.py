@@ -29,6 +29,7 @@ from gateway.ledger.gate_input import (
     gate_cells,
     label_marks,
     new_labels,
+    newest_label,
     oldest_open_us,
 )
 from gateway.ledger.grid import HOUR_US
@@ -123,6 +124,7 @@ class GateWatch:
         self._kept: dict[Key, Memory] = {}
         self._measured: dict[tuple[str, str], _Measured] = {}
         self._after: dict[Key, tuple[object, Estimate]] = {}
+        self._newest: int | None = None
         self._marks: dict[str, int] = {}
         self.last: tuple[Judged, ...] = ()
         """What the last look came to."""
@@ -143,7 +145,10 @@ class GateWatch:
         memory, reader = self._remember(), self._reader
         looks: list[_Look] = []
         if gates:
-            self._marks |= label_marks(reader, max(self._marks.values(), default=0))
+            if self._newest is None:
+                self._newest = newest_label(reader)
+            self._marks |= label_marks(reader, self._newest)
+            self._newest = max(self._newest, *self._marks.values())
             oldest = min(now_us - round(gate.window_h * HOUR_US) for _, gate in gates)
             acted = changed_us(reader, oldest)
             still_open = oldest_open_us(reader, min(now_us - wait_us(gate) for _, gate in gates))

@@ -19,7 +19,16 @@ from gateway.ledger.labels import REVIEW, superseded
 from gateway.ledger.reading import Reader
 from gateway.types import UNPREDICTED
 
-__all__ = ["Cells", "NewLabels", "changed_us", "gate_cells", "label_marks", "new_labels", "oldest_open_us"]
+__all__ = [
+    "Cells",
+    "NewLabels",
+    "changed_us",
+    "gate_cells",
+    "label_marks",
+    "new_labels",
+    "newest_label",
+    "oldest_open_us",
+]
 
 SCORE_STEP: Final = 20
 """Of the 1,000 bins of the grid."""
@@ -144,6 +153,12 @@ def new_labels(reader: Reader, after_us: int, before_us: int) -> NewLabels:
         np.array(columns[4], dtype=np.bool_),
         np.array(columns[5], dtype=np.float64),
     )
+
+
+def newest_label(reader: Reader) -> int:
+    """The place in the ledger of the newest label; 0 where there is none. Raises: LedgerUnavailable."""
+    query = sa.select(sa.func.max(schema.labels.c.id))
+    return int(reader.snapshot(lambda connection: connection.execute(query).scalar()) or 0)
 
 
 def label_marks(reader: Reader, after: int) -> dict[str, int]:

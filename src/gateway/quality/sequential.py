@@ -100,7 +100,7 @@ class Detector:
         try:
             evidence = tuple(float(one) for one in kept["evidence"])
             counts = [int(kept[name]) for name in ("labels", "alarms", "clipped")]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
         good = len(evidence) == len(FRACTIONS) and all(isfinite(one) and one >= 0 for one in evidence)
         return cls(evidence, *counts) if good and min(counts) >= 0 else None
