@@ -21,7 +21,7 @@ def kill(
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the version.")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Stop a route's model, of a fleet everywhere: its calls get what the chain has behind it. It stays stopped, whatever
+    """Stop a route's model: its calls get what the chain has behind it. It stays stopped, whatever
     settings are published, until `--off`.
     """
     from gateway.cli.printing import print_json

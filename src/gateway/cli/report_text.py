@@ -173,6 +173,16 @@ def _quality(out: Console, route: RouteReport) -> None:
         _say(out, f"Of 100 positives, about {value} are found {interval}. F1 is their harmonic mean.")
     elif recall.reason != precision.reason:
         _say(out, f"No recall: {recall.reason}.", "yellow")
+    rates = route.quality.rates
+    if rates.accuracy.value is not None and rates.false_positive_rate.value is not None:
+        right, of_right = _of_100(rates.accuracy)
+        flagged, of_flagged = _of_100(rates.false_positive_rate)
+        share, of_share = _of_100(rates.prevalence)
+        _say(
+            out,
+            f"Of 100 predictions, about {right} are right {of_right} and {share} are positive {of_share}; of 100 that "
+            f"are not, {flagged} are flagged {of_flagged}.",
+        )
     for estimate in (precision, recall):
         if estimate.note:
             _say(out, f"There was {estimate.note}.")
