@@ -5,8 +5,8 @@ Scores are read in `SCORE_STEP` bins at once: strata need no finer ones, and a w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -175,17 +175,30 @@ def label_marks(reader: Reader, after: int) -> dict[str, int]:
     )
 
 
-def oldest_open_us(reader: Reader, since_us: int) -> dict[str, int]:
+def oldest_open_us(reader: Reader, since_us: int, changed: Mapping[str, int] = {}) -> dict[str, int]:
     """By route, when the oldest sampled prediction was made whose review task is open; of tasks made since then.
 
+    Args:
+        changed: by route, when it was changed: what was predicted before that does not matter any more.
     Raises: LedgerUnavailable.
     """
-    return reader.snapshot(partial(_oldest_open, since_us=since_us))
+
+    def read(connection: sa.Connection) -> dict[str, int]:
+        found = _oldest_open(connection, since_us)
+        for route in [one for one, time_us in found.items() if time_us < changed.get(one, time_us)]:
+            del found[route]
+            found |= _oldest_open(connection, since_us, (route, changed[route]))
+        return found
+
+    return reader.snapshot(read)
 
 
-def _oldest_open(connection: sa.Connection, since_us: int) -> dict[str, int]:
+def _oldest_open(
+    connection: sa.Connection, since_us: int, of: tuple[str, int] | None = None
+) -> dict[str, int]:
     """Queue by queue, along the index of open tasks: those that are done stay in the table, and may be millions."""
     task, decision = schema.review_tasks.c, schema.decisions.c
+    only = () if of is None else (decision.route == of[0], decision.time_us >= of[1])
     same = sa.and_(task.decision == decision.decision, task.row == decision.row)
     first = sa.select(sa.func.min(task.queue)).where(task.done_us.is_(None))
     found: dict[str, int] = {}
@@ -200,6 +213,7 @@ def _oldest_open(connection: sa.Connection, since_us: int) -> dict[str, int]:
                 task.created_us >= since_us,
                 task.gold.is_(None),
                 decision.sampled,
+                *only,
             )
             .group_by(decision.route)
         )
