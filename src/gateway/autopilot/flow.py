@@ -20,7 +20,7 @@ import numpy as np
 
 from gateway.autopilot.flow_words import SourceFlow, StreamFlow, tell
 from gateway.ledger import schema
-from gateway.ledger.daily import DAY_US, Delays, by_day, delays, first_day, statements_by_day
+from gateway.ledger.daily import DAY_US, Delays, by_day, delays, first_day, stated, statements_by_day
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.labels import REVIEW
 from gateway.quality.delay import LEAST_SHARE, DelayDistribution, delay_distribution
@@ -223,8 +223,7 @@ def _came(reader: Reader, routes: set[str], first: int, end: int) -> _Came:
         if source != REVIEW and count > 0:
             _note(came, routes, kept, route, source, segment, day, float(count))
     for day, route, source, segment, name, count in statements_by_day(reader, first, end):
-        told = f"{source} ({name or 'outcome'})"
-        _note(came, routes, kept, route, told, segment, day, float(count))
+        _note(came, routes, kept, route, stated(source, name), segment, day, float(count))
     total: dict[Key, float] = defaultdict(float)
     for (route, source, segment), days in came.labels.items():
         total[route, source] += sum(days.values()) if not segment else 0.0

@@ -98,6 +98,8 @@ def tell(source: str, streams: Sequence[StreamFlow]) -> SourceFlow:
     fell = whole is not None and whole.verdict == "starved"
     low = [one for one in segments if one.left < STARVED and not one.back]
     dead = [one for one in low if one.verdict == "starved" or (fell and one.since is not None)]
+    # A country falls with the phones that are in it: what stopped explains what fell.
+    dead = [one for one in dead if one.left < STOPPED] or dead
     living = [one for one in segments if one not in dead and one.back]
     every = tuple(streams)
     if whole is not None and fell and not (dead and living):

@@ -6,7 +6,7 @@ One function for whoever needs these numbers (report, metrics, gates), so that t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class RouteQuality:
     `numbers`: precision, recall, F1; where reviewers contradict each other, their intervals hold that. `rates`: the
     others. `review`: how far the sample is labelled; what is still open is taken to
     be missing at random within a stratum. `feedback`: by source. `notes`: what a reader must know to believe
-    the numbers, in words.
+    the numbers, in words. `predictions`, `labels`: what the numbers are made from, with the bin of each score.
     """
 
     route: str
@@ -60,6 +60,8 @@ class RouteQuality:
     review: ReviewProgress
     feedback: tuple[Feedback, ...]
     notes: tuple[str, ...]
+    predictions: Predictions = field(compare=False, repr=False)
+    labels: Labels = field(compare=False, repr=False)
 
 
 def route_quality(
@@ -123,7 +125,8 @@ def _one(
     review = reviews.get(route, ReviewProgress(0, 0, 0, None))
     if not judged.any() and bool((population.rows[here] > 0).any()):
         numbers = _without_decisions(numbers)
-    return RouteQuality(route, numbers, others, review, _feedback(route, labels), _notes(numbers, review))
+    told = _feedback(route, labels), _notes(numbers, review)
+    return RouteQuality(route, numbers, others, review, *told, predictions, known)
 
 
 def _doubted(numbers: Quality, others: Rates) -> Quality:
