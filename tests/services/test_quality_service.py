@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -56,7 +57,7 @@ async def served(ledger: Ledger, folder: Path) -> AsyncIterator[quality_pb2_grpc
         await server.stop(0)
 
 
-HOW = {"metadata": [("authorization", f"Bearer {TOKEN}")], "timeout": 20}
+HOW: dict[str, Any] = {"metadata": [("authorization", f"Bearer {TOKEN}")], "timeout": 20}
 
 
 async def test_gates_say_what_they_say_now(ledger: Ledger, tmp_path: Path) -> None:
