@@ -4,8 +4,8 @@ Run as `python benchmarks/ledger/bench_report.py [LABELS] [--tallies-only]`.
 
 Makes an SQLite ledger of so many sampled decisions, each labelled by review, spread over a year (8,760 hours), all
 1,000 bins of scores, two routes; adds them up into the tallies as they would have been while they came; rolls what is
-over; and times what `gateway report --html` reads, computes and draws, each in a fresh process (imports aside), and what
-part of that counts and quality take. Prints medians of five.
+over; and times what `gateway report --html` reads, computes and draws, each in a fresh process (imports aside), and
+what part of that counts and quality take. Prints medians of five.
 """
 
 from __future__ import annotations

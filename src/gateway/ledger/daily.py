@@ -42,7 +42,7 @@ DAY_H: Final = 24
 CONFIDENCE_CELLS: Final = 100
 """Parts of [0, 1] by which confidences are counted."""
 
-MOST_DELAYS: Final = 6_000
+MOST_DELAYS: Final = 20_000
 """Labels that delays are learnt from; more would say the same."""
 
 MOST_UNITS: Final = 50_000
