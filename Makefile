@@ -16,7 +16,7 @@ CRATE := src/dataplane
 RUST := $(shell find $(CRATE)/src -name '*.rs') $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help install demo test lint conformance bench bench-ledger bench-peers faults fuzz fuzz-seeds examples proto constraints clean
+.PHONY: help install demo test lint conformance bench bench-ledger bench-fleet bench-quality bench-peers faults fuzz fuzz-seeds simulate examples proto constraints clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,12 @@ bench-ledger: .make/built  ## Records, labels and leases a second, on SQLite and
 	@scripts/postgres.sh
 	$(BIN)/python benchmarks/ledger/run.py
 
+bench-fleet: .make/release  ## Memory of a sidecar at rest and under load
+	$(BIN)/python benchmarks/fleet/run.py
+
+bench-quality: .make/built  ## A cycle of gates over 100 routes of 20 segments
+	PYTHONPATH=. $(BIN)/python benchmarks/quality/gates.py
+
 bench-peers: .make/release  ## The byte path beside HAProxy, nghttpx and Envoy
 	$(BIN)/python benchmarks/peers/run.py
 	$(BIN)/python benchmarks/peers/shadow.py
@@ -66,6 +72,9 @@ fuzz-seeds: .make/built  ## Write the fuzzers' seeds anew
 faults: .make/built  ## Rollouts, reloads, deadlines, killed servers, gateways and fleets under load, at length
 	@scripts/postgres.sh
 	FAULTS=long $(BIN)/python -m pytest tests/faults tests/fleet/test_totals.py tests/wire/test_review_killed.py -q -s -o timeout=0
+
+simulate: .make/built  ## The statistics' simulations at length: coverage, false alarms, guarantees
+	SIMULATE=long $(BIN)/python -m pytest tests/quality tests/autopilot -q -s -o timeout=0
 
 examples: .make/built  ## Check every settings file under examples/
 	@for file in examples/settings/*.yaml; do $(BIN)/gateway check --offline $$file || exit 1; done

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gateway.ledger import Ledger
 from tests.postgres import Postgres, missing, required, wanted
 
 
@@ -40,9 +42,42 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'ledger.db'}"
 
 
-@pytest.fixture(params=["sqlite", *(["postgresql"] if missing() is None or required() else [])])
+@pytest.fixture(scope="session")
+def _made_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("made") / "ledger.db"
+    ledger = Ledger(f"sqlite:///{file}")
+    ledger.open()
+    ledger.close()
+    return file
+
+
+@pytest.fixture
+def made_sqlite_url(sqlite_url: str, _made_sqlite: Path) -> str:
+    """An SQLite ledger of the test's own, with its tables."""
+    shutil.copy(_made_sqlite, sqlite_url.removeprefix("sqlite:///"))
+    return sqlite_url
+
+
+@pytest.fixture
+def made_postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A PostgreSQL database of the test's own, with the ledger's tables."""
+    with postgres.ledger() as url:
+        yield url
+
+
+_DATABASES = ["sqlite", *(["postgresql"] if missing() is None or required() else [])]
+
+
+@pytest.fixture(params=_DATABASES)
 def ledger_url(request: pytest.FixtureRequest) -> str:
-    """The same test on both databases."""
+    """The same test on both databases, with the ledger's tables."""
+    fixture = {"sqlite": "made_sqlite_url", "postgresql": "made_postgres_url"}[request.param]
+    return str(request.getfixturevalue(fixture))
+
+
+@pytest.fixture(params=_DATABASES)
+def empty_url(request: pytest.FixtureRequest) -> str:
+    """The same test on both databases, where no ledger was made yet."""
     fixture = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]
     return str(request.getfixturevalue(fixture))
 

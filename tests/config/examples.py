@@ -56,10 +56,12 @@ routes:
     review:
       {queue: moderation, per_hour: 60, capture: [inputs], redact: [inputs.email], segments: {"device=phone": 2.0}}
     objective: {prioritise: precision, precision: 0.95, recall: 0.60}
+    costs: {false_positive: 5.0, false_negative: 1.0, review: 0.4}
     gates:
       - {name: precision-holds, metric: precision, at_least: 0.93, window_h: 168, min_labels: 50, then: roll_back}
       - {name: phones, metric: recall, at_least: 0.5, segment: device=phone, then: {roll_back: spam-lite}}
       - {name: alarms, metric: false_positive_rate, at_most: 0.05, segment: device, on_no_data: fail, then: raise_floor}
+    drift: {reference_h: 336, fields: [score, segments], arl_days: 7300}
     kill_switch: false
 telemetry: {otlp: "http://127.0.0.1:4317", trace_share: 0.01}
 """

@@ -35,21 +35,6 @@ def test_one_mistake_is_one_fault_in_words(mistake: dict[str, str]) -> None:
     assert faults(change(mistake["change"], mistake["to"])) == [mistake["fault"]]
 
 
-LATER = [
-    ("routes.spam.explore.cap", "    explore: {arms: [spam-v3, m], cap: 0.2}", "    confidence: {floor: 0.8}"),
-    ("routes.spam.costs", "    costs: {}", "    confidence: {floor: 0.8}"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("path", "new", "old"), LATER, ids=[path for path, _, _ in LATER])
-def test_settings_that_are_not_built_are_refused(path: str, new: str, old: str) -> None:
-    """A net that is not there must not look as if it were."""
-    found = faults(change(old, new, change("routes:", '  m: {grpc: "h:1"}\nroutes:')))
-    assert len(found) == 1
-    assert f" {path}: " in found[0]
-    assert "is not supported yet (take it out)" in found[0]
-
-
 def test_a_noise_baseline_is_a_twin_of_who_answers() -> None:
     """Its own answer twice, or the candidate's, would say nothing about how two alike differ."""
     two = change("routes:", V4)

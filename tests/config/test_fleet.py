@@ -29,9 +29,7 @@ routes:
 """
 
 
-PYTHON = 'rules: [{name: r, python: "a:b", otherwise: false, then: {answer: ham}}]'
-
-
+PYTHON = '    rules: [{name: r, python: "a:b", otherwise: false, then: {answer: ham}}]\n'
 ROUTE, REVIEW = "routes:\n  spam:\n", "    review: {queue: q, capture: [inputs]}\n"
 TOOL = (
     'label_studio: {url: "https://tool.example.org", token: literal.token.of-it-all,'
@@ -43,7 +41,9 @@ EVENTS = '{url: "https://events.example.org/x", token: a-literal-token-of-it}'
 def faults(change: str, to: str) -> list[str]:
     assert change in GOOD
     text = GOOD.replace(change, to, 1)
-    loaded = read_text(text, name="g.yaml", env={"KEY": "a key of some length"})
+    loaded = read_text(
+        text, name="g.yaml", env={"KEY": "a key of some length", "TOKEN": "a.literal.token-of-it"}
+    )
     assert not loaded.faults, [str(fault) for fault in loaded.faults]
     return [str(fault) for fault in fleet_faults(loaded, text)]
 
@@ -60,18 +60,13 @@ def test_settings_of_a_fleet_are_good() -> None:
         ("127.0.0.1:8081", "0.0.0.0:8081", "plain text on an address that other machines reach"),
         ("127.0.0.1:8081", "0.0.0.0:8081", "nobody in `access` has the role sidecar"),
         ("backends:", "ledger: postgresql://x/y\nbackends:", "there is no salt, and every replica would make its own"),
-        ("{answer: {label: ham}}", "{people: {queue: q}}", "backends.ham.people: a call cannot wait for people"),
-        ("    chain", f"    {PYTHON}\n    chain", "rules[0].python: a rule in Python"),
-        ("    chain", "    review: {per_hour: 9}\n    chain", "a number of reviews an hour is not kept in a fleet"),
         ("backends:", "secrets: {salt: a literal salt of it}\nbackends:", "secrets.salt: a secret in"),
         ("backends:", "secrets: {receipt_keys: [a literal key of it]}\nbackends:", "secrets.receipt_keys[0]: a secret"),
         ("backends:", "access: {a: {role: sidecar, token: a literal token of it}}\nbackends:", "a.token: a secret"),
         ("backends:", "secrets: {salt: '${NONE:-a literal salt of it}'}\nbackends:", "secrets.salt: a secret in"),
         (ROUTE, f"{TOOL}{ROUTE}{REVIEW}", "label_studio.token: a secret in"),
         (ROUTE, f"{TOOL}{ROUTE}{REVIEW}", "label_studio.webhook_secret: a secret in"),
-        (ROUTE, f"{TOOL}{ROUTE}{REVIEW}", "label_studio: control does not exchange tasks"),
         ("backends:", f"telemetry: {{events: {EVENTS}}}\nbackends:", "events.token: a secret in"),
-        ("backends:", f"telemetry: {{events: {EVENTS}}}\nbackends:", "telemetry.events: payloads are"),
         ("backends:", "ledger: 'postgresql://u:word@h/d'\nbackends:", "ledger: a password in"),
         ("backends:", "ledger: 'postgresql://u@h/d?password=word'\nbackends:", "ledger: a password in"),
         ("backends:", "ledger: '${NONE:-postgresql://u:word@h/d}'\nbackends:", "ledger: a password in"),
@@ -88,6 +83,22 @@ def test_secrets_by_reference_are_good() -> None:
     assert faults("backends:", 'secrets: {salt: "${KEY}", receipt_keys: ["${KEY}"]}\nbackends:') == []
     ledger = "ledger: 'postgresql://u:${KEY}@h/d'"
     assert not [fault for fault in faults("backends:", f"{ledger}\nbackends:") if "password" in fault]
+
+
+def test_budgets_events_and_a_label_tool_are_good() -> None:
+    """What one control does for all, or each for what it gets."""
+    budget = REVIEW.replace("queue: q", "queue: q, per_hour: 9")
+    tool = TOOL.replace("literal.token.of-it-all", '"${TOKEN}"').replace(
+        "a-literal-secret-of-it", '"${TOKEN}"'
+    )
+    events = EVENTS.replace("a-literal-token-of-it", '"${TOKEN}"')
+    assert faults(ROUTE, f"{tool}telemetry: {{events: {events}}}\n{ROUTE}{budget}") == []
+
+
+def test_people_and_rules_in_python_are_good() -> None:
+    """Sidecars ask people at control, and run functions from a folder of their own."""
+    assert faults("{answer: {label: ham}}", "{people: {queue: q}}") == []
+    assert faults(ROUTE, f"{ROUTE}{PYTHON}") == []
 
 
 def test_every_secret_of_the_settings_is_known() -> None:

@@ -77,7 +77,7 @@ def test_schema_names_every_setting() -> None:
     route = schema["$defs"]["Route"]
     assert route["required"] == ["chain"]
     assert json.dumps(schema)
-    assert list(blocks_with("floor")) == ["routes.<name>.confidence"]
+    assert list(blocks_with("floor")) == ["routes.<name>.confidence", "routes.<name>.explore"]
 
 
 def test_schema_takes_short_forms() -> None:

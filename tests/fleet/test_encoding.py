@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.fleet.encoding import MOST_ROWS, Malformed, decode, encode, parse
+from gateway.fleet.encoding import MOST_BATCH_BYTES, MOST_ROWS, Malformed, decode, encode, messages, parse
 from gateway.fleet.forms import LEAST
 from gateway.ledger import Limits, schema
 from gateway.ledger.segments import Segments
@@ -220,3 +220,42 @@ def test_a_difference_whose_square_overflows_is_not_added_up() -> None:
     names = [column.name for column in schema.tally_shadow.c if not column.primary_key]
     found = dict(zip(names, sums, strict=True))
     assert (found["compared"], found["differences"], found["sum_squared"]) == (2, 1, 0.25)
+
+
+def test_a_batch_that_is_too_large_goes_up_in_parts_and_nothing_is_lost() -> None:
+    """Records and payloads of a busy second; only a payload that no message could hold is left out, and told of."""
+    small, huge = 700_000, MOST_BATCH_BYTES
+    rows = [{"id_lo": at, "segment": 0} for at in range(60_000)]
+    captured = [
+        {
+            "id": at.to_bytes(16, "big"),
+            "rows": [0],
+            "route": "spam",
+            "queue": "q",
+            "request": b"r" * size,
+            "answer": b"a",
+            "policy": 7,
+            "time_us": making.NOW_US,
+        }
+        for at, size in enumerate([small] * 9 + [huge] + [small] * 2)
+    ]
+    batch = making.batch(
+        rows, strings=["device=phone"], captures=captured, raises=[{"id_lo": 4, "score": 0.4}] * 5
+    )
+    parts = list(messages(batch, run=RUN, sequence=7, sidecar="a"))
+    assert all(len(data) <= MOST_BATCH_BYTES for _, _, data in parts)
+    sent = [(sequence, records, data) for sequence, records, data in parts if data]
+    assert [sequence for sequence, _, _ in sent] == list(range(7, 7 + len(sent)))
+    assert [records for _, records, data in parts if not data] == [0], "one payload, and no record with it"
+    arrived = [decode(parse(data)) for _, _, data in sent]
+    assert [records for _, records, _ in sent] == [len(one) for one in arrived]
+    ids = np.concatenate([one.records["id_lo"] for one in arrived])
+    assert ids.tolist() == list(range(60_000))
+    assert sum(len(one.raises["row"]) for one in arrived) == 5
+    whole, divided = Delta(), Delta()
+    for one, into in ((batch, whole), *((one, divided) for one in arrived)):
+        reduce_batch(one, into, Segments(100), Limits())
+    assert whole.sums == divided.sums
+    assert [row["decision"] for row in divided.captures] == [
+        bytes(capture["id"]) for capture in captured if len(capture["request"]) == small
+    ]

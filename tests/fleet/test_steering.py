@@ -160,6 +160,40 @@ def test_feedback_and_review_work_through_a_sidecar(fleet: tuple[ControlProc, Si
         watching.cancel()
 
 
+def test_a_threshold_learnt_from_labels_becomes_a_version(fleet: tuple[ControlProc, SidecarProc]) -> None:
+    """By an operator, for the version that it was found out under, and nothing that a route cannot hold."""
+    control, sidecar = fleet
+    with grpc.insecure_channel(control.address) as channel:
+        stub = policy_pb2_grpc.PolicyServiceStub(channel)
+
+        def learn(changes: Any, role: str = "operator", onto: int = 0) -> int:
+            asked = policy_pb2.LearnRequest(route="spam", changes=json.dumps(changes), onto=onto)
+            return int(stub.Learn(asked, metadata=bearer(role), timeout=20).version)
+
+        before = stub.Get(policy_pb2.GetPolicyRequest(), metadata=bearer("viewer"), timeout=20).version
+        table = {"x": [0.0, 0.5, 1.0], "y": [0.0, 0.3, 1.0]}
+        version = learn({"threshold": 0.3, "recalibration": table}, onto=before)
+        assert version == before + 1
+        policy = stub.Get(policy_pb2.GetPolicyRequest(), metadata=bearer("viewer"), timeout=20)
+        [route] = json.loads(policy.document)["routes"]
+        assert route["prediction"]["threshold"] == 0.3
+        assert route["recalibration"] == table | {"backend": None}
+        until(lambda: sidecar.metric("gateway_policy_version") == version, "the sidecar has it", 20)
+        for changes, role, onto, code in (
+            ({"threshold": 0.4}, "viewer", 0, grpc.StatusCode.PERMISSION_DENIED),
+            ({"threshold": 0.4}, "operator", before, grpc.StatusCode.ABORTED),
+            ({"threshold": 1.4}, "operator", 0, grpc.StatusCode.INVALID_ARGUMENT),
+            ({"threshold": "high"}, "operator", 0, grpc.StatusCode.INVALID_ARGUMENT),
+            ({"recalibration": {"x": [0, 1]}}, "operator", 0, grpc.StatusCode.INVALID_ARGUMENT),
+            ({"arms": {}}, "operator", 0, grpc.StatusCode.INVALID_ARGUMENT),
+            ([], "operator", 0, grpc.StatusCode.INVALID_ARGUMENT),
+        ):
+            with pytest.raises(grpc.RpcError) as refused:
+                learn(changes, role, onto)
+            assert refused.value.code() == code, (changes, refused.value.details())
+        assert learn({"threshold": None, "recalibration": None}) == version + 1
+
+
 def test_a_sidecar_hands_no_policy_on(fleet: tuple[ControlProc, SidecarProc]) -> None:
     """The receipt keys are in it, and any caller reaches a sidecar; at control the role is wanted, and its admin port,
     which nobody is asked at, leads there no more than to steering.

@@ -1,4 +1,4 @@
-"""What was acknowledged is on disk, whatever becomes of the process."""
+"""What was acknowledged is on disk, whatever becomes of the process; what failed is not."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
-from gateway.ledger import Kept, Ledger
-from tests.ledger.making import label
+import pytest
+import sqlalchemy as sa
+
+from gateway.errors import LeaseLost
+from gateway.ledger import Kept, Ledger, audit
+from gateway.ledger.review import counts
+from tests.ledger.making import NOW_US, label
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,3 +64,26 @@ def test_an_acknowledged_label_survives_kill_9_and_is_there_once(tmp_path: Path)
         acknowledged = found
         assert ledger.reader.calls().calls.sum() == round_ + 1
         ledger.close()
+
+
+@pytest.mark.parametrize("company", [0, 2])
+def test_work_that_raises_leaves_nothing_and_takes_nobody_with_it(ledger: Ledger, company: int) -> None:
+    """Whether it has the transaction for itself or shares it; what it counted does not count either."""
+    gate = threading.Event()
+
+    def half(connection: sa.Connection) -> None:
+        audit.note(connection, time_us=NOW_US, actor="ann", action="task.half", subject="task 1")
+        counts.note(connection, "moderation", "open", 1)
+        raise LeaseLost("somebody else has it")
+
+    first = ledger.submit(lambda connection: gate.wait(20))  # the others come while this one is served
+    failed = ledger.submit(half)
+    others = [ledger.submit_labels([label(number)]) for number in range(company)]
+    gate.set()
+    assert first.result()
+    with pytest.raises(LeaseLost):
+        failed.result()
+    assert [other.result() for other in others] == [[Kept.ACCEPTED]] * company
+    ledger.submit_labels([label(9)]).result()
+    assert ledger.reader.snapshot(audit.entries) == []
+    assert ledger.reader.snapshot(counts.read) == {}

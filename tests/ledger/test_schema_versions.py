@@ -29,9 +29,9 @@ def test_the_migrations_make_the_tables_that_the_code_uses(ledger: Ledger) -> No
         assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
 
 
-def test_a_new_ledger_is_what_the_steps_lead_to(url: str) -> None:
+def test_a_new_ledger_is_what_the_steps_lead_to(empty_url: str) -> None:
     """A new ledger skips the steps; both ways must end at the same tables and indexes."""
-    engine = writer_engine(url)
+    engine = writer_engine(empty_url)
     tables = []
     for way in (migrations.make, migrations.step):
         way(engine)
@@ -98,17 +98,17 @@ def test_a_reader_does_not_make_a_ledger(tmp_path: Path) -> None:
         Reader.open(f"sqlite:///{tmp_path / 'other.db'}")
 
 
-def test_gateways_that_start_together_make_one_schema(url: str) -> None:
+def test_gateways_that_start_together_make_one_schema(empty_url: str) -> None:
     """The second finds the work done."""
 
     def start(_number: int) -> None:
-        ledger = Ledger(url)
+        ledger = Ledger(empty_url)
         ledger.open()
         ledger.close()
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(start, range(4)))
-    with another(url) as connection:
+    with another(empty_url) as connection:
         rows = connection.exec_driver_sql("SELECT version_num FROM alembic_version").all()
         assert [tuple(row) for row in rows] == [(schema.HEAD,)]
 

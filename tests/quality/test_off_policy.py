@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import warnings
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import QualityError
-from gateway.quality import Estimate, Rewards, moments, off_policy
+from gateway.quality import Estimate, Rewards, RewardSums, moments, off_policy
 from gateway.quality.off_policy import Method
 from tests.quality.arms import play
 
@@ -209,6 +211,27 @@ def test_cells_say_what_their_rows_say(method: Method) -> None:
     other = moments(cells, method)
     assert one.value == pytest.approx(other.value)
     assert one.covariance == pytest.approx(other.covariance)
+
+
+def test_sums_are_all_that_snips_asks_for() -> None:
+    """Of two days, kept as plain numbers and added, they say what the rows say; contexts they have lost."""
+    reward, propensity, arm, _ = rows()
+    days = [
+        RewardSums.of(Rewards.of(reward[part], propensity[part], arm[part], 3))
+        for part in (slice(0, 200), slice(200, None))
+    ]
+    both = days[0] + RewardSums.of_kept(json.loads(json.dumps(days[1].kept())), 0.0, 1.0)
+    whole = Rewards.of(reward, propensity, arm, 3)
+    for one, other in zip(off_policy(both, "snips").arms, off_policy(whole, "snips").arms, strict=True):
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+    for wrong in (
+        lambda: moments(both, "aipw"),
+        lambda: both + RewardSums.of(Rewards.of([], [], [], 2)),
+        lambda: RewardSums.of_kept({"w": [1.0]}, 0.0, 1.0),
+        lambda: RewardSums.of_kept(days[0].kept() | {"w": [math.nan] * 3}, 0.0, 1.0),
+    ):
+        with pytest.raises(QualityError, match="sums"):
+            wrong()
 
 
 def test_rows_that_are_reviewed_more_often_weigh_less() -> None:

@@ -185,3 +185,39 @@ def test_routes_without_a_call_are_listed_when_known(told: Told) -> None:
     quiet = report.routes[0]
     assert (quiet.route, quiet.calls.total, quiet.overhead_p50_us) == ("quiet", 0, None)
     assert quiet.quality.numbers.precision.reason
+
+
+def test_slices_add_up_and_are_about_their_own_predictions(told: Told, report: Report) -> None:
+    """Each backend's precision is about what that backend said, not about the route."""
+    [spam] = report.routes
+    made = told.made
+    backends = {one.name: one for one in spam.slices["backend"]}
+    assert sum(one.predictions for one in backends.values()) == spam.quality.numbers.predictions
+    assert set(backends) == {"spam-v3", "ham"}
+    model = made.outcome == Outcome.MODEL
+    assert backends["spam-v3"].predictions == int(model.sum())
+    precision, recall = backends["spam-v3"].precision, backends["spam-v3"].recall
+    for estimate, truth in (
+        (precision, made.truth[made.flagged & model].mean()),
+        (recall, made.flagged[made.truth & model].mean()),
+    ):
+        # Coverage is measured in tests/quality/test_groups.py; here, whether it is about these predictions at all.
+        assert estimate.value == pytest.approx(truth, abs=0.1)
+    assert (
+        report.as_dict()["routes"]["spam"]["slices"]["backend"]["spam-v3"]["precision"] == precision.as_dict()
+    )
+
+
+def test_a_prediction_counts_for_each_of_its_segments_and_few_slices_are_kept() -> None:
+    """Of thousands of values only those that matter are measured; of days the newest."""
+    from gateway.ledger.breakdown import MOST_SLICES, _measure
+
+    rows = [("spam", f"device=d{at},country=de", 1, 10, 0.5, at + 1) for at in range(100)]
+    found = _measure("segment", rows, [])
+    assert [one.predictions for one in found["spam", "segment country"]] == [5050]
+    devices = found["spam", "segment device"]
+    assert len(devices) == MOST_SLICES
+    assert min(one.predictions for one in devices) == 51
+    assert devices[0].precision.reason is not None
+    days = _measure("day", [("spam", 20_000 + at, 1, 10, 0.5, 1) for at in range(60)], [])["spam", "day"]
+    assert (len(days), days[-1].name) == (MOST_SLICES, "2024-12-02")

@@ -56,6 +56,15 @@ def test_nothing_learnt_changes_nothing() -> None:
     assert route(Learnt()) == plain["routes"][0]
 
 
+def test_a_table_of_scores_reaches_the_data_plane() -> None:
+    """Of one model, or of all; no setting stands in its place, so that without one there is nothing."""
+    assert "recalibration" not in route(Learnt())
+    table = {"x": [0.0, 0.5, 1.0], "y": [0.1, 0.2, 0.9]}
+    assert route(Learnt(recalibration=table))["recalibration"] == table | {"backend": None}
+    of_one = table | {"backend": "v4"}
+    assert route(Learnt(recalibration=of_one))["recalibration"] == of_one
+
+
 def test_a_threshold_goes_before_that_of_the_settings() -> None:
     assert route(Learnt(threshold=0.7))["prediction"]["threshold"] == 0.7
 
@@ -94,6 +103,8 @@ def test_levels_of_autonomy_change_who_answers_and_what_people_see() -> None:
     assert (made["chain"], made["explore"]) == (["lite", "ham"], None)
     assert [(one["to"], one["share"]) for one in made["mirror"]] == [("v3", 1.0), ("v4", 1.0)]
     strata = ("flagged", "unflagged", "near", "fallback", "disagreement")
+    both = route(Learnt(autonomy="shadow", skip=("v3",), arms={}))
+    assert (both["chain"], both["mirror"][0]["to"]) == (["lite", "ham"], "v3"), "rolled back, and watched"
     suggested = route(Learnt(autonomy="suggest"))
     assert [suggested["review"][name] for name in strata] == [1.0] * 5
     assisted = route(Learnt(autonomy="assisted"))
@@ -115,6 +126,7 @@ def test_levels_of_autonomy_change_who_answers_and_what_people_see() -> None:
         (Learnt(autonomy="free"), "wanted one of shadow"),
         (Learnt(recalibration={"x": [0.0, 1.0], "y": [0.5, 0.4]}), "y never falling"),
         (Learnt(recalibration={"x": [0.0], "y": [0.0]}), "2 to 1000"),
+        (Learnt(recalibration={"x": [0.0, 1.0], "y": [0.0, 1.0], "backend": "v9"}), "the backend 'v9'"),
     ],
 )
 def test_what_a_route_cannot_hold_is_refused_in_words(learnt: Learnt, words: str) -> None:

@@ -16,10 +16,10 @@ from gateway.errors import LedgerError
 from gateway.ledger import Kept, Ledger, Limits, PendingRow, RouteClasses, Truth
 from gateway.services import Control
 from gateway.services.access import Access
+from gateway.services.asking import Asking
 from gateway.services.batches import Batches
 from gateway.services.changes import Changes
 from gateway.services.fleet import FleetService
-from gateway.services.sizes import MOST_REQUEST_BYTES
 from gateway.v1 import feedback_pb2 as pb
 from gateway.v1 import feedback_pb2_grpc, fleet_pb2
 from tests.ledger.making import CLASSES, NOW_US, Clock, decision, sampled
@@ -63,8 +63,11 @@ async def test_it_can_be_started_again_where_it_was(tmp_path: Path) -> None:
         (tmp_path / "control").unlink()
 
 
+MOST_BYTES = 4 * 1024 * 1024
+
+
 async def test_where_sidecars_push_large_batches_feedback_is_no_larger_than_elsewhere(tmp_path: Path) -> None:
-    """Anybody may send it, and millions of empty items would be parsed before they are counted."""
+    """Anybody may send it, and a server has one bound for all of its services: that of a batch is no larger."""
     access = Access({})
     policies: Changes[fleet_pb2.FleetPolicy] = Changes()
     async with running(tmp_path) as plane:
@@ -75,15 +78,15 @@ async def test_where_sidecars_push_large_batches_feedback_is_no_larger_than_else
             ledger=plane.ledger,
             verify=verify,
             classes=lambda _route: None,
-            fleet=FleetService(intake, policies, lambda: access),
+            fleet=FleetService(intake, policies, lambda: access, Asking(plane.ledger)),
         )
         await control.start()
         try:
             async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
                 stub = feedback_pb2_grpc.FeedbackServiceStub(channel)
                 for size, code in (
-                    (MOST_REQUEST_BYTES + 1_000, grpc.StatusCode.RESOURCE_EXHAUSTED),
-                    (MOST_REQUEST_BYTES - 1_000, grpc.StatusCode.INVALID_ARGUMENT),
+                    (MOST_BYTES + 1_000, grpc.StatusCode.RESOURCE_EXHAUSTED),
+                    (MOST_BYTES - 1_000, grpc.StatusCode.INVALID_ARGUMENT),
                 ):
                     item = pb.FeedbackItem(receipt="x" * size, positive=True)
                     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -49,7 +49,10 @@ def test_names_are_those_of_the_installed_semantic_conventions() -> None:
 def test_the_catalogue_is_what_was_promised() -> None:
     """Dashboards and alerts are written against these names; one more or one less is a change of the public face."""
     assert sorted(instruments.CATALOGUE) == [
+        "gateway.alerts",
         "gateway.attempts",
+        "gateway.autopilot.duration",
+        "gateway.autopilot.failures",
         "gateway.cancelled",
         "gateway.certificate.expiry",
         "gateway.circuit.state",

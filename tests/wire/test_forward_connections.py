@@ -234,8 +234,9 @@ def test_shutdown_lets_calls_under_way_finish_and_takes_no_new_ones() -> None:
             assert pb.ModelInferResponse.FromString(held.result()).model_name == "spam"
             stopping.join(10)
             assert not stopping.is_alive()
-            [record] = plane.records(1)
-    assert record["outcome"] == "model"
+            # A late call may have come in by a connection that was there before the port was closed, to be refused.
+            outcomes = [record["outcome"] for record in plane.records(1)]
+    assert outcomes.count("model") == 1
 
 
 def test_shutdown_gives_up_calls_that_outlast_its_grace() -> None:

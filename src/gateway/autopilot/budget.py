@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from gateway.autopilot.counting import Counted, count_batch
 from gateway.autopilot.division import CELLS, NO_LABELS, Floats, divide, expected, labels_by_cell
 from gateway.autopilot.traffic import Traffic
 from gateway.quality import Objective
 from gateway.runtime import FIRST_SHARES, Batch, ReviewShares
-from gateway.types import NO_INDEX, NO_STRING, Stratum
+from gateway.types import Stratum
 
 if TYPE_CHECKING:
     from gateway.ledger.review_budget import StratumLabels  # a sidecar has no ledger, and no room for one
@@ -43,9 +44,6 @@ RETURN: Final = 30.0
 """Were traffic to return to what it was at its height within a day, it would be reviewed at most so many times as much
 as the budget until the next look: a quiet night must not put every call of the morning's first seconds before people.
 """
-
-UNCOUNTED: Final = 0xFF
-"""In place of a stratum: predictions that were counted before, and now cost more."""
 
 Shares = ReviewShares
 
@@ -195,50 +193,17 @@ class ReviewBudget:
                 route.labels, route.positive = labels_by_cell(labels, name)
 
     def consume(self, batch: Batch) -> None:
-        """Counts predictions by route, stratum and side, and what their reviews cost; called for every batch."""
-        records, mirrors = batch.records, batch.mirrors
-        known = (records["stratum"] <= max(Stratum)) & (records["route"] != NO_INDEX)
-        names = ["policy", "route", "stratum", "flagged"] + (["segment"] if self._factors else [])
-        self._add(batch, [records[name][known] for name in names], records["review_pi"][known])
-        if len(mirrors.get("route", ())):
-            # A comparison does not say on which side its row is: all of them stand with the unflagged.
-            contradicted = (mirrors["agree"] == 0) & (mirrors["noise"] == 0)
-            keys = [mirrors[name][contradicted] for name in ("policy", "route")]
-            kind = np.full(len(keys[0]), int(Stratum.DISAGREEMENT), np.uint8)
-            self._add(batch, [*keys, kind, np.zeros_like(kind)], np.zeros(len(kind)))
-        if len(batch.raises.get("row", ())):
-            raises = batch.raises
-            keys = [raises[name] for name in ("policy", "route")]
-            more = raises["review_pi"].astype(np.float64) - raises["review_pi_before"]
-            kind = np.full(len(more), UNCOUNTED, np.uint8)
-            self._add(batch, [*keys, kind, np.zeros_like(kind)], more)
+        """Counts a batch of the data plane; called for every one."""
+        self.take(count_batch(batch, self._routes, self._factors))
 
-    def _add(self, batch: Batch, columns: list[Any], reviews: Any) -> None:
-        if not len(columns[0]):
-            return
-        keys, inverse = _groups(columns)
-        counts = np.bincount(inverse)
-        cost = np.bincount(inverse, weights=reviews, minlength=len(counts))
+    def take(self, counted: Mapping[str, Counted]) -> None:
+        """Adds what was counted of some routes, here or by others."""
         with self._lock:
-            for (policy, index, stratum, flagged, *segment), count, spent in zip(
-                keys, counts.tolist(), cost.tolist(), strict=True
-            ):
-                names = batch.names.get(int(policy))
-                name = names.route(int(index)) if names else None
-                route = None if name is None else self._routes.get(name)
-                if name is None or route is None:
-                    continue
-                route.traffic.spend(spent)
-                if stratum != UNCOUNTED:
-                    text = batch.strings[segment[0]] if segment and segment[0] != NO_STRING else ""
-                    route.traffic.add(int(stratum), int(flagged == 1), count * self._factor(name, text))
-
-    def _factor(self, route: str, segment: str) -> float:
-        """What the data plane multiplies by: the product over the call's segments."""
-        factors, product = self._factors.get(route, {}), 1.0
-        for pair in segment.split(",") if factors and segment else ():
-            product *= factors.get(pair, 1.0)
-        return product
+            for name, of in counted.items():
+                route = self._routes.get(name)
+                if route is not None:
+                    route.traffic.add(of.came)
+                    route.traffic.spend(of.spent)
 
     def revise(self) -> dict[str, Shares] | None:
         """Shares for the next policy, or None while those in force still serve."""
@@ -272,16 +237,3 @@ def _begin(per_hour: float, start: Start | None, objective: Objective) -> _Route
 
 def _differs(old: Shares, new: Shares) -> bool:
     return any(abs(a - b) > LEAST_CHANGE * max(a, 1e-9) for a, b in zip(old, new, strict=True))
-
-
-def _groups(columns: list[Any]) -> tuple[list[tuple[int, ...]], Any]:
-    """Distinct rows of some columns, and which of them each row is; a tenth of the time of np.unique with an axis."""
-    code = np.zeros(len(columns[0]), np.int64)
-    for column in columns:
-        if column.min() != column.max():
-            values, index = np.unique(column, return_inverse=True)
-            code = code * len(values) + index
-            # numbered anew, so that the next product cannot overflow
-            _, code = np.unique(code, return_inverse=True)
-    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
-    return list(zip(*(column[first].tolist() for column in columns), strict=True)), inverse

@@ -46,9 +46,9 @@ class Traffic:
             self._peak = rates
             self._count, self._time = rates * KEPT_S, np.full(CELLS, KEPT_S)
 
-    def add(self, stratum: int, flagged: int, predictions: float) -> None:
-        """Predictions that came since the last `settle`."""
-        self._came[stratum, flagged] += predictions
+    def add(self, came: Floats) -> None:
+        """Predictions that came since the last `settle`, by cell, shape (5, 2)."""
+        self._came += came
 
     def spend(self, reviews: float) -> None:
         """Expected reviews since the last `settle`: the sum of their probabilities."""

@@ -13,11 +13,20 @@ from gateway.config import Settings
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import Reader
 from gateway.ledger.review_budget import kept_budgets, stratum_labels, workloads
+from gateway.quality import Objective
 from gateway.quality.workload import STATES, Workload
 from gateway.telemetry import Point
 from gateway.types import Stratum
 
-__all__ = ["BudgetWatch", "kept_starts", "make_budget"]
+__all__ = [
+    "LEARN_S",
+    "BudgetWatch",
+    "kept_starts",
+    "make_budget",
+    "objectives_of",
+    "share_factors",
+    "wanted_per_hour",
+]
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +34,36 @@ LEARN_S: Final = 60.0
 """How often labels are counted again: people are slower than that."""
 
 
-def make_budget(settings: Settings, start: Mapping[str, Start]) -> ReviewBudget:
-    """The budget of every route whose settings say how many reviews an hour there may be."""
-    per_hour = {
+def wanted_per_hour(settings: Settings) -> dict[str, float]:
+    """By route whose settings say so, how many reviews an hour there may be."""
+    return {
         name: route.review.wanted_per_hour
         for name, route in settings.routes.items()
         if route.review is not None and route.review.wanted_per_hour is not None
     }
-    factors = {name: route.review.segments for name, route in settings.routes.items() if route.review}
-    objectives = {name: route.objective.first for name, route in settings.routes.items() if route.objective}
-    return ReviewBudget(per_hour, start, time.monotonic, factors, objectives)
+
+
+def share_factors(settings: Settings) -> dict[str, dict[str, float]]:
+    """By route that has any, what the shares of its segments are multiplied by."""
+    return {
+        name: dict(route.review.segments)
+        for name, route in settings.routes.items()
+        if route.review is not None and route.review.segments
+    }
+
+
+def objectives_of(settings: Settings) -> dict[str, Objective]:
+    """By route whose settings say so, what is to be known first."""
+    return {name: route.objective.first for name, route in settings.routes.items() if route.objective}
+
+
+def make_budget(
+    settings: Settings, start: Mapping[str, Start], clock: Callable[[], float] = time.monotonic
+) -> ReviewBudget:
+    """The budget of every route whose settings say how many reviews an hour there may be."""
+    return ReviewBudget(
+        wanted_per_hour(settings), start, clock, share_factors(settings), objectives_of(settings)
+    )
 
 
 def kept_starts(reader: Reader) -> dict[str, Start]:

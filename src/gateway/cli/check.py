@@ -130,7 +130,9 @@ def _route(name: str, route: Route, settings: Settings) -> Iterator[str]:
         answer = ", then ".join(route.holdout.answer)
         shares.append(f"{percent(route.holdout.share)} of units are held out and get {answer}")
     if route.explore is not None:
-        arms = ", ".join(f"{name} {percent(share)}" for name, share in route.explore.arms.items())
+        arms = ", ".join(
+            f"{name} {percent(share)}" for name, share in route.explore.start(route.chain[0]).items()
+        )
         shares.append(f"each {route.explore.sticky} draws who is asked first ({arms})")
     for mirror in route.mirror:
         copies = f"{percent(mirror.share)} are copied to {mirror.to}"

@@ -21,7 +21,7 @@ def label_tool_of(
     settings: Callable[[], Settings],
     ledger: Ledger,
     classes: Callable[[str], RouteClasses | None],
-    messages: Callable[[], Messages],
+    messages: Callable[[], Messages | None],
 ) -> Runner | None:
     """What goes back and forth between the ledger and the tool that the settings name now."""
     block = settings().label_studio

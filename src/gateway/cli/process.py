@@ -18,10 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from gateway.autopilot.acting import Acting
 from gateway.cli.budgets import BudgetWatch
 from gateway.cli.feedback import feedback_rate, feedback_rules, feedback_source
 from gateway.cli.label_tool import label_tool_of, label_tool_source
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals, watch_file
+from gateway.cli.pilot import Pilot
 from gateway.cli.ruling import Ruling, load
 from gateway.cli.sources import LedgerSource, event_options, people_source
 from gateway.cli.upkeep import Upkeep
@@ -39,6 +41,7 @@ from gateway.services import Control, People
 from gateway.services.admin import AdminServer, Post
 from gateway.services.policy import PolicyService
 from gateway.services.port import Port
+from gateway.services.quality import QualityService
 from gateway.telemetry import Telemetry, TelemetryOptions, certificate_source, plane_source
 
 __all__ = ["Process"]
@@ -111,6 +114,15 @@ class Process:
         self._label_studio = label_tool_of(
             lambda: ruling.settings, self._ledger, ruling.classes, lambda: ruling.messages
         )
+        acting = Acting(self._ledger, ruling.book, ruling.change_now, lambda: ruling.in_force)
+        self._pilot = pilot = Pilot(
+            self._ledger,
+            ruling.book,
+            acting,
+            ruling.change_now,
+            lambda: ruling.in_force,
+            lambda: ruling.settings,
+        )
         control = Control(
             control_socket,
             ledger=self._ledger,
@@ -123,7 +135,14 @@ class Process:
             models=self._plane.health,
             people=people,
             policies=PolicyService(
-                self._ledger, ruling.book, lambda: ruling.access, ruling.change, ruling.versions
+                self._ledger, ruling.book, lambda: ruling.access, ruling.change, ruling.versions, acting
+            ),
+            quality=QualityService(
+                self._ledger.reader,
+                lambda: ruling.access,
+                pilot.verdicts,
+                lambda: tuple(ruling.settings.routes),
+                told=pilot.told,
             ),
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
             port=port_of(settings),
@@ -139,6 +158,7 @@ class Process:
                 *([label_tool_source(self._label_studio)] if self._label_studio else []),
                 ledger_source.points,
                 budget_watch.points,
+                pilot.points,
             ],
         )
         self._plane.subscribe(self._ledger.write_batch)
@@ -171,6 +191,7 @@ class Process:
                 asyncio.create_task(ledger_source.refresh_forever()),
                 asyncio.create_task(Upkeep(self._ledger, lambda: ruling.settings).run()),
                 asyncio.create_task(budget_watch.run()),
+                asyncio.create_task(pilot.run()),
             ]
             if self._label_studio is not None:
                 self._label_studio.start()
@@ -185,6 +206,7 @@ class Process:
         grace_s = self._ruling.settings.listen.drain_s
         self._ready(control, serving=False)
         log.info("draining", extra={"grace_s": grace_s})
+        self._pilot.end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -107,6 +107,7 @@ class Ruling:
     def run_by(self, plane: Plane, certificates: CertificateWatch) -> RuleWorkers:
         """From now on the plane runs what is in force. Returns: the workers of rules in Python, to be closed last."""
         self._plane, self._certificates = plane, certificates
+        self._loop = asyncio.get_running_loop()
         self.rules = self._make_rules(self.settings)
         self._plane.desk.answer("rule", self.rules)
         certificates.follow(certificate_files(self.settings))
@@ -146,6 +147,10 @@ class Ruling:
         async with self._changing:
             await self._change(make)
         return self.version
+
+    def change_now(self, make: Callable[[], int]) -> int:
+        """As `change`, from another thread, which it blocks."""
+        return asyncio.run_coroutine_threadsafe(self.change(make), self._loop).result()
 
     async def revise_budget(self, wanted: bool) -> bool:
         """Move the review shares where traffic asks for it. Returns: whether it must be tried again."""

@@ -28,12 +28,17 @@ def run(arguments: Sequence[str]) -> None:
     said = _parser().parse_args(arguments)
     if (said.cert is None) != (said.key is None):
         _parser().error("--cert and --key go together")
+    if said.rules is not None and not said.rules.is_dir():
+        _parser().error(f"--rules {said.rules} is no folder")
     for name, value in SMALL.items():
         os.environ.setdefault(name, value)
 
     import asyncio
     import socket
 
+    from gateway.cli.sidecar_memory import few_arenas
+
+    few_arenas()
     from gateway.cli.sidecar_process import SidecarOptions, SidecarProcess
     from gateway.errors import GatewayError
     from gateway.telemetry import configure_logs
@@ -52,6 +57,7 @@ def run(arguments: Sequence[str]) -> None:
             cert=None if said.cert is None else said.cert.read_bytes(),
             key=None if said.key is None else said.key.read_bytes(),
             spool_bytes=said.spool_mb * 1024 * 1024,
+            rules=None if said.rules is None else said.rules.absolute(),
         )
         asyncio.run(SidecarProcess(options).run())
     except (GatewayError, OSError, UnicodeDecodeError) as error:
@@ -81,6 +87,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=256,
         help="records on disk while control is away; beyond, dropped (256)",
+    )
+    add(
+        "--rules",
+        type=Path,
+        metavar="DIR",
+        help="folder of the modules that rules in Python name; none run without",
     )
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
     add("--log-level", default="INFO", choices=levels, help="INFO if absent")

@@ -12,7 +12,7 @@ not obeyed, or a look beyond the file, what it refers to and the environment.
     validate, schema, faults     plain data -> settings or faults in a user's words
     references, names, answers,  what refers to something else, and what contradicts
     sampling_checks, tls
-    objective, gates,            what quality is wanted, and what is done without it
+    objective, costs, gates,     what quality is wanted, and what is done without it
     gate_checks
     expressions, excerpt         CEL, and where in the file a fault of it stands
     warnings                     what is allowed and probably not meant

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from gateway.config.fields import Block, Count, Number, wrong
 
-__all__ = ["LEVELS", "Autonomy", "autonomy_block"]
+__all__ = ["LEVELS", "Autonomy", "Autopilot", "autonomy_block"]
 
 LEVELS: Final = ("shadow", "suggest", "assisted", "autonomous")
 """Least first."""
@@ -50,3 +50,13 @@ class Autonomy(Block):
                 at=("most",),
             )
         return self
+
+
+class Autopilot(Block):
+    """How often the gateway looks at what it has learnt: gates, acts, levels, explorations."""
+
+    usual: ClassVar[str] = "{every_s: 10}"
+
+    every_s: Annotated[Number, Field(ge=0.1, le=3600)] = Field(
+        10.0, description="from the beginning of one look to that of the next"
+    )

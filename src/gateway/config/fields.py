@@ -8,7 +8,6 @@ as numbers: `floor: true` is a slip, not 1.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -43,15 +42,10 @@ def wrong(found: str, wanted: str, mend: str = "", *, at: tuple[str | int, ...] 
 
 
 class Block(BaseModel):
-    """A block of settings: frozen, and no key is let through unread.
-
-    `later`: names that the settings will have, with what they are for. They are refused, never ignored: a safety net
-    that is not there must not look as if it were.
-    """
+    """A block of settings: frozen, and no key is let through unread."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
-    later: ClassVar[Mapping[str, str]] = {}
     usual: ClassVar[str] = ""
     """What the block looks like, for faults."""
 

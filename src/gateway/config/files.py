@@ -49,6 +49,9 @@ def read_files(source: Source, folder: FilePath) -> None:
         for key in ("token", "webhook_secret"):
             if _named(tool.get(key)):
                 tool[key] = _secret(source, ("label_studio", key), tool[key], folder)
+    alerts = tree.get("alerts")
+    if isinstance(alerts, dict) and _named(alerts.get("secret")):
+        alerts["secret"] = _secret(source, ("alerts", "secret"), alerts["secret"], folder)
     telemetry = tree.get("telemetry")
     events = telemetry.get("events") if isinstance(telemetry, dict) else None
     if isinstance(events, dict) and _named(events.get("token")):

@@ -1,4 +1,4 @@
-"""What a fleet adds to the checks of settings: things that a sidecar cannot do, and what replicas must share."""
+"""What a fleet adds to the checks of settings: where its parts meet, and what replicas must share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
     settings = loaded.settings
     if settings is None:
         return []
-    found = [*_undoable(loaded), *_literal_secrets(loaded, text)]
+    found = [*_literal_secrets(loaded, text)]
     address = settings.listen.control
     if address is None:
         found.append(
@@ -63,48 +63,6 @@ def fleet_faults(loaded: Loaded, text: str) -> list[Fault]:
                     )
                 )
     return found
-
-
-def _undoable(loaded: Loaded) -> Iterator[Fault]:
-    settings = loaded.settings
-    assert settings is not None
-    if settings.telemetry.events is not None:
-        yield loaded.fault(
-            ("telemetry", "events"),
-            "payloads are not sent as events in a fleet yet",
-            "no events",
-            "records and captured payloads go to control's ledger",
-        )
-    if settings.label_studio is not None:
-        yield loaded.fault(
-            ("label_studio",),
-            "control does not exchange tasks with a Label Studio yet",
-            "no label_studio",
-            "reviewers answer through ReviewService at control",
-        )
-    for name, backend in settings.backends.items():
-        if backend.people is not None:
-            yield loaded.fault(
-                ("backends", name, "people"),
-                "a call cannot wait for people in a fleet yet: a sidecar has no queue to ask them by",
-                "a model or an answer",
-                "`review` puts predictions before people after the call",
-            )
-    for name, route in settings.routes.items():
-        if route.review is not None and route.review.wanted_per_hour is not None:
-            yield loaded.fault(
-                ("routes", name, "review"),
-                "a number of reviews an hour is not kept in a fleet yet: no control sees all of its traffic",
-                "share",
-                "share: {flagged: 0.05, low: 0.01}",
-            )
-        for index, rule in enumerate(route.rules):
-            if rule.python is not None:
-                yield loaded.fault(
-                    ("routes", name, "rules", index, "python"),
-                    "a rule in Python cannot run in a fleet yet: a sidecar has not the module",
-                    "a rule in CEL: `when`",
-                )
 
 
 def _literal_secrets(loaded: Loaded, text: str) -> Iterator[Fault]:

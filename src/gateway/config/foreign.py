@@ -18,6 +18,7 @@ SECRETS: Final[tuple[tuple[str, ...], ...]] = (
     ("secrets", "salt"),
     ("secrets", "receipt_keys"),
     ("access", "*", "token"),
+    ("alerts", "secret"),
     ("label_studio", "token"),
     ("label_studio", "webhook_secret"),
     ("telemetry", "events", "token"),

@@ -33,7 +33,7 @@ def _act(value: Any) -> Any:
 
 def _back(value: Any) -> Any:
     if not isinstance(value, (bool, str)):
-        raise wrong("no name", "the name of a backend, or true for the last good policy")
+        raise wrong("no name", "the name of a backend, or true for the next of the chain")
     return value
 
 
@@ -44,7 +44,8 @@ class Act(Block):
 
     notify: bool = Field(False, description="say so, and nothing else")
     roll_back: Annotated[bool | Text, BeforeValidator(_back, json_schema_input_type=bool | str)] = Field(
-        False, description="to the last good policy; or a backend of the chain, which is then asked first"
+        False,
+        description="the next of the chain answers in its place; or the backend of the chain that is named",
     )
     raise_floor: bool = Field(False, description="of confidence, so that more falls back")
     stop_exploring: bool = Field(False, description="the first of the chain gets every call again")
@@ -67,7 +68,7 @@ class Act(Block):
 
     @property
     def backend(self) -> str | None:
-        """Where it is rolled back to, where that is a backend and not the last good policy."""
+        """Which backend it is rolled back to, where one is named."""
         return self.roll_back if isinstance(self.roll_back, str) else None
 
 
@@ -90,8 +91,10 @@ class Gate(Block):
     window_h: Annotated[Number, Field(ge=1, le=8760)] = Field(
         168.0, description="predictions that the number is of; an alarm holds as long"
     )
-    label_delay_h: Annotated[Number, Field(ge=0, le=8760)] = Field(
-        0.0, description="within which most labels come: younger predictions do not count yet"
+    label_delay_h: Annotated[Number, Field(ge=0, le=8760)] | None = Field(
+        None,
+        description="how long the answer to an open review task is waited for, as labels count in the order of their "
+        "predictions; a day, or a quarter of the window, if absent",
     )
     min_labels: Count = Field(50, description="fewer are never a verdict")
     segment: Text | None = Field(
@@ -118,8 +121,8 @@ class Gate(Block):
         ),
     ] = Field(
         default_factory=lambda: Act(notify=True),
-        description="notify, roll_back (to the last good policy), {roll_back: backend}, raise_floor, stop_exploring or "
-        "kill; notify if absent",
+        description="notify, roll_back (the next of the chain answers), {roll_back: backend}, raise_floor, "
+        "stop_exploring or kill; notify if absent",
     )
     cooldown_h: Annotated[Number, Field(ge=0, le=8760)] = Field(
         6.0, description="after an act, until this gate may act again"
@@ -141,11 +144,11 @@ class Gate(Block):
                 f"{side} {self.bound:g}",
                 at=("pass_at",),
             )
-        if self.label_delay_h >= self.window_h:
+        if self.label_delay_h is not None and self.label_delay_h >= self.window_h:
             raise wrong(
                 f"label_delay_h {self.label_delay_h:g} leaves nothing of a window of {self.window_h:g} h",
                 f"less than {self.window_h:g}",
-                "the window ends where labels have had their time",
+                "what is not answered within the window can be waited for no longer",
                 at=("label_delay_h",),
             )
         return self
@@ -159,6 +162,11 @@ class Gate(Block):
     def passes_at(self) -> float:
         """What must be shown for a pass."""
         return self.bound if self.pass_at is None else self.pass_at
+
+    @property
+    def waits_h(self) -> float:
+        """How long an open review task is waited for."""
+        return min(24.0, self.window_h / 4) if self.label_delay_h is None else self.label_delay_h
 
     @property
     def flagged_only(self) -> bool:

@@ -55,7 +55,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
     _same_matches(source, settings, checked, report)
     for name, route in settings.routes.items():
         _route(("routes", name), route, settings, names, report)
-        if route.prediction is not None or not _written(source, ("routes", name, "prediction")):
+        if route.prediction is not None or not names.written(("routes", name, "prediction")):
             check_answers(("routes", name), route, settings, report)
             check_outputs(("routes", name), route, report)
             _needs_prediction(("routes", name), route, report)
@@ -152,11 +152,6 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
         _confidence(path, route, names, report)
 
 
-def _written(source: Source, path: Path) -> bool:
-    """Whether the file has something there, be it faulty: then its absence is no further fault."""
-    return path in source.places
-
-
 def _rules(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:
     seen: dict[str, int] = {}
     for index, rule in enumerate(route.rules):
@@ -234,7 +229,7 @@ def _confidence(path: Path, route: Route, names: Names, report: Report) -> None:
 def _needs_prediction(path: Path, route: Route, report: Report) -> None:
     if route.prediction is None:
         mend = "for example prediction: {scores: probabilities, classes: [ham, spam], positive: spam}"
-        for name in ("confidence", "review", "check", "objective", "gates"):
+        for name in ("confidence", "review", "check", "objective", "costs", "gates"):
             if name in route.model_fields_set and getattr(route, name) not in (None, ()):
                 report(
                     (*path, name), f"{name} without prediction", "prediction: in the route", mend, key=True

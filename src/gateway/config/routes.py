@@ -10,7 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gateway.config.autonomy import Autonomy, autonomy_block
 from gateway.config.checks import Check
+from gateway.config.costs import Costs
 from gateway.config.described import Request
+from gateway.config.drift import Drift
+from gateway.config.exploring import Explore
 from gateway.config.faults import did_you_mean, quoted
 from gateway.config.fields import Block, Milliseconds, Name, Text, as_list, wrong
 from gateway.config.gates import Gate, gates_of_objective
@@ -18,7 +21,7 @@ from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard, RouteStats, Session
 from gateway.config.objective import Objective
 from gateway.config.predictions import Confidence, Prediction
-from gateway.config.sampling import Explore, Holdout, Mirror, Review
+from gateway.config.sampling import Holdout, Mirror, Review
 from gateway.types import STATUS_NAMES
 
 __all__ = [
@@ -193,9 +196,6 @@ class Route(Block):
     """What a call is matched to."""
 
     usual: ClassVar[str] = "{chain: [model, static]}"
-    later: ClassVar[Mapping[str, str]] = {
-        "costs": "thresholds set by costs",
-    }
 
     match: Match = Field(
         default_factory=Match, description="which calls; the model of the route's name if absent"
@@ -225,6 +225,7 @@ class Route(Block):
     objective: Objective | None = Field(
         None, description="which mistake is worse, and from what numbers on it is good"
     )
+    costs: Costs | None = Field(None, description="what mistakes and reviews cost")
     gates: tuple[Gate, ...] = Field(
         (), max_length=64, description="what must hold; made from the objective's numbers if absent"
     )
@@ -238,6 +239,7 @@ class Route(Block):
     autonomy: (
         Annotated[Autonomy, BeforeValidator(autonomy_block, json_schema_input_type=str | Autonomy)] | None
     ) = Field(None, description="how much the model does alone: shadow, suggest, assisted or autonomous")
+    drift: Drift = Field(default_factory=Drift, description="how changes of the traffic are watched for")
     session: Session = Field(default_factory=Session, description="what rules see as `session`")
     stats: RouteStats = Field(default_factory=RouteStats, description="what rules see as `stats`")
 

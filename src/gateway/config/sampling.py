@@ -1,11 +1,10 @@
-"""What a route chooses by chance: who is held out, which arm is asked, what is copied, what people look at.
+"""What a route chooses by chance: who is held out, what is copied, what people look at; arms: see `exploring`.
 
 Every choice is a salted hash: sticky, nested (5 % are inside 10 %), with its probability recorded.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -19,7 +18,6 @@ from gateway.config.people import redacted
 __all__ = [
     "CREDENTIALS",
     "MODEL_INFER",
-    "Explore",
     "Holdout",
     "Mirror",
     "Noise",
@@ -59,55 +57,6 @@ class Holdout(Block):
         max_length=16,
         description="who answers them, one backend or some in order; then what of the chain is no model",
     )
-
-
-def _arms(value: Any) -> Any:
-    """A list of names has equal shares."""
-    if isinstance(value, str):
-        return {value: 1.0}
-    if isinstance(value, (list, tuple)):
-        if not all(isinstance(name, str) for name in value):
-            raise wrong(
-                "a list that holds more than names", "[spam-v3, spam-v4] or {spam-v3: 0.9, spam-v4: 0.1}"
-            )
-        twice = next((name for index, name in enumerate(value) if name in value[:index]), None)
-        if twice is not None:
-            raise wrong(f"{twice} is an arm already", "each backend once")
-        return {name: 1.0 / len(value) for name in value}
-    return value
-
-
-class Explore(Block):
-    """Backends that take turns at being asked first, with the probability recorded."""
-
-    usual: ClassVar[str] = "{arms: {spam-v3: 0.9, spam-v4: 0.1}}"
-    later: ClassVar[Mapping[str, str]] = {
-        "algorithm": "shares that follow what was learnt",
-        "floor": "the least share of an arm while shares are learnt",
-        "cap": "the most that is explored while shares are learnt",
-        "reward": "what shares are learnt from",
-    }
-
-    arms: Annotated[
-        Mapping[str, Share],
-        BeforeValidator(_arms, json_schema_input_type=tuple[str, ...] | Mapping[str, Share]),
-    ] = Field(description="models by share, which add up to 1; a list has equal shares")
-    sticky: Literal["unit", "call"] = Field(
-        "unit", description="a unit keeps its arm, or each call draws anew"
-    )
-
-    @model_validator(mode="after")
-    def _sum(self) -> Explore:
-        if len(self.arms) < 2:
-            raise wrong("a single arm", "two models or more", "nothing is explored by one", at=("arms",))
-        if len(self.arms) > 16:
-            raise wrong(f"{len(self.arms)} arms", "16 at most", at=("arms",))
-        total = math.fsum(self.arms.values())
-        if abs(total - 1.0) > 1e-6:
-            raise wrong(
-                f"the shares add up to {total:g}", "1", "give what is left to one of them", at=("arms",)
-            )
-        return self
 
 
 def _noise(value: Any) -> Any:

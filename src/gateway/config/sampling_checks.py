@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.config.exploring import Explore
 from gateway.config.faults import Path
 from gateway.config.names import Names, Report, check_segments
 from gateway.config.routes import Route
@@ -70,8 +71,45 @@ def _noise(at: Path, noise: str, to: str, route: Route, report: Report) -> None:
 
 
 def _explore(path: Path, route: Route, names: Names, report: Report) -> None:
-    for name in route.explore.arms if route.explore else ():
-        names.check((*path, "explore", "arms"), name, report, "model")
+    explore, block = route.explore, (*path, "explore")
+    if explore is None:
+        return
+    good = [names.check((*block, "arms"), name, report, "model") for name in explore.arms]
+    if explore.learns and all(good):
+        _learnt_shares(block, explore, route.chain[0], report)
+    rewarded = route.prediction is not None and route.prediction.positive is not None
+    if explore.reward == "label" and not rewarded:
+        mend = "for example positive: spam; or reward: outcome"
+        report((*block, "reward"), "label without prediction.positive", "a class that labels are about", mend)
+    elif explore.reward is None and explore.learns and not rewarded:
+        found = f"{explore.algorithm} without a reward"
+        report(
+            (*block, "algorithm"),
+            found,
+            "reward: outcome or signal:<name>",
+            "or prediction.positive for labels",
+        )
+
+
+def _learnt_shares(block: Path, explore: Explore, first: str, report: Report) -> None:
+    at = (*block, "arms")
+    if first not in explore.arms:
+        report(
+            at,
+            f"{first}, the first of the chain, is no arm",
+            f"{first} among them",
+            "the cap is on all but it",
+        )
+        return
+    start = explore.start(first)
+    low = next((name for name, share in start.items() if share < explore.floor - 1e-9), None)
+    others = sum(share for name, share in start.items() if name != first)
+    if low is not None:
+        found = f"{low} starts at {start[low]:g}"
+        report(at, found, f"the floor of {explore.floor:g} at least")
+    elif others > explore.cap + 1e-9:
+        found = f"all arms but {first} start at {others:g} together"
+        report(at, found, f"the cap of {explore.cap:g} at most", "names alone start within it")
 
 
 def _holdout(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gateway.config.access import Access
+from gateway.config.alerts import Alerts
+from gateway.config.autonomy import Autopilot
 from gateway.config.backends import Backend, Dns
 from gateway.config.events import Events
 from gateway.config.faults import quoted
@@ -233,6 +235,8 @@ class Settings(Block):
     feedback: Feedback = Field(default_factory=Feedback)
     retention: Retention = Field(default_factory=Retention)
     telemetry: Telemetry = Field(default_factory=Telemetry)
+    autopilot: Autopilot = Field(default_factory=Autopilot)
+    alerts: Alerts | None = Field(None, description="who is told of failed gates and acts; nobody if absent")
     descriptors: Annotated[
         tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | tuple[str, ...])
     ] = Field((), max_length=64, description="files with descriptor sets of services that routes read")

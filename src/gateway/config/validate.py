@@ -309,10 +309,6 @@ def _unknown(source: Source, path: Path, root: type[Block]) -> Fault:
     block = block_at(path[:-1], root)
     if block is None:
         return source.fault(path, f"there is no setting {name} here", key=True)
-    if name in block.later:
-        return source.fault(
-            path, f"{name} ({block.later[name]}) is not supported yet", mend="take it out", key=True
-        )
     names = list(block.model_fields)
     guess = nearest(name, names)
     if guess:

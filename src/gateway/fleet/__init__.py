@@ -7,6 +7,8 @@ stands beside every model server and is small.
     forms, encoding   a batch as a message, and back, with nothing taken on trust
     outbox, spool     what control has not acknowledged yet: in memory, then on disk, bounded
     uplink, controls  the conversations with control, and where it is
+    conversations     how they begin again
+    people            calls that wait for people, brought to control
     kept              the policy on disk
     proxy             callers' feedback and reviewers' work, handed on to control
 """
@@ -15,6 +17,7 @@ from gateway.fleet.controls import Controls, Trust
 from gateway.fleet.encoding import Malformed, decode, encode, parse
 from gateway.fleet.kept import KeptPolicy, digest
 from gateway.fleet.outbox import Limits, Outbox
+from gateway.fleet.people import PeopleLine
 from gateway.fleet.proxy import Proxy
 from gateway.fleet.spool import Spool
 from gateway.fleet.uplink import Uplink
@@ -25,6 +28,7 @@ __all__ = [
     "Limits",
     "Malformed",
     "Outbox",
+    "PeopleLine",
     "Proxy",
     "Spool",
     "Trust",

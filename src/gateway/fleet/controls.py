@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import grpc
 
-from gateway.fleet.encoding import MOST_BATCH_BYTES
+MOST_POLICY_BYTES: Final = 16 * 1024 * 1024
+"""Of what control says: a policy with its lists. What it takes has gRPC's usual bound."""
 
 __all__ = ["Controls", "Trust"]
 
@@ -21,8 +22,7 @@ OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_receive_message_length", MOST_BATCH_BYTES),
-    ("grpc.max_send_message_length", MOST_BATCH_BYTES + 65_536),
+    ("grpc.max_receive_message_length", MOST_POLICY_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 3_000),

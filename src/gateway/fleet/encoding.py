@@ -6,7 +6,7 @@ millisecond, where a message per record would cost a core. What arrives is not t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,10 +17,11 @@ from gateway.fleet.forms import KINDS, LATEST_US, LEAST, MOST_NUMBER, UNSENT, Ma
 from gateway.runtime.batch import Batch, PolicyNames
 from gateway.v1 import fleet_pb2
 
-__all__ = ["MOST_BATCH_BYTES", "MOST_ROWS", "RUN_BYTES", "Malformed", "decode", "encode", "parse"]
+__all__ = ["MOST_BATCH_BYTES", "MOST_ROWS", "RUN_BYTES", "Malformed", "decode", "encode", "messages", "parse"]
 
-MOST_BATCH_BYTES: Final = 16 * 1024 * 1024
-"""One batch with its captures."""
+MOST_BATCH_BYTES: Final = 4 * 1024 * 1024 - 65_536
+"""One message. A gRPC server has one bound for all of its services, and what anybody may send to control (feedback)
+must not be larger than gRPC's usual 4 MiB: so a batch that is goes up in parts."""
 
 MOST_ROWS: Final = 262_144
 """Rows of one table of a batch."""
@@ -67,6 +68,59 @@ def encode(batch: Batch, *, run: bytes, sequence: int, sidecar: str) -> bytes:
         for rules in names.rules:
             of.rules.add(names=rules)
     return message.SerializeToString()
+
+
+def messages(batch: Batch, *, run: bytes, sequence: int, sidecar: str) -> Iterator[tuple[int, int, bytes]]:
+    """A batch as one message, or as several with the sequences that follow where it is too large for one.
+
+    Yields: sequence, records, the message's bytes; no bytes for what is too large and cannot be divided.
+    """
+    waiting = [batch]
+    while waiting:
+        part = waiting.pop()
+        data = encode(part, run=run, sequence=sequence, sidecar=sidecar)
+        if len(data) <= MOST_BATCH_BYTES:
+            yield sequence, len(part), data
+            sequence += 1
+        elif (halves := _halves(part)) is not None:
+            waiting += reversed(halves)
+        else:
+            yield sequence, len(part), b""
+
+
+def _halves(batch: Batch) -> tuple[Batch, Batch] | None:
+    """Records before captures, then each in two; None for what cannot be divided."""
+    tables = (batch.records, batch.mirrors, batch.raises)
+    rows = max(len(next(iter(table.values()), ())) for table in tables)
+    if batch.captures and rows:
+        return _part(batch, 0, None), _part(batch, None, None, batch.captures)
+    if batch.captures:
+        middle = len(batch.captures) // 2
+        parts = batch.captures[:middle], batch.captures[middle:]
+        return (
+            None if not middle else (_part(batch, None, None, parts[0]), _part(batch, None, None, parts[1]))
+        )
+    return None if rows < 2 else (_part(batch, 0, rows // 2), _part(batch, rows // 2, None))
+
+
+def _part(
+    batch: Batch, since: int | None, until: int | None, captures: Sequence[Mapping[str, Any]] = ()
+) -> Batch:
+    """Some rows of every table; none where `since` is None."""
+    at = slice(0, 0) if since is None else slice(since, until)
+
+    def cut(columns: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: column[at] for name, column in columns.items()}
+
+    return Batch(
+        cut(batch.records),
+        {},
+        cut(batch.mirrors),
+        () if since is None else batch.strings,
+        captures,
+        batch.names,
+        cut(batch.raises),
+    )
 
 
 def parse(data: bytes) -> fleet_pb2.RecordBatch:

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.fleet.spool import Spool, Spooled, Torn
+from gateway.fleet.encoding import MOST_BATCH_BYTES
+from gateway.fleet.spool import HEAD, Spool, Spooled, Torn
 
 __all__ = ["Limits", "Outbox", "Waiting"]
 
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 MOST_AGE_S: Final = 20 * 86_400.0
 """What a process finds in its spool that is older is dropped (`too_old`): control forgets after 30 days what it has
-counted of whom, and would count it again.
+counted of whom, and would count it again. Nor does it take a message that is larger than a message may be, as an older
+gateway wrote them: `too_large`.
 """
 
 TOLD_S: Final = 10.0
@@ -84,8 +86,11 @@ class Outbox:
         self._told = -TOLD_S
         for one in spool.left():
             item = Waiting(one.run, one.sequence, one.records, clock(), None, one)
-            if one.age_s <= MOST_AGE_S:
+            if one.age_s <= MOST_AGE_S and one.size <= MOST_BATCH_BYTES + HEAD.size:
                 self._append(item)
+            elif one.age_s <= MOST_AGE_S:
+                self._drop(item, "too_large", f"{one.file.name} has {one.size} bytes, and would be refused")
+                self._unlink(item)
             else:
                 self._drop(item, "too_old", f"{one.file.name} has waited for {one.age_s / 86_400:.0f} days")
                 self._unlink(item)

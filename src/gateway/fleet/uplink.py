@@ -1,7 +1,6 @@
 """The two long conversations with control: batches up, policies down.
 
-Both begin again by themselves, at the next control where there are several, with pauses that grow to a few seconds and
-start anew once something came through. A batch stays in the outbox until its answer is here.
+Both begin again by themselves. A batch stays in the outbox until its answer is here.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
-import tenacity
 
 from gateway.fleet.controls import Controls
+from gateway.fleet.conversations import Mark, Quiet, ended, on_and_on
 from gateway.fleet.outbox import Outbox
 from gateway.v1 import fleet_pb2 as pb
 
@@ -33,25 +31,6 @@ ANSWER_S: Final = 45.0
 
 LOOK_S: Final = 0.5
 """How often it is looked whether an answer is overdue, and whether batches are old enough for the disk."""
-
-
-REST_S: Final = 0.2
-"""Between a conversation in which something came through and the next."""
-
-
-class Quiet(Exception):
-    """Control has not answered in time, or has no more to say."""
-
-
-_BROKEN: Final = (grpc.aio.AioRpcError, asyncio.InvalidStateError, Quiet)
-"""How conversations end; writing to one that has ended is the second."""
-
-
-@dataclass(slots=True)
-class _Mark:
-    """Whether anything came through in a conversation."""
-
-    came_through: bool = False
 
 
 class Uplink:
@@ -83,11 +62,11 @@ class Uplink:
 
     async def push(self) -> None:
         """Send batches until cancelled."""
-        await self._on_and_on("records", self._push_once)
+        await on_and_on(self._controls, "records", self._push_once)
 
     async def watch(self) -> None:
         """Take policies until cancelled."""
-        await self._on_and_on("policies", self._watch_once)
+        await on_and_on(self._controls, "policies", self._watch_once)
 
     async def settle(self) -> None:
         """Write old batches to disk until cancelled."""
@@ -95,33 +74,7 @@ class Uplink:
             await asyncio.sleep(LOOK_S)
             await asyncio.to_thread(self._outbox.settle)
 
-    async def _on_and_on(self, what: str, once: Callable[[Any, _Mark], Awaitable[None]]) -> None:
-        def told(state: tenacity.RetryCallState) -> None:
-            # The first time and then seldom: a control that is away for an hour is one fact.
-            if state.attempt_number in (1, 10, 100, 1000) and state.outcome is not None:
-                log.warning("no %s: %s", what, _words(state.outcome.exception()))
-
-        while True:
-            await tenacity.AsyncRetrying(
-                wait=tenacity.wait_random_exponential(multiplier=0.2, max=3.0),
-                retry=tenacity.retry_if_exception_type(_BROKEN),
-                before_sleep=told,
-            )(self._attempt, what, once)
-            await asyncio.sleep(REST_S)
-
-    async def _attempt(self, what: str, once: Callable[[Any, _Mark], Awaitable[None]]) -> None:
-        """One conversation; raises how it ended unless something came through."""
-        at, channel = self._controls.now()
-        mark = _Mark()
-        try:
-            await once(channel, mark)
-        except _BROKEN as error:
-            self._controls.failed(at)
-            if not mark.came_through:
-                raise
-            log.info("%s: begun anew: %s", what, _words(error), extra={"control": self._controls.address(at)})
-
-    async def _push_once(self, channel: Any, mark: _Mark) -> None:
+    async def _push_once(self, channel: Any, mark: Mark) -> None:
         call = channel.stream_stream(
             PUSH, request_serializer=None, response_deserializer=pb.RecordsReply.FromString
         )(metadata=self._controls.trust.metadata)
@@ -135,7 +88,7 @@ class Uplink:
                 if reading.done():
                     reply = reading.result()
                     if reply is grpc.aio.EOF:  # type: ignore[attr-defined]  # not in the stubs
-                        raise await _ended(call)
+                        raise await ended(call)
                     await asyncio.to_thread(
                         self._outbox.acknowledged, reply.run, reply.sequence, reply.refused
                     )
@@ -144,7 +97,7 @@ class Uplink:
                     reading = asyncio.create_task(call.read())
                 elif sending.done():
                     sending.result()
-                    raise await _ended(call)
+                    raise await ended(call)
                 elif not self._outbox.on_way:
                     moved = time.monotonic()
                 elif time.monotonic() - moved > ANSWER_S:
@@ -162,7 +115,7 @@ class Uplink:
                 await call.write(item.data)
             await self._waiting.wait()
 
-    async def _watch_once(self, channel: Any, mark: _Mark) -> None:
+    async def _watch_once(self, channel: Any, mark: Mark) -> None:
         version, held = self._running()
         asked = pb.WatchPolicyRequest(sidecar=self._sidecar, version=version, hash=held)
         call = channel.unary_stream(
@@ -180,15 +133,3 @@ class Uplink:
         finally:
             call.cancel()
         raise Quiet("control ended the conversation")
-
-
-async def _ended(call: Any) -> Exception:
-    """How a call ended, as an exception."""
-    code = await call.code()
-    return Quiet(f"control ended the conversation: {code.name} {await call.details()}")
-
-
-def _words(error: BaseException | None) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
-    return str(error)

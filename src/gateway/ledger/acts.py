@@ -1,4 +1,4 @@
-"""What was done about quality, and by whom: proposed, approved, refused, done, undone. Append-only.
+"""What was done about quality, and by whom: proposed, refused, done, undone. Append-only.
 
 An act that waits for approval is an entry of state `proposed`; what becomes of it is a further entry `of` that one. So
 is an undoing. The newest entry of a chain counts, and nothing that was done can be lost by what came after.
@@ -15,14 +15,14 @@ import sqlalchemy as sa
 
 from gateway.ledger import audit, schema
 
-__all__ = ["Act", "find", "history", "note", "waiting"]
+__all__ = ["Act", "after", "find", "history", "note", "waiting"]
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
     """One entry. `id`: 0 before it is kept. `cause`: the gate that failed, `autonomy`, `drift`... `act`: what was done.
 
-    `state`: proposed, approved, refused, done, undone, failed or dry_run. `of`: the id of the entry that it goes on
+    `state`: proposed, refused, begun, done, undone, failed or dry_run. `of`: the id of the entry that it goes on
     from. `before`, `after`: policy versions; `after` is None where none was made. `details`: what undoing needs.
     """
 
@@ -79,13 +79,20 @@ def find(connection: sa.Connection, entry: int) -> Act | None:
     return None if row is None else _act(row)
 
 
-def waiting(connection: sa.Connection, route: str | None = None) -> list[Act]:
-    """Proposals that nobody has answered yet, oldest first."""
+def waiting(connection: sa.Connection, route: str | None = None, state: str = "proposed") -> list[Act]:
+    """Proposals that nobody has answered yet, oldest first; of state `begun`, what was not brought to its end."""
     table, later = schema.acts, schema.acts.alias()
     answered = sa.exists().where(later.c.of == table.c.id)
-    query = sa.select(table).where(table.c.state == "proposed", ~answered).order_by(table.c.id)
+    query = sa.select(table).where(table.c.state == state, ~answered).order_by(table.c.id)
     if route is not None:
         query = query.where(table.c.route == route)
+    return [_act(row) for row in connection.execute(query)]
+
+
+def after(connection: sa.Connection, entry: int, limit: int) -> list[Act]:
+    """The next `limit` entries behind one, oldest first."""
+    table = schema.acts
+    query = sa.select(table).where(table.c.id > entry).order_by(table.c.id).limit(limit)
     return [_act(row) for row in connection.execute(query)]
 
 

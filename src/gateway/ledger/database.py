@@ -6,7 +6,6 @@ import select
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,10 +17,10 @@ from gateway.errors import LedgerError, LedgerUnavailable
 from gateway.ledger.schema import HEAD, KNOWN, decisions, review_tasks, writers
 
 __all__ = [
-    "add_up",
     "advance",
     "check_head",
     "failure_reason",
+    "insert",
     "insert_once",
     "insert_tasks",
     "is_conflict",
@@ -79,8 +78,6 @@ _POSTGRES_REASONS = {
     "XX002": "broken",
 }
 """What SQLSTATE, or its class, means; https://www.postgresql.org/docs/current/errcodes-appendix.html."""
-
-_WORTH_A_COPY = 100  # rows; fewer are sooner sent as statements
 
 _TAKEN_AWAY = frozenset(
     {"42P01", "42501"}
@@ -198,54 +195,9 @@ def failure_reason(error: BaseException) -> str:
     return "unavailable" if is_unavailable(error) else "fault"
 
 
-def add_up(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Add rows to a tally: a key that is there already gets its sums raised by the row's. No key stands twice in them.
-
-    In the order of keys, so that of two processes which add to the same cells one waits for the other, and never both.
-    """
-    if not rows:
-        return
-    keys = [column.name for column in table.c if column.primary_key]
-    rows = sorted(rows, key=itemgetter(*keys))
-    statement = _insert(connection, table)
-    sums = {
-        column.name: column + statement.excluded[column.name] for column in table.c if not column.primary_key
-    }
-    if connection.dialect.name != "postgresql" or len(rows) < _WORTH_A_COPY:
-        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums), rows)
-        return
-    stage = _staged(connection, table, rows)
-    staged = sa.table(stage, *(sa.column(column.name, column.type) for column in table.c))
-    statement = statement.from_select([column.name for column in table.c], sa.select(staged))
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=sums))
-
-
-def _staged(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> str:
-    """Copy rows into a temporary table that the transaction's end empties; its name.
-
-    COPY, as 20,000 rows cost the client 25 ms so, 50 to 150 ms as arrays, and 500 ms as statements in a pipeline.
-    """
-    stage, names = f"stage_{table.name}", [column.name for column in table.c]
-    connection.exec_driver_sql(
-        f"CREATE TEMPORARY TABLE IF NOT EXISTS {stage} (LIKE {table.name}) ON COMMIT DELETE ROWS"
-    )
-    values = itemgetter(*names)
-    into = f"COPY {stage} ({', '.join(names)}) FROM STDIN"
-    driver = connection.connection.driver_connection
-    assert driver is not None
-    error_type = connection.dialect.loaded_dbapi.Error
-    try:
-        with driver.cursor() as cursor, cursor.copy(into) as copy:
-            for row in rows:
-                copy.write_row(values(row))
-    except error_type as error:
-        raise sa.exc.DBAPIError.instance(into, None, error, error_type, dialect=connection.dialect) from error
-    return stage
-
-
 def advance(connection: sa.Connection, writer: str, number: int, now_us: int) -> bool:
     """Note that a writer has come as far as `number`; False where it had already. Others wait for this transaction."""
-    statement = _insert(connection, writers)
+    statement = insert(connection.dialect.name, writers)
     values = {"sequence": statement.excluded.sequence, "time_us": statement.excluded.time_us}
     forward = statement.on_conflict_do_update(
         index_elements=[writers.c.writer], set_=values, where=writers.c.sequence < statement.excluded.sequence
@@ -259,14 +211,14 @@ def advance(connection: sa.Connection, writer: str, number: int, now_us: int) ->
 def insert_once(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows, leaving those alone whose unique key is there already."""
     if rows:
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), rows)
+        connection.execute(insert(connection.dialect.name, table).on_conflict_do_nothing(), rows)
 
 
 def replace_unsampled(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Insert decisions; one that is there already stays, unless it was only asked about and in no sample."""
     if not rows:
         return
-    statement = _insert(connection, decisions)
+    statement = insert(connection.dialect.name, decisions)
     values = {
         column.name: statement.excluded[column.name] for column in decisions.c if not column.primary_key
     }
@@ -282,7 +234,7 @@ def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> C
     """
     if not rows:
         return Counter()
-    statement = _insert(connection, review_tasks)
+    statement = insert(connection.dialect.name, review_tasks)
     keys = [review_tasks.c.decision, review_tasks.c.row]
     there = sa.select(*keys).where(review_tasks.c.decision.in_(sa.bindparam("some", expanding=True)))
     known: set[tuple[bytes, int]] = set()
@@ -296,9 +248,9 @@ def insert_tasks(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> C
     return Counter(queue for key, queue in new.items() if key not in known)
 
 
-def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+def insert(dialect: str, table: sa.Table) -> Any:
     """The dialect's own INSERT, whose ON CONFLICT SQLAlchemy does not offer in general."""
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
 

@@ -14,7 +14,7 @@ from gateway.ledger import labels
 from gateway.ledger.database import is_unavailable
 from gateway.ledger.review import counts
 
-__all__ = ["CONFLICTS", "Job", "LabelJob", "work"]
+__all__ = ["CONFLICTS", "Job", "LabelJob", "is_one", "work", "work_bare"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,25 @@ class LabelJob:
 
     rows: Sequence[labels.LabelRow]
     future: Future[list[labels.Kept]]
+
+
+def is_one(group: Sequence[Job[Any] | LabelJob]) -> bool:
+    """Whether the group is one piece of work: a single job, or labels, which are written in one go."""
+    return len(group) == 1 or all(isinstance(job, LabelJob) for job in group)
+
+
+def work_bare(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:
+    """The results of a group that `is_one`, without a savepoint, which is two round trips of a server's.
+
+    Raises: what the work raises; then the transaction must be given up, and nothing of it is left.
+    """
+    with counts.counting(connection):
+        [first, *_] = group
+        if not isinstance(first, LabelJob):
+            return [first.work(connection)]
+        together = [job for job in group if isinstance(job, LabelJob)]
+        following = iter(labels.keep(connection, [row for job in together for row in job.rows]))
+        return [[next(following) for _ in job.rows] for job in together]
 
 
 def work(connection: sa.Connection, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:

@@ -220,7 +220,7 @@ def keep(connection: sa.Connection, rows: Sequence[LabelRow]) -> list[Kept]:
         latest[key] = _Said(columns["revision"], row.truth, row.event_us, row.received_us, cell)
         new.append(columns)
     if new:
-        connection.execute(sa.insert(schema.labels), new)
+        connection.execute(_INSERT, new)
         label_tally.apply(connection, changes)
     return results
 
@@ -274,8 +274,9 @@ def _last_said() -> sa.Select[Any]:
     return query.where(table.c.decision.in_(sa.bindparam("ids", expanding=True)))
 
 
+_INSERT: Final = sa.insert(schema.labels)
 _LAST_SAID: Final = _last_said()
-"""Made once: to put it together takes longer than to run it."""
+"""Made once: to put them together takes longer than to run them."""
 
 
 def _columns(row: LabelRow, revision: int) -> dict[str, Any]:

@@ -256,6 +256,14 @@ class Ledger(Reviews):
         """Make urgent tasks of a call that people are asked about; their ids, by row."""
         return self._writer.submit(partial(urgent.ask, asked=asked, now_us=self._clock_us()))
 
+    def people_answers(self, tasks: Sequence[int]) -> dict[int, str]:
+        """What reviewers said of urgent tasks, at whichever process. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(urgent.answers, tasks=tasks))
+
+    def is_waited_for(self, task: int) -> bool:
+        """Whether a caller may wait for the answer to a task, at whichever process. Raises: LedgerUnavailable."""
+        return self.reader.snapshot(partial(urgent.is_waited_for, task=task, now_us=self._clock_us()))
+
     def expire_urgent(self, decisions: Sequence[bytes] = ()) -> Future[None]:
         """Nobody waits for these any more; tasks whose time is up, and that nobody has begun, are taken away."""
         return self._writer.submit(partial(urgent.expire, decisions=decisions, now_us=self._clock_us()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import sqlalchemy as sa
 
 __all__ = ["lock_labels", "lock_policies", "lock_schema", "lock_segments", "may_tidy"]
@@ -40,5 +43,10 @@ def may_tidy(connection: sa.Connection) -> bool:
 def _lock(connection: sa.Connection, number: int, *, shared: bool = False) -> None:
     """PostgreSQL only: BEGIN IMMEDIATE keeps every other writer out of an SQLite file as it is."""
     if connection.dialect.name == "postgresql":
-        lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
-        connection.execute(sa.select(lock(number)))
+        connection.execute(_locking(number, shared))
+
+
+@cache
+def _locking(number: int, shared: bool) -> sa.Select[Any]:
+    lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
+    return sa.select(lock(number))

@@ -116,7 +116,7 @@ def resolve(
         for found in page:
             last = found._mapping[_pending.c.id]
             try:
-                rows.append(_judged(found._mapping, facts_of(found), classes))
+                rows.append(_judged(found._mapping, facts_of(found._mapping), classes))
             except LabelError as error:
                 if error.kind == "unknown_route" and found._mapping[_pending.c.expires_us] > now_us:
                     continue

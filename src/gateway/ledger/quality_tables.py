@@ -48,7 +48,7 @@ acts = Table(
     Column(
         "act", Text, nullable=False
     ),  # notify, roll_back, raise_floor, stop_exploring, kill, autonomy, ...
-    Column("state", Text, nullable=False),  # proposed, approved, refused, done, undone, failed
+    Column("state", Text, nullable=False),  # as `gateway.ledger.acts` lists them
     Column("of", BigInteger),  # the entry that this one goes on from
     Column("words", Text, nullable=False),
     Column("before", Integer),  # the policy that was in force

@@ -6,22 +6,27 @@ The command prints it, the service sends it; neither computes anything. `Report.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
+from gateway.ledger.breakdown import Slice, breakdowns
 from gateway.ledger.grid import HOUR_US
 from gateway.ledger.quality import RouteQuality, route_qualities, route_quality
 from gateway.ledger.reading import Calls, Reader, Shadows, Window
 from gateway.ledger.review_budget import workloads
 from gateway.ledger.shadows import ShadowReport, shadow_reports
 from gateway.ledger.signals import SignalSummary, signal_summaries
+from gateway.ledger.standing import RouteStanding, standings
 from gateway.quality.workload import Workload
 from gateway.types import Outcome
 
 __all__ = ["CallCounts", "Report", "RouteReport", "ShadowReport", "falling", "make_report"]
+
+
+NONE = RouteStanding()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,10 @@ class RouteReport:
     """Whether people keep up with the route's review budget, where it has one."""
     signals: tuple[SignalSummary, ...] = ()
     """Outcomes among them, with an empty name."""
+    standing: RouteStanding = NONE
+    """Its gates, and what was done about them."""
+    slices: Mapping[str, tuple[Slice, ...]] = field(default_factory=dict)
+    """Precision and recall by kind of slice: each segment, backend, policy, day."""
 
     def as_dict(self) -> dict[str, Any]:
         numbers, review = self.quality.numbers, self.quality.review
@@ -68,6 +77,7 @@ class RouteReport:
             "precision": numbers.precision.as_dict(),
             "recall": numbers.recall.as_dict(),
             "f1": numbers.f1.as_dict(),
+            **self.quality.rates.as_dict(),
             "shadows": {one.shadow: one.as_dict() for one in self.shadows},
             "review": {
                 "sampled": review.sampled,
@@ -86,6 +96,12 @@ class RouteReport:
             },
             "signals": _by_source(self.signals),
             "outcomes": {one.source: one.as_dict() for one in self.signals if not one.name},
+            "slices": {
+                kind: {one.name: one.as_dict() for one in slices} for kind, slices in self.slices.items()
+            },
+            "gates": self.standing.gates_as_dicts(),
+            "acts": self.standing.acts_as_dicts(),
+            "exploration": self.standing.arms_as_dict(),
             "notes": list(self.quality.notes),
         }
 
@@ -126,8 +142,15 @@ def make_report(
     """
     calls, shadows = reader.calls(window), reader.shadows(window)
     qualities, signals = route_qualities(reader, window, seed), signal_summaries(reader, window)
+    judged, slices = standings(reader, window), breakdowns(reader, window)
     loads = {} if now_us is None else workloads(reader, now_us)
-    names = {str(name) for name in np.unique(calls.route)} | set(qualities) | set(signals) | set(known)
+    names = (
+        {str(name) for name in np.unique(calls.route)}
+        | set(qualities)
+        | set(signals)
+        | set(judged)
+        | set(known)
+    )
     if window.route is not None:
         names = {window.route}
     since, until = window.hours
@@ -139,6 +162,8 @@ def make_report(
                 _route(reader, window, name, calls, shadows, qualities, seed),
                 workload=loads.get(name),
                 signals=signals.get(name, ()),
+                standing=judged.get(name, NONE),
+                slices=slices.get(name, {}),
             )
             for name in sorted(names - {""})
         ),

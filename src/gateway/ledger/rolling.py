@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from gateway.ledger import schema
-from gateway.ledger.database import add_up
+from gateway.ledger.adding import add_up
 from gateway.ledger.locks import may_tidy
 
 __all__ = ["ROLLED", "SPANS", "Piece", "add", "cover", "drop_before", "pieces", "roll", "rolled", "rolled_of"]
@@ -149,17 +149,20 @@ def cover(
     since: int | None,
     until: int | None,
     *where: tuple[str, Any],
+    longest: int = SPANS[0],
 ) -> sa.Subquery:
     """The rows of some hours as one table to select from, to be summed: each hour is in it once.
 
     Args:
         columns: those wanted. since, until: first hour, and the hour after the last; None leaves a side open.
-        where: a column and the value that it must have.
+        where: a column and the value that it must have. longest: hours of the longest span that is read; `hour` is
+        the first of each row's span.
     """
     lowest = -ALWAYS if since is None else since
     highest = ALWAYS if until is None else until
     parts = []
-    for piece in pieces(lowest, highest, _ranges(connection, tally)):
+    ranges = {span: of for span, of in _ranges(connection, tally).items() if span <= longest}
+    for piece in pieces(lowest, highest, ranges):
         table = tally if piece.span == 1 else rolled_of[tally]
         part = sa.select(*(table.c[name] for name in columns)).where(
             table.c.hour >= piece.first,
@@ -214,9 +217,17 @@ def _ranges(
     connection: sa.Connection, tally: sa.Table, *, held: bool = False, locked: bool = False
 ) -> dict[int, tuple[int, int]]:
     """By span, which hours are rolled; held (or locked), nobody rolls (or adds) until this transaction ends."""
-    query = sa.select(_state.c.span, _state.c.first_hour, _state.c.end_hour).where(
-        _state.c.tally == tally.name
-    )
-    if held or locked:
-        query = query.order_by(_state.c.span).with_for_update(read=held)
-    return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+    found = connection.execute(_STATE[held, locked], {"of": tally.name})
+    return {row[0]: (row[1], row[2]) for row in found}
+
+
+def _state_of(*, held: bool, locked: bool) -> sa.Select[Any]:
+    query = sa.select(_state.c.span, _state.c.first_hour, _state.c.end_hour)
+    query = query.where(_state.c.tally == sa.bindparam("of"))
+    return query.order_by(_state.c.span).with_for_update(read=held) if held or locked else query
+
+
+_STATE: Final = {
+    ways: _state_of(held=ways[0], locked=ways[1]) for ways in ((False, False), (True, False), (False, True))
+}
+"""By (held, locked); put together once."""

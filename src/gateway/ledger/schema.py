@@ -25,7 +25,7 @@
     rolled          which hours the rolled tallies hold; these tables stand in `gateway.ledger.rolling`
     states          what gates, explorations and other watchers remember: one JSON object each, the last one
     verdicts        append-only: what gates said, with the numbers that they said it from
-    acts            append-only: what was done about it, proposed, approved, refused or undone
+    acts            append-only: what was done about it, proposed, done, refused or undone
     segments        the segments that each route has shown, up to the limit
     writers         how far each writer's numbered groups of records are stored: none is counted twice
 

@@ -8,20 +8,24 @@ that it could be right or wrong about, and no probability it was chosen with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from gateway.ledger import schema
+from gateway.ledger.labels import REVIEW
 from gateway.ledger.review import counts
 from gateway.types import Outcome
 
-__all__ = ["KEEP_LATE_US", "Urgent", "ask", "expire"]
+__all__ = ["KEEP_LATE_US", "Urgent", "answers", "ask", "expire", "is_waited_for"]
 
 KEEP_LATE_US: Final = 3_600_000_000
 """How long a task that somebody has begun is kept after its time, and for as long as heartbeats keep its lease."""
+
+AT_ONCE: Final = 500
+"""Tasks that one query looks for."""
 
 _task = schema.review_tasks
 _decision = schema.decisions
@@ -45,8 +49,16 @@ class Urgent:
 
 
 def ask(connection: sa.Connection, asked: Urgent, now_us: int) -> list[int]:
-    """Make a task for each row. Returns: their ids, by row. The transaction is the caller's."""
+    """Make a task for each row. Returns: their ids, by row. The transaction is the caller's.
+
+    A question that is asked again, as a sidecar does when its control dies, has the tasks that it had.
+    """
     rows = asked.rows
+    there = _there(connection, asked)
+    if there:
+        still = sa.update(_task).where(_task.c.id.in_(there), _task.c.done_us.is_(None))
+        connection.execute(still.values(urgent_until_us=asked.until_us))
+        return there
     connection.execute(sa.insert(_decision), [_facts(asked, row) for row in rows])
     connection.execute(
         sa.insert(schema.captures),
@@ -72,6 +84,34 @@ def ask(connection: sa.Connection, asked: Urgent, now_us: int) -> list[int]:
     counts.note(connection, asked.queue, "open", len(rows))
     made = sa.select(_task.c.id).where(_task.c.decision == asked.decision).order_by(_task.c.row)
     return [int(task) for task in connection.execute(made).scalars()]
+
+
+def answers(connection: sa.Connection, tasks: Sequence[int]) -> dict[int, str]:
+    """Labels that reviewers gave to tasks, the first of each; those without one are left out."""
+    label = schema.labels
+    found: dict[int, str] = {}
+    for some in _some(tasks):
+        query = (
+            sa.select(_task.c.id, label.c.label)
+            .select_from(
+                _task.join(label, sa.and_(label.c.decision == _task.c.decision, label.c.row == _task.c.row))
+            )
+            .where(
+                _task.c.id.in_(some),
+                label.c.source == REVIEW,
+                label.c.kind == "label",
+                label.c.label.is_not(None),
+            )
+            .order_by(label.c.revision.desc())
+        )
+        found.update({int(row.id): row.label for row in connection.execute(query)})
+    return found
+
+
+def is_waited_for(connection: sa.Connection, task: int, now_us: int) -> bool:
+    """Whether a caller may still wait for the answer to a task."""
+    until = sa.select(_task.c.urgent_until_us).where(_task.c.id == task, _task.c.done_us.is_(None))
+    return (connection.execute(until).scalar_one_or_none() or 0) > now_us
 
 
 def expire(connection: sa.Connection, decisions: Sequence[bytes], now_us: int) -> None:
@@ -109,6 +149,26 @@ def expire(connection: sa.Connection, decisions: Sequence[bytes], now_us: int) -
         ~sa.exists().where(_task.c.decision == schema.captures.c.decision),
     )
     connection.execute(unused, [{"of": of} for of in {row.decision for row in found}])
+
+
+def _there(connection: sa.Connection, asked: Urgent) -> list[int]:
+    """The tasks of the same question, by row; none where it is not the same."""
+    query = (
+        sa.select(_task.c.id, _task.c.row)
+        .where(
+            _task.c.decision == asked.decision,
+            _task.c.home == asked.queue,
+            _task.c.urgent_until_us.is_not(None),
+        )
+        .order_by(_task.c.row)
+    )
+    found = connection.execute(query).all()
+    return [int(row.id) for row in found] if [row.row for row in found] == list(asked.rows) else []
+
+
+def _some(tasks: Sequence[int]) -> Iterator[Sequence[int]]:
+    for at in range(0, len(tasks), AT_ONCE):
+        yield tasks[at : at + AT_ONCE]
 
 
 def _facts(asked: Urgent, row: int) -> dict[str, Any]:

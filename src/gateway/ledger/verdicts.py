@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import schema
 
-__all__ = ["Verdict", "history", "latest", "note"]
+__all__ = ["Verdict", "between", "history", "latest", "newest", "note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,20 @@ def history(
     if since_us is not None:
         query = query.where(table.c.time_us >= since_us)
     return [_verdict(row) for row in connection.execute(query)][::-1]
+
+
+def newest(connection: sa.Connection) -> int:
+    """The place of the newest; 0 where there is none."""
+    return int(connection.execute(sa.select(sa.func.max(schema.verdicts.c.id))).scalar() or 0)
+
+
+def between(connection: sa.Connection, after: int, last: int, route: str | None = None) -> list[Verdict]:
+    """Those behind one place up to another, oldest first."""
+    table = schema.verdicts
+    query = sa.select(table).where(table.c.id > after, table.c.id <= last).order_by(table.c.id)
+    if route is not None:
+        query = query.where(table.c.route == route)
+    return [_verdict(row) for row in connection.execute(query)]
 
 
 def _verdict(row: sa.Row[tuple[object, ...]]) -> Verdict:

@@ -29,7 +29,7 @@ import tenacity
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import labels, segments, tallies
 from gateway.ledger.database import failure_reason, is_conflict, is_unavailable, writes_side_by_side
-from gateway.ledger.jobs import CONFLICTS, Job, LabelJob, work
+from gateway.ledger.jobs import CONFLICTS, Job, LabelJob, is_one, work, work_bare
 from gateway.ledger.limits import Limits
 from gateway.ledger.review import ReviewRules
 from gateway.ledger.storing import Group, Stored, forget_writers, store
@@ -214,7 +214,7 @@ class Writer:
         if not group:
             return
         try:
-            results = self._transaction(lambda connection: work(connection, group))
+            results = self._committed(group)
         except Exception as error:
             if not is_unavailable(error):
                 log.exception("the ledger's writer met an error that is a fault of its own")
@@ -227,6 +227,19 @@ class Writer:
                 job.future.set_exception(result)
             else:
                 job.future.set_result(result)
+
+    def _committed(self, group: Sequence[Job[Any] | LabelJob]) -> list[Any]:
+        """The results of jobs, or the exception where one failed by itself, in order."""
+        if is_one(group):
+            try:
+                return self._transaction(lambda connection: work_bare(connection, group))
+            except Exception as error:
+                if is_unavailable(error):
+                    raise
+                if len(group) == 1 and not isinstance(error, sa.exc.IntegrityError):
+                    return [error]
+                # Another process was first to write the same key, or one of several cannot be kept: look closer.
+        return self._transaction(lambda connection: work(connection, group))
 
     def _store_batches(self) -> None:
         """Add some batches up and store them; in the end they are stored or counted as dropped."""

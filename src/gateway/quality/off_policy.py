@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from gateway.errors import QualityError
 from gateway.quality.estimate import Estimate
 from gateway.quality.intervals import normal_quantile, wilson_interval
-from gateway.quality.rewards import Rewards
+from gateway.quality.rewards import Rewards, RewardSums
 
 __all__ = ["LEAST_PROPENSITY", "MINIMUM_EFFECTIVE", "Moments", "OffPolicy", "moments", "off_policy"]
 
@@ -66,16 +66,20 @@ class Moments:
     labels: NDArray[np.int64]
 
 
-def moments(rewards: Rewards, method: Method = "aipw") -> Moments:
+def moments(rewards: Rewards | RewardSums, method: Method = "aipw") -> Moments:
     """Values of arms and their covariance, by the linearised (delta) variance.
 
     Args:
-        rewards: as `Rewards.of` makes them. method: `snips` or `aipw`.
-    Raises: QualityError for another method.
+        rewards: rows, cells, or for `snips` their sums alone. method: `snips` or `aipw`.
+    Raises: QualityError for another method, and for sums where contexts are wanted.
     """
     if method not in ("snips", "aipw"):
         raise QualityError(f"method: found {method!r}, wanted 'snips' or 'aipw'")
-    return (_snips if method == "snips" else _aipw)(rewards)
+    if method == "snips":
+        return _snips(RewardSums.of(rewards) if isinstance(rewards, Rewards) else rewards)
+    if isinstance(rewards, RewardSums):
+        raise QualityError("aipw: found sums, wanted rows or cells, which know their contexts")
+    return _aipw(rewards)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +89,7 @@ class OffPolicy:
     arms: tuple[Estimate, ...]
     method: Method
     level: float
-    _rewards: Rewards
+    _rewards: RewardSums
     _moments: Moments
 
     def policy(self, shares: ArrayLike) -> Estimate:
@@ -141,7 +145,7 @@ class OffPolicy:
 
 
 def off_policy(
-    rewards: Rewards,
+    rewards: Rewards | RewardSums,
     method: Method = "aipw",
     *,
     level: float = 0.95,
@@ -150,17 +154,18 @@ def off_policy(
     """Value every arm, with intervals.
 
     Args:
-        rewards: rows or cells. method: `snips` or `aipw`. level: share of intervals that hold the truth.
+        rewards, method: as of `moments`. level: share of intervals that hold the truth.
         minimum: effective labels of an arm, before it has a number.
     Intervals: rewards of yes or no by Wilson at the effective number of labels, others by Student's quantile of the
     linearised variance; both within the rewards' range. An arm is unknown with fewer effective labels than `minimum`,
     and where its propensity was below `LEAST_PROPENSITY`.
-    Raises: QualityError for a level that is none.
+    Raises: QualityError as `moments`, and for a level that is none.
     """
     normal_quantile(level)
     found = moments(rewards, method)
-    arms = tuple(_estimate(rewards, found, arm, method, level, minimum) for arm in range(rewards.arms))
-    return OffPolicy(arms, method, level, rewards, found)
+    sums = RewardSums.of(rewards) if isinstance(rewards, Rewards) else rewards
+    arms = tuple(_estimate(sums, found, arm, method, level, minimum) for arm in range(len(sums.w)))
+    return OffPolicy(arms, method, level, sums, found)
 
 
 def _halves(arm: Estimate) -> tuple[float, float]:
@@ -170,13 +175,12 @@ def _halves(arm: Estimate) -> tuple[float, float]:
 
 
 def _estimate(
-    rewards: Rewards, found: Moments, arm: int, method: Method, level: float, minimum: float
+    rewards: RewardSums, found: Moments, arm: int, method: Method, level: float, minimum: float
 ) -> Estimate:
     labels, effective = int(found.labels[arm]), float(found.effective[arm])
     if labels == 0:
         return Estimate.unknown("no label of this arm yet", 0, int(minimum))
-    here = rewards.arm == arm
-    least = float(rewards.propensity[here].min())
+    least = float(rewards.least[arm])
     if least < LEAST_PROPENSITY:
         reason = (
             f"it was drawn with a probability of {least:.2g}: a row of it would weigh {1 / least:,.0f}; from "
@@ -215,24 +219,17 @@ def _student_quantile(level: float, degrees: float) -> float:
     return z + first / degrees + second / degrees**2
 
 
-def _snips(rewards: Rewards) -> Moments:
-    arms = rewards.arms
-    weight = 1.0 / (rewards.propensity * rewards.pi)
-    count = rewards.count.astype(np.float64)
-    total = rewards.sums(weight * count)
-    labels = rewards.sums(count)
-    squared = rewards.sums(weight**2 * count)
-    has = labels > 0
-    value = np.full(arms, (rewards.low + rewards.high) / 2)
-    np.divide(rewards.sums(weight * rewards.total), total, out=value, where=has)
-    centre = value[rewards.arm]
-    error = np.maximum(rewards.squares - 2 * centre * rewards.total + centre**2 * count, 0.0)
-    variance = np.full(arms, (rewards.high - rewards.low) ** 2)
-    np.divide(rewards.sums(weight**2 * error), total**2, out=variance, where=has)
-    effective = np.zeros(arms)
-    np.divide(total**2, squared, out=effective, where=has)
+def _snips(sums: RewardSums) -> Moments:
+    has = sums.labels > 0
+    value = np.full(len(sums.w), (sums.low + sums.high) / 2)
+    np.divide(sums.wr, sums.w, out=value, where=has)
+    effective = np.zeros(len(sums.w))
+    np.divide(sums.w**2, sums.ww, out=effective, where=has)
+    error = np.maximum(sums.wwrr - 2 * value * sums.wwr + value**2 * sums.ww, 0.0)
+    variance = np.full(len(sums.w), (sums.high - sums.low) ** 2)
+    np.divide(error, sums.w**2, out=variance, where=has)
     variance[has] *= _small(effective[has])
-    return Moments(value, np.diag(variance), effective, labels.astype(np.int64))
+    return Moments(value, np.diag(variance), effective, sums.labels.astype(np.int64))
 
 
 def _small(effective: Floats) -> Floats:
@@ -241,7 +238,7 @@ def _small(effective: Floats) -> Floats:
 
 
 def _aipw(rewards: Rewards) -> Moments:
-    plain = _snips(rewards)
+    plain = _snips(RewardSums.of(rewards))
     if not len(rewards.arm):
         return plain
     arms, cells = rewards.arms, np.arange(len(rewards.arm))

@@ -6,6 +6,7 @@ for one arm, propensity, probability of review and context.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gateway.errors import QualityError
 
-__all__ = ["Rewards"]
+__all__ = ["RewardSums", "Rewards"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -141,19 +142,85 @@ class Rewards:
         """(n,) added up by arm: (arms,)."""
         return np.bincount(self.arm, column, self.arms).astype(np.float64)
 
+
+_SUMS: Final = ("labels", "total", "squares", "w", "ww", "wr", "wwr", "wwrr")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RewardSums:
+    """All that SNIPS asks of rewards, (arms,) each: sums that may be added by day and by machine, and kept.
+
+    `labels`, `total`, `squares`: rewards, their sum, the sum of their squares. `w`, `ww`: sums of the weights and of
+    their squares; `wr`, `wwr`, `wwrr`: with the reward and its square. `least`: the smallest propensity; 1 without a
+    row. `low`, `high`: the range of one reward.
+    """
+
+    labels: Floats
+    total: Floats
+    squares: Floats
+    w: Floats
+    ww: Floats
+    wr: Floats
+    wwr: Floats
+    wwrr: Floats
+    least: Floats
+    low: float = 0.0
+    high: float = 1.0
+
+    @classmethod
+    def of(cls, rewards: Rewards) -> RewardSums:
+        """From rows or cells."""
+        weight = 1.0 / (rewards.propensity * rewards.pi)
+        count = rewards.count.astype(np.float64)
+        least = np.ones(rewards.arms)
+        np.minimum.at(least, rewards.arm, rewards.propensity)
+        columns = (
+            count,
+            rewards.total,
+            rewards.squares,
+            weight * count,
+            weight**2 * count,
+            weight * rewards.total,
+            weight**2 * rewards.total,
+            weight**2 * rewards.squares,
+        )
+        sums = {name: rewards.sums(column) for name, column in zip(_SUMS, columns, strict=True)}
+        return cls(**sums, least=least, low=rewards.low, high=rewards.high)
+
+    def __add__(self, other: RewardSums) -> RewardSums:
+        """Raises: QualityError for other arms, or rewards of another range."""
+        if len(self.w) != len(other.w) or (self.low, self.high) != (other.low, other.high):
+            raise QualityError("sums: found rewards of other arms, or of another range")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMS}
+        return RewardSums(**sums, least=np.minimum(self.least, other.least), low=self.low, high=self.high)
+
+    def kept(self) -> dict[str, list[float]]:
+        """As plain numbers."""
+        return {name: [float(value) for value in getattr(self, name)] for name in (*_SUMS, "least")}
+
+    @classmethod
+    def of_kept(cls, kept: Mapping[str, ArrayLike], low: float, high: float) -> RewardSums:
+        """Raises: QualityError for what is not what `kept` made."""
+        try:
+            columns = [np.asarray(kept[name], dtype=np.float64) for name in (*_SUMS, "least")]
+        except (KeyError, TypeError, ValueError) as error:
+            raise QualityError(f"sums: found {sorted(kept)}, wanted {', '.join(_SUMS)}, least") from error
+        if any(column.shape != columns[0].shape or column.ndim != 1 for column in columns):
+            raise QualityError("sums: found columns of several lengths")
+        if not all(bool(np.all(np.isfinite(column))) for column in columns):
+            raise QualityError("sums: found a number that is not finite")
+        return cls(**dict(zip((*_SUMS, "least"), columns, strict=True)), low=low, high=high)
+
     def yes_or_no(self, arm: int) -> bool:
-        """Whether every reward of an arm is at one end of the range: only then does n r (1 - r) say how they vary."""
-        here = self.arm == arm
-        count, total, squares = self.count[here], self.total[here], self.squares[here]
+        """Whether every reward of an arm is at one end of the range: only then does r (1 - r) say how they vary."""
+        count, total, squares = self.labels[arm], self.total[arm], self.squares[arm]
         # (r - low) (high - r) is 0 at both ends and positive between them.
         between = (self.low + self.high) * total - squares - self.low * self.high * count
-        return bool(between.sum() <= 1e-9 * max(count.sum(), 1) * (self.high - self.low) ** 2)
+        return bool(between <= 1e-9 * max(count, 1.0) * (self.high - self.low) ** 2)
 
     def alike(self, arm: int) -> bool:
         """Whether all rewards of an arm are the same, which says nothing about how they vary."""
-        here = self.arm == arm
-        count, total, squares = self.count[here].sum(), self.total[here].sum(), self.squares[here].sum()
+        count, total, squares = self.labels[arm], self.total[arm], self.squares[arm]
         if count == 0:
             return True
-        mean = total / count
-        return bool(squares - mean * total <= 1e-9 * count * (self.high - self.low) ** 2)
+        return bool(squares - total / count * total <= 1e-9 * count * (self.high - self.low) ** 2)

@@ -10,7 +10,8 @@ and carries none of it. `check` and `document` are named like the modules they l
     check               everything that can be wrong with settings before they are used
     document, names     settings -> the policy document, and the names behind its indexes
     secrets             salt and receipt keys, given or made once and kept
-    rules               functions that rules name, judged in processes of their own
+    rules               functions that rules name: which, and what is wrong with them
+    rule_workers        the same, judged in processes of their own
     desk                the questions of calls, brought to people and to those processes
     plane               starts, publishes to, drains and stops the data plane
     batch               what comes out of it
@@ -23,14 +24,15 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.runtime.batch import Batch, Columns, PolicyNames, names
-from gateway.runtime.plane import Plane, PlaneOptions, Subscriber
+from gateway.runtime.plane import Plane, PlaneOptions, PolicyError, Subscriber
 from gateway.runtime.receipts import verify_receipt
 
 if TYPE_CHECKING:
     from gateway.runtime.certificates import CertificateWatch, certificate_files, listen_tls
     from gateway.runtime.check import preflight
     from gateway.runtime.document import FIRST_SHARES, ReviewShares
-    from gateway.runtime.rules import RULE_ERRORS, RuleWorkers, functions_of
+    from gateway.runtime.rule_workers import RULE_ERRORS, RuleWorkers
+    from gateway.runtime.rules import functions_of
     from gateway.runtime.secrets import Secrets, kept_secrets
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Columns",
     "Plane",
     "PlaneOptions",
+    "PolicyError",
     "PolicyNames",
     "ReviewShares",
     "RuleWorkers",
@@ -62,8 +65,8 @@ HOMES: Final = {
     "preflight": "check",
     "FIRST_SHARES": "document",
     "ReviewShares": "document",
-    "RULE_ERRORS": "rules",
-    "RuleWorkers": "rules",
+    "RULE_ERRORS": "rule_workers",
+    "RuleWorkers": "rule_workers",
     "functions_of": "rules",
     "Secrets": "secrets",
     "kept_secrets": "secrets",

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from gateway.config import Backend, Route, Settings
+from gateway.config.exploring import Explore
 from gateway.config.fields import Block
 from gateway.config.hedging import Hedge
 from gateway.config.memory import LoopGuard
 from gateway.config.routes import Rule, Then
-from gateway.config.sampling import Explore, Mirror, Review
+from gateway.config.sampling import Mirror, Review
 from gateway.config.settings import From
 from gateway.runtime.batch import names
 from gateway.runtime.learnt import Learnt, apply
@@ -162,7 +163,7 @@ def _route(name: str, route: Route, learnt: ReviewShares | None) -> dict[str, An
         "confidence": None if route.confidence is None else _plain(route.confidence),
         "rules": [_rule(rule, route.rule_name(index)) for index, rule in enumerate(route.rules)],
         "holdout": None if route.holdout is None else _plain(route.holdout),
-        "explore": None if route.explore is None else _explore(route.explore),
+        "explore": None if route.explore is None else _explore(route.explore, route.chain[0]),
         "mirror": [_plain(mirror) for mirror in route.mirror],
         "review": None if route.review is None else _review(route.review, learnt),
         "kill_switch": route.kill_switch,
@@ -223,8 +224,8 @@ def _then(then: Then, rule: str) -> dict[str, str]:
     return {"kind": "review" if then.review else "next"}
 
 
-def _explore(explore: Explore) -> dict[str, Any]:
-    arms = [{"backend": name, "share": share} for name, share in explore.arms.items()]
+def _explore(explore: Explore, first: str) -> dict[str, Any]:
+    arms = [{"backend": name, "share": share} for name, share in explore.start(first).items()]
     return {"arms": arms, "sticky": explore.sticky}
 
 

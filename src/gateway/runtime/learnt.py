@@ -31,7 +31,9 @@ class Learnt:
 
     `threshold`: flagged from this score on. `floor`: the least confidence, where the settings' own is lower. `skip`:
     backends that are passed over. `arms`: shares by name, which add up to 1; empty: nothing is explored.
-    `recalibration`: `{"x": [...], "y": [...]}`, knots of a monotone table of scores. `autonomy`: one of `LEVELS`.
+    `recalibration`: `{"x": [...], "y": [...]}`, knots of a monotone table that scores go through first, of the model
+    `backend` if that is named; then `threshold` and `floor` are of the scores that come out. `autonomy`: one of
+    `LEVELS`.
     """
 
     threshold: float | None = None
@@ -85,7 +87,18 @@ class Learnt:
             raise QualityError(f"autonomy: found {self.autonomy!r}, wanted one of {', '.join(LEVELS)}")
         self._check_arms(route)
         if self.recalibration is not None:
-            _check_knots(self.recalibration)
+            self._check_table(route, self.recalibration)
+
+    @staticmethod
+    def _check_table(route: Route, table: Mapping[str, Any]) -> None:
+        _check_knots(table)
+        if route.prediction is None or not route.prediction.scores or route.prediction.positive is None:
+            raise QualityError("recalibration: the route reads no score of prediction.positive")
+        arms = () if route.explore is None else tuple(route.explore.arms)
+        if table.get("backend") not in (None, *route.chain, *arms):
+            raise QualityError(
+                f"recalibration: found the backend {table['backend']!r}, wanted one of {', '.join(route.chain)}"
+            )
 
     def _check_arms(self, route: Route) -> None:
         if not self.arms:
@@ -125,17 +138,21 @@ def apply(made: dict[str, Any], learnt: Learnt, mirror: Mapping[str, Any], level
         made: the document of the route's settings. mirror: what a copy is made with where the settings have none.
         level: of autonomy, by the settings; `learnt.autonomy` goes before it.
     """
+    models = [made["chain"][0], *(one["backend"] for one in (made["explore"] or {"arms": ()})["arms"])]
     if learnt.threshold is not None and made["prediction"] is not None:
         made["prediction"]["threshold"] = learnt.threshold
     if learnt.floor is not None and made["prediction"] is not None:
         _raise_floor(made, learnt.floor)
+    if learnt.recalibration is not None and made["prediction"] is not None:
+        table = learnt.recalibration
+        made["recalibration"] = {"x": table["x"], "y": table["y"], "backend": table.get("backend")}
     if learnt.arms is not None:
         _share(made, learnt.arms)
     if learnt.skip:
         _pass_over(made, learnt.skip)
     level = learnt.autonomy or level
     if level == "shadow":
-        _only_watch(made, mirror)
+        _only_watch(made, list(dict.fromkeys(models)), mirror)
     elif level in ("suggest", "assisted") and made["review"] is not None:
         strata = ("flagged", "unflagged", "near", "fallback", "disagreement")
         made["review"] |= dict.fromkeys(strata if level == "suggest" else ("fallback",), 1.0)
@@ -175,14 +192,12 @@ def _pass_over(made: dict[str, Any], skip: Sequence[str]) -> None:
         made["mirror"] = [one | {"noise": None} for one in made["mirror"]]
 
 
-def _only_watch(made: dict[str, Any], mirror: Mapping[str, Any]) -> None:
+def _only_watch(made: dict[str, Any], models: Sequence[str], mirror: Mapping[str, Any]) -> None:
     """The models get copies, and what is behind them answers."""
-    arms = [] if made["explore"] is None else [one["backend"] for one in made["explore"]["arms"]]
-    watched = list(dict.fromkeys([made["chain"][0], *arms]))
     made["explore"] = None
-    made["chain"] = [name for name in made["chain"] if name not in watched] or made["chain"]
-    copies = [one | {"noise": None} for one in made["mirror"] if one["to"] not in watched]
-    made["mirror"] = [*({**mirror, "to": name, "share": 1.0} for name in watched), *copies]
+    made["chain"] = [name for name in made["chain"] if name not in models] or made["chain"]
+    copies = [one | {"noise": None} for one in made["mirror"] if one["to"] not in models]
+    made["mirror"] = [*({**mirror, "to": name, "share": 1.0} for name in models), *copies]
 
 
 def _check_knots(table: Mapping[str, Any]) -> None:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gateway._dataplane import Dataplane, Policy
+from gateway._dataplane import Dataplane, Policy, PolicyError
 from gateway.runtime.batch import Batch, PolicyNames, names
 from gateway.runtime.desk import Desk
 
-__all__ = ["Plane", "PlaneOptions", "Subscriber"]
+__all__ = ["Plane", "PlaneOptions", "PolicyError", "Subscriber"]
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from gateway.fleet import Malformed, decode
 from gateway.ledger import Ledger
 from gateway.ledger.fleet import Intake
 from gateway.ledger.storing import Group
-from gateway.ledger.tallies import Batch
+from gateway.runtime.batch import Batch
 from gateway.v1 import fleet_pb2
 
 __all__ = ["Batches", "Conversation"]
@@ -52,7 +52,7 @@ class _Waiting:
 class Batches:
     """From `start` to `stop`, on one event loop.
 
-    Args: seen: shown every batch that was counted, such as to learn rates from; called by one thread.
+    Args: seen: shown every batch that was counted, such as to learn rates from; on the event loop, so it must be quick.
     """
 
     def __init__(self, ledger: Ledger, seen: Callable[[Batch], None] = lambda batch: None) -> None:
@@ -150,9 +150,15 @@ class Batches:
         for (waiting, _, batch), counted in zip(left, fresh, strict=True):
             self._counts["batches.counted" if counted else "batches.again"] += 1
             if counted:
-                self._seen(batch)
+                self._show(batch)
             if not waiting.answer.done():
                 waiting.answer.set_result("")
+
+    def _show(self, batch: Batch) -> None:
+        try:
+            self._seen(batch)
+        except Exception:  # the batch is stored: it must not be taken for one that was not
+            log.exception("a batch that was counted could not be shown to who learns from it")
 
     async def _keep_each(self, left: list[tuple[_Waiting, Group, Batch]]) -> None:
         """One of them is at fault: it is refused, and the others are kept."""

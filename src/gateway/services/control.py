@@ -16,7 +16,6 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gateway.errors import LedgerError
-from gateway.fleet.encoding import MOST_BATCH_BYTES
 from gateway.ledger import Ledger
 from gateway.services.access import Access, RoleInterceptor
 from gateway.services.errors import ErrorInterceptor
@@ -28,10 +27,10 @@ from gateway.services.pending import Waiting
 from gateway.services.people import People
 from gateway.services.policy import PolicyService
 from gateway.services.port import Port
+from gateway.services.quality import QualityService
 from gateway.services.rates import Rate, Rates
 from gateway.services.readable import Messages
 from gateway.services.review import ReviewService
-from gateway.services.sizes import SizeInterceptor
 from gateway.v1 import (
     feedback_pb2,
     feedback_pb2_grpc,
@@ -39,6 +38,8 @@ from gateway.v1 import (
     fleet_pb2_grpc,
     policy_pb2,
     policy_pb2_grpc,
+    quality_pb2,
+    quality_pb2_grpc,
     review_pb2,
     review_pb2_grpc,
 )
@@ -52,7 +53,6 @@ OPEN_CALLS: Final = 256
 """Calls at once of health and reflection through the admin port; beyond, RESOURCE_EXHAUSTED."""
 
 SERVER_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MOST_BATCH_BYTES + 65_536),
     ("grpc.so_reuseport", 0),  # a second control on the port must be told, not get half of the sidecars
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -81,7 +81,7 @@ class Control:
         access: who may do what; asked for each call.
         open_socket: path of a unix socket with health and reflection alone. The admin port leads here: it cannot tell
             who calls from where, so it must lead to nothing that wants a role.
-        policies, fleet: further services. port: where they all are served besides.
+        policies, quality, fleet: further services. port: where they all are served besides.
         task_key: makes of the ledger's task numbers those that reviewers see; at most 64 bytes.
     """
 
@@ -100,13 +100,14 @@ class Control:
         messages: Callable[[], Messages | None] = lambda: None,
         access: Callable[[], Access] = lambda: Access({}),
         policies: PolicyService | None = None,
+        quality: QualityService | None = None,
         fleet: FleetService | None = None,
         port: Port | None = None,
         task_key: bytes = b"",
         open_socket: str | None = None,
     ) -> None:
         self._socket, self._port, self._open_socket = socket, port, open_socket
-        self._access, self._policies, self._fleet = access, policies, fleet
+        self._access, self._policies, self._quality, self._fleet = access, policies, quality, fleet
         self.waiting = Waiting(ledger, classes)
         """What waits for its decision's record."""
         intake = Intake(ledger, verify, classes, rules, clock_us)
@@ -124,7 +125,7 @@ class Control:
         Raises: LedgerError when a socket cannot be made; OSError when the port cannot be bound.
         """
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(), RoleInterceptor(self._access), SizeInterceptor()],
+            interceptors=[ErrorInterceptor(), RoleInterceptor(self._access)],
             maximum_concurrent_rpcs=MAX_CALLS,
             options=SERVER_OPTIONS if self._fleet is not None else (),
         )
@@ -135,6 +136,9 @@ class Control:
         if self._policies is not None:
             policy_pb2_grpc.add_PolicyServiceServicer_to_server(self._policies, server)
             services.append(policy_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name)
+        if self._quality is not None:
+            quality_pb2_grpc.add_QualityServiceServicer_to_server(self._quality, server)
+            services.append(quality_pb2.DESCRIPTOR.services_by_name["QualityService"].full_name)
         if self._fleet is not None:
             fleet_pb2_grpc.add_FleetServiceServicer_to_server(self._fleet, server)
             services.append(fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,6 +12,7 @@ import grpc
 from gateway.errors import GatewayError, LabelError, RateLimited
 from gateway.ledger import Kept, LabelRow, Ledger, PendingRow
 from gateway.services.errors import error_word
+from gateway.services.gathering import Gathering
 from gateway.services.intake import Intake, Judged, Statement
 from gateway.services.pending import Waiting
 from gateway.services.rates import Rates
@@ -37,6 +37,8 @@ _STATUS: Final = {
     Kept.PENDING: pb.FeedbackResult.PENDING,
     Kept.SUPERSEDED: pb.FeedbackResult.SUPERSEDED,
 }
+_NAMES: Final = {number: name.lower() for name, number in pb.FeedbackResult.Status.items()}
+_KINDS: Final = {"signal": "signal", "value": "outcome", None: ""}
 _WORDS: Final = {
     Kept.CROWDED: "64 other statements about this row are kept, by source, kind and name; use fewer names",
     Kept.FULL: "too many statements wait for the records of their decisions; send the receipt, which never waits",
@@ -57,6 +59,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
 
     def __init__(self, ledger: Ledger, intake: Intake, rates: Rates, waiting: Waiting) -> None:
         self._ledger = ledger
+        self._gathering = Gathering(ledger)
         self._intake = intake
         self._rates = rates
         self._waiting = waiting
@@ -110,7 +113,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
             kept, waits = await asyncio.wrap_future(self._ledger.submit_feedback(rows, held))
             self._waiting.expect()
         else:
-            kept = await asyncio.wrap_future(self._ledger.submit_labels(rows)) if rows else []
+            kept = await self._gathering.keep(rows) if rows else []
             waits = []
         of_rows, of_held = iter(kept), iter(waits)
         return [
@@ -128,7 +131,7 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
         if kept is not None:
             refused = refusal_of(kept)
         if isinstance(judged, (LabelRow, PendingRow)):
-            result.decision_id = str(uuid.UUID(bytes=judged.decision))
+            result.decision_id = _spelled(judged.decision)
         if refused is not None:
             result.status = pb.FeedbackResult.REFUSED
             result.code, result.message = error_word(refused), str(refused)
@@ -138,13 +141,11 @@ class FeedbackService(feedback_pb2_grpc.FeedbackServiceServicer):
                 result.message = _PENDING_WORDS
             elif kept is Kept.SUPERSEDED:
                 result.message = _SUPERSEDED_WORDS
-        self._count(item, pb.FeedbackResult.Status.Name(result.status).lower(), result.code)
+        self._count(item, _NAMES[result.status], result.code)
         return result
 
     def _count(self, item: pb.FeedbackItem, status: str, code: str) -> None:
-        said = item.WhichOneof("truth")
-        kind = {"signal": "signal", "value": "outcome", None: ""}.get(said, "label")
-        self.results[kind, status, code] += 1
+        self.results[_KINDS.get(item.WhichOneof("truth"), "label"), status, code] += 1
 
 
 def refusal_of(kept: Kept) -> GatewayError | None:
@@ -161,6 +162,12 @@ class _Full(RateLimited):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, wait_s=1.0)
+
+
+def _spelled(decision: bytes) -> str:
+    """As `str(uuid.UUID(bytes=decision))`, in a third of the time."""
+    said = decision.hex()
+    return f"{said[:8]}-{said[8:12]}-{said[12:16]}-{said[16:20]}-{said[20:]}"
 
 
 def _caller(context: Any) -> str:

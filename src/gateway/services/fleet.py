@@ -1,4 +1,4 @@
-"""`FleetService`: records of sidecars come up, policies go down."""
+"""`FleetService`: records of sidecars come up, policies go down, and calls that wait find people."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import grpc
 from gateway.errors import GatewayError
 from gateway.fleet.encoding import RUN_BYTES
 from gateway.services.access import Access
+from gateway.services.asking import Asking
 from gateway.services.batches import Batches, Conversation
 from gateway.services.changes import Changes
 from gateway.v1 import fleet_pb2 as pb
@@ -28,12 +29,16 @@ _STATUS: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class FleetService(fleet_pb2_grpc.FleetServiceServicer):
-    """Args: policies: the one in force, with its secrets, and every later one."""
+    """Args: policies: the one in force, with its secrets, and every later one. asking: who puts calls before people."""
 
     def __init__(
-        self, intake: Batches, policies: Changes[pb.FleetPolicy], access: Callable[[], Access]
+        self,
+        intake: Batches,
+        policies: Changes[pb.FleetPolicy],
+        access: Callable[[], Access],
+        asking: Asking,
     ) -> None:
-        self._intake, self._policies, self._access = intake, policies, access
+        self._intake, self._policies, self._access, self._asking = intake, policies, access, asking
         self._watching: dict[object, tuple[str, int]] = {}
 
     def watching(self) -> dict[str, int]:
@@ -81,6 +86,17 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
                 self._watching[mark] = (request.sidecar, policy.version)
         finally:
             del self._watching[mark]
+
+    async def AskPeople(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.PeopleQuestion], context: Any
+    ) -> AsyncIterator[pb.PeopleAnswer]:
+        """An answer for each question that is not withdrawn, once people have given it."""
+        try:
+            self._access().demand(context, "sidecar")
+        except GatewayError as error:
+            await context.abort(_STATUS[error.grpc_status], str(error))
+        async for answer in self._asking.converse(request_iterator):
+            yield answer
 
     async def _read(
         self,

@@ -18,6 +18,7 @@ from gateway.types import Outcome
 
 __all__ = ["Classes", "FeedbackRules", "Intake", "Judged", "Statement", "Verify"]
 
+_OUTCOMES: Final = {outcome.name.lower(): int(outcome) for outcome in Outcome}
 _SOURCE: Final = re.compile(r"[a-z0-9_.-]{1,64}")
 
 Verify = Callable[[str], Mapping[str, Any]]
@@ -284,7 +285,7 @@ def _facts(receipt: Mapping[str, Any], row: Mapping[str, Any]) -> Facts:
         route=str(receipt["route"]),
         backend=str(receipt["backend"]),
         segment=str(receipt["segment"]),
-        outcome=int(Outcome[str(row["outcome"]).upper()]),
+        outcome=_OUTCOMES[row["outcome"]],
         score=None if row["score"] is None else float(row["score"]),
         flagged=row["flagged"],
         review_pi=float(row["review_pi"]),

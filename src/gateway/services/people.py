@@ -78,6 +78,10 @@ class People:
 
     def ask(self, question: Mapping[str, Any]) -> None:
         """Make the tasks of a question; without them on disk nobody is asked."""
+        self.put(question)
+
+    def put(self, question: Mapping[str, Any]) -> Future[list[int]]:
+        """The same, for who waits until the tasks are there. A failure is told by `reply` as well."""
         number, rows = question["question"], question["rows"]
         waiting = _Waiting(question["id"], question["backend"], self._clock(), [None] * len(rows))
         with self._lock:
@@ -86,22 +90,29 @@ class People:
         # an unsigned hash, where the ledger's column has a sign
         unit = int.from_bytes(question["unit"].to_bytes(8, "little"), "little", signed=True)
         asked = Urgent(decision=question["id"], unit=unit, **{name: question[name] for name in names})
-        self._ledger.ask_people(asked).add_done_callback(partial(self._asked, number))
+        made = self._ledger.ask_people(asked)
+        made.add_done_callback(partial(self._asked, number))
+        return made
 
-    def withdraw(self, questions: Sequence[int]) -> None:
-        """Their callers have gone on, or away."""
+    def withdraw(self, questions: Sequence[int], *, expire: bool = True) -> None:
+        """Their callers have gone on, or away. `expire`: the tasks go at once, and not only when their time is up."""
         with self._lock:
             found = [waiting for number in questions if (waiting := self._waiting.pop(number, None))]
             for waiting in found:
                 self._results[waiting.backend, "unanswered"] += 1
                 self._forget(waiting)
-        if found:
+        if found and expire:
             self._ledger.expire_urgent([waiting.decision for waiting in found]).add_done_callback(_told)
 
     def waits_for(self, task: int) -> bool:
         """Whether a caller waits for the answer to a task."""
         with self._lock:
             return task in self._tasks
+
+    def tasks(self) -> list[int]:
+        """The tasks whose answers callers wait for."""
+        with self._lock:
+            return list(self._tasks)
 
     def answered(self, task: int, label: str) -> None:
         """A reviewer's answer is on disk: with the last row's the caller gets its own. Of several the first counts."""

@@ -211,6 +211,23 @@ CATALOGUE: Final = {
         Instrument(
             "gateway.fleet.leader", "gauge", "1", "1 where this control is the one that acts for all."
         ),
+        Instrument(
+            "gateway.autopilot.duration", "gauge", "s", "What the last look at gates and all else took."
+        ),
+        Instrument(
+            "gateway.autopilot.failures",
+            "counter",
+            "{look}",
+            "Looks that failed, by what was looked at; it is looked at again.",
+            ("part",),
+        ),
+        Instrument(
+            "gateway.alerts",
+            "counter",
+            "{alert}",
+            "Alerts that the receiver took (sent) or does not want (refused), and tries in vain (failed).",
+            ("result",),
+        ),
         Instrument("gateway.events", "counter", "{event}", "Events that a receiver took.", ("kind",)),
         Instrument("gateway.people.waiting", "gauge", "{call}", "Calls that wait for people.", ("backend",)),
         Instrument(
@@ -339,7 +356,8 @@ CATALOGUE: Final = {
             "gauge",
             "{gate}",
             "1 for the verdict that a gate stands at.",
-            ("route", "gate", "verdict"),
+            ("route", "gate", "segment", "verdict"),
+            series_limit=10_000,
         ),
         Instrument(
             "gateway.certificate.expiry",

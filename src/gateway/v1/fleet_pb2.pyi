@@ -270,7 +270,7 @@ class FleetPolicy(_message.Message):
     document: _builtins.str
     """The policy as JSON, with salt and receipt keys."""
     serving: _builtins.str
-    """How a sidecar listens, as JSON: inference, admin, workers, tls, listening, otlp."""
+    """How a sidecar listens, as JSON: inference, admin, workers, tls, listening, otlp, python_workers."""
     def __init__(
         self,
         *,
@@ -286,3 +286,93 @@ class FleetPolicy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FleetPolicy: _TypeAlias = FleetPolicy  # noqa: Y015
+
+@_typing.final
+class PeopleQuestion(_message.Message):
+    """A call that waits for people."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    WAIT_US_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    question: _builtins.int
+    """The sidecar's number for it, which its answer carries."""
+    withdrawn: _builtins.bool
+    """Nobody waits for it any more; the other fields are empty then."""
+    decision: _builtins.bytes
+    queue: _builtins.str
+    route: _builtins.str
+    backend: _builtins.str
+    segment: _builtins.str
+    unit: _builtins.int
+    """The unit's salted hash."""
+    policy: _builtins.int
+    time_us: _builtins.int
+    wait_us: _builtins.int
+    """How long the call goes on waiting."""
+    request: _builtins.bytes
+    """The call's message, redacted."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Which of the call's rows people are asked about, rising; each is a task."""
+
+    def __init__(
+        self,
+        *,
+        question: _builtins.int = ...,
+        withdrawn: _builtins.bool = ...,
+        decision: _builtins.bytes = ...,
+        rows: _abc.Iterable[_builtins.int] | None = ...,
+        queue: _builtins.str = ...,
+        route: _builtins.str = ...,
+        backend: _builtins.str = ...,
+        segment: _builtins.str = ...,
+        unit: _builtins.int = ...,
+        policy: _builtins.int = ...,
+        time_us: _builtins.int = ...,
+        wait_us: _builtins.int = ...,
+        request: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "decision", b"decision", "policy", b"policy", "question", b"question", "queue", b"queue", "request", b"request", "route", b"route", "rows", b"rows", "segment", b"segment", "time_us", b"time_us", "unit", b"unit", "wait_us", b"wait_us", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeopleQuestion: _TypeAlias = PeopleQuestion  # noqa: Y015
+
+@_typing.final
+class PeopleAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    question: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """By row, as asked; empty where nobody could be asked."""
+
+    def __init__(
+        self,
+        *,
+        question: _builtins.int = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PeopleAnswer: _TypeAlias = PeopleAnswer  # noqa: Y015

@@ -45,6 +45,11 @@ class FleetServiceStub:
                 request_serializer=gateway_dot_v1_dot_fleet__pb2.WatchPolicyRequest.SerializeToString,
                 response_deserializer=gateway_dot_v1_dot_fleet__pb2.FleetPolicy.FromString,
                 _registered_method=True)
+        self.AskPeople = channel.stream_stream(
+                '/gateway.v1.FleetService/AskPeople',
+                request_serializer=gateway_dot_v1_dot_fleet__pb2.PeopleQuestion.SerializeToString,
+                response_deserializer=gateway_dot_v1_dot_fleet__pb2.PeopleAnswer.FromString,
+                _registered_method=True)
 
 
 class FleetServiceServicer:
@@ -68,6 +73,16 @@ class FleetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskPeople(self, request_iterator, context):
+        """Puts calls that wait before people, and answers each once a reviewer has, at whichever control that was.
+
+        When the conversation breaks, the tasks stay until their time is up: the same question asked again, here or at
+        another control, is not a second one for whoever answers it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +95,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.WatchPolicy,
                     request_deserializer=gateway_dot_v1_dot_fleet__pb2.WatchPolicyRequest.FromString,
                     response_serializer=gateway_dot_v1_dot_fleet__pb2.FleetPolicy.SerializeToString,
+            ),
+            'AskPeople': grpc.stream_stream_rpc_method_handler(
+                    servicer.AskPeople,
+                    request_deserializer=gateway_dot_v1_dot_fleet__pb2.PeopleQuestion.FromString,
+                    response_serializer=gateway_dot_v1_dot_fleet__pb2.PeopleAnswer.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +157,33 @@ class FleetService:
             '/gateway.v1.FleetService/WatchPolicy',
             gateway_dot_v1_dot_fleet__pb2.WatchPolicyRequest.SerializeToString,
             gateway_dot_v1_dot_fleet__pb2.FleetPolicy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskPeople(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/gateway.v1.FleetService/AskPeople',
+            gateway_dot_v1_dot_fleet__pb2.PeopleQuestion.SerializeToString,
+            gateway_dot_v1_dot_fleet__pb2.PeopleAnswer.FromString,
             options,
             channel_credentials,
             insecure,

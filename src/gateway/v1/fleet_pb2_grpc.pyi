@@ -41,6 +41,12 @@ class FleetServiceStub:
     """
     WatchPolicy: _grpc.UnaryStreamMultiCallable[_fleet_pb2.WatchPolicyRequest, _fleet_pb2.FleetPolicy]
     """The policy in force now, unless it is the one that the sidecar has, then every later one."""
+    AskPeople: _grpc.StreamStreamMultiCallable[_fleet_pb2.PeopleQuestion, _fleet_pb2.PeopleAnswer]
+    """Puts calls that wait before people, and answers each once a reviewer has, at whichever control that was.
+
+    When the conversation breaks, the tasks stay until their time is up: the same question asked again, here or at
+    another control, is not a second one for whoever answers it.
+    """
 
 @_typing.type_check_only
 class FleetServiceAsyncStub(FleetServiceStub):
@@ -55,6 +61,12 @@ class FleetServiceAsyncStub(FleetServiceStub):
     """
     WatchPolicy: _aio.UnaryStreamMultiCallable[_fleet_pb2.WatchPolicyRequest, _fleet_pb2.FleetPolicy]  # type: ignore[assignment]
     """The policy in force now, unless it is the one that the sidecar has, then every later one."""
+    AskPeople: _aio.StreamStreamMultiCallable[_fleet_pb2.PeopleQuestion, _fleet_pb2.PeopleAnswer]  # type: ignore[assignment]
+    """Puts calls that wait before people, and answers each once a reviewer has, at whichever control that was.
+
+    When the conversation breaks, the tasks stay until their time is up: the same question asked again, here or at
+    another control, is not a second one for whoever answers it.
+    """
 
 class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
     """Wants the role `sidecar`: a policy holds the salt and the keys of receipts."""
@@ -78,5 +90,17 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fleet_pb2.FleetPolicy], _abc.AsyncIterator[_fleet_pb2.FleetPolicy]]:
         """The policy in force now, unless it is the one that the sidecar has, then every later one."""
+
+    @_abc_1.abstractmethod
+    def AskPeople(
+        self,
+        request_iterator: _MaybeAsyncIterator[_fleet_pb2.PeopleQuestion],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_fleet_pb2.PeopleAnswer], _abc.AsyncIterator[_fleet_pb2.PeopleAnswer]]:
+        """Puts calls that wait before people, and answers each once a reviewer has, at whichever control that was.
+
+        When the conversation breaks, the tasks stay until their time is up: the same question asked again, here or at
+        another control, is not a second one for whoever answers it.
+        """
 
 def add_FleetServiceServicer_to_server(servicer: FleetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gateway/v1/policy.proto\x12\ngateway.v1\"#\n\x10GetPolicyRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\"\x82\x01\n\x06Policy\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\ncreated_us\x18\x04 \x01(\x03\x12\x10\n\x08settings\x18\x05 \x01(\t\x12\x10\n\x08\x64ocument\x18\x06 \x01(\t\x12\x0f\n\x07stopped\x18\x07 \x03(\t\"%\n\x14PolicyHistoryRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"5\n\rPolicyHistory\x12$\n\x08policies\x18\x01 \x03(\x0b\x32\x12.gateway.v1.Policy\"\x16\n\x14WatchPoliciesRequest\"F\n\x14PublishPolicyRequest\x12\x10\n\x08settings\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04onto\x18\x03 \x01(\r\"8\n\x15RollBackPolicyRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"<\n\x0bKillRequest\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0e\n\x06revive\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"(\n\x15PublishPolicyResponse\x12\x0f\n\x07version\x18\x01 \x01(\r2\xb7\x03\n\rPolicyService\x12\x37\n\x03Get\x12\x1c.gateway.v1.GetPolicyRequest\x1a\x12.gateway.v1.Policy\x12\x46\n\x07History\x12 .gateway.v1.PolicyHistoryRequest\x1a\x19.gateway.v1.PolicyHistory\x12?\n\x05Watch\x12 .gateway.v1.WatchPoliciesRequest\x1a\x12.gateway.v1.Policy0\x01\x12N\n\x07Publish\x12 .gateway.v1.PublishPolicyRequest\x1a!.gateway.v1.PublishPolicyResponse\x12P\n\x08RollBack\x12!.gateway.v1.RollBackPolicyRequest\x1a!.gateway.v1.PublishPolicyResponse\x12\x42\n\x04Kill\x12\x17.gateway.v1.KillRequest\x1a!.gateway.v1.PublishPolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gateway/v1/policy.proto\x12\ngateway.v1\"#\n\x10GetPolicyRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\"\x82\x01\n\x06Policy\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06\x61uthor\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\ncreated_us\x18\x04 \x01(\x03\x12\x10\n\x08settings\x18\x05 \x01(\t\x12\x10\n\x08\x64ocument\x18\x06 \x01(\t\x12\x0f\n\x07stopped\x18\x07 \x03(\t\"%\n\x14PolicyHistoryRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"5\n\rPolicyHistory\x12$\n\x08policies\x18\x01 \x03(\x0b\x32\x12.gateway.v1.Policy\"\x16\n\x14WatchPoliciesRequest\"F\n\x14PublishPolicyRequest\x12\x10\n\x08settings\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0c\n\x04onto\x18\x03 \x01(\r\"8\n\x15RollBackPolicyRequest\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"<\n\x0bKillRequest\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0e\n\x06revive\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"L\n\x0cLearnRequest\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanges\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0c\n\x04onto\x18\x04 \x01(\r\"(\n\x15PublishPolicyResponse\x12\x0f\n\x07version\x18\x01 \x01(\r\"<\n\x0b\x41\x63tsRequest\x12\r\n\x05route\x18\x01 \x01(\t\x12\x0f\n\x07waiting\x18\x02 \x01(\x08\x12\r\n\x05limit\x18\x03 \x01(\r\"(\n\x07\x41\x63tList\x12\x1d\n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x0f.gateway.v1.Act\"\xb3\x01\n\x03\x41\x63t\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0f\n\x07time_us\x18\x02 \x01(\x03\x12\r\n\x05route\x18\x03 \x01(\t\x12\r\n\x05\x63\x61use\x18\x04 \x01(\t\x12\x0b\n\x03\x61\x63t\x18\x05 \x01(\t\x12\r\n\x05state\x18\x06 \x01(\t\x12\r\n\x05words\x18\x07 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x15\n\rpolicy_before\x18\t \x01(\r\x12\x14\n\x0cpolicy_after\x18\n \x01(\r\x12\n\n\x02of\x18\x0b \x01(\x03\"\xa8\x01\n\x10\x41nswerActRequest\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x33\n\x06\x61nswer\x18\x02 \x01(\x0e\x32#.gateway.v1.AnswerActRequest.Answer\x12\x0e\n\x06reason\x18\x03 \x01(\t\"C\n\x06\x41nswer\x12\x16\n\x12\x41NSWER_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x41PPROVE\x10\x01\x12\n\n\x06REFUSE\x10\x02\x12\x08\n\x04UNDO\x10\x03\x32\xef\x04\n\rPolicyService\x12\x37\n\x03Get\x12\x1c.gateway.v1.GetPolicyRequest\x1a\x12.gateway.v1.Policy\x12\x46\n\x07History\x12 .gateway.v1.PolicyHistoryRequest\x1a\x19.gateway.v1.PolicyHistory\x12?\n\x05Watch\x12 .gateway.v1.WatchPoliciesRequest\x1a\x12.gateway.v1.Policy0\x01\x12N\n\x07Publish\x12 .gateway.v1.PublishPolicyRequest\x1a!.gateway.v1.PublishPolicyResponse\x12P\n\x08RollBack\x12!.gateway.v1.RollBackPolicyRequest\x1a!.gateway.v1.PublishPolicyResponse\x12\x42\n\x04Kill\x12\x17.gateway.v1.KillRequest\x1a!.gateway.v1.PublishPolicyResponse\x12\x44\n\x05Learn\x12\x18.gateway.v1.LearnRequest\x1a!.gateway.v1.PublishPolicyResponse\x12\x34\n\x04\x41\x63ts\x12\x17.gateway.v1.ActsRequest\x1a\x13.gateway.v1.ActList\x12:\n\tAnswerAct\x12\x1c.gateway.v1.AnswerActRequest\x1a\x0f.gateway.v1.Actb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,8 +47,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROLLBACKPOLICYREQUEST']._serialized_end=455
   _globals['_KILLREQUEST']._serialized_start=457
   _globals['_KILLREQUEST']._serialized_end=517
-  _globals['_PUBLISHPOLICYRESPONSE']._serialized_start=519
-  _globals['_PUBLISHPOLICYRESPONSE']._serialized_end=559
-  _globals['_POLICYSERVICE']._serialized_start=562
-  _globals['_POLICYSERVICE']._serialized_end=1001
+  _globals['_LEARNREQUEST']._serialized_start=519
+  _globals['_LEARNREQUEST']._serialized_end=595
+  _globals['_PUBLISHPOLICYRESPONSE']._serialized_start=597
+  _globals['_PUBLISHPOLICYRESPONSE']._serialized_end=637
+  _globals['_ACTSREQUEST']._serialized_start=639
+  _globals['_ACTSREQUEST']._serialized_end=699
+  _globals['_ACTLIST']._serialized_start=701
+  _globals['_ACTLIST']._serialized_end=741
+  _globals['_ACT']._serialized_start=744
+  _globals['_ACT']._serialized_end=923
+  _globals['_ANSWERACTREQUEST']._serialized_start=926
+  _globals['_ANSWERACTREQUEST']._serialized_end=1094
+  _globals['_ANSWERACTREQUEST_ANSWER']._serialized_start=1027
+  _globals['_ANSWERACTREQUEST_ANSWER']._serialized_end=1094
+  _globals['_POLICYSERVICE']._serialized_start=1097
+  _globals['_POLICYSERVICE']._serialized_end=1720
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -212,6 +213,37 @@ class KillRequest(_message.Message):
 Global___KillRequest: _TypeAlias = KillRequest  # noqa: Y015
 
 @_typing.final
+class LearnRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ONTO_FIELD_NUMBER: _builtins.int
+    route: _builtins.str
+    changes: _builtins.str
+    """A JSON object of parts: threshold, floor, recalibration ({"x": [...], "y": [...], "backend": ...}); null takes one back."""
+    reason: _builtins.str
+    """Why, for the trail."""
+    onto: _builtins.int
+    """The version that it was found out under; 0 for whatever is in force."""
+    def __init__(
+        self,
+        *,
+        route: _builtins.str = ...,
+        changes: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        onto: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "onto", b"onto", "reason", b"reason", "route", b"route"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LearnRequest: _TypeAlias = LearnRequest  # noqa: Y015
+
+@_typing.final
 class PublishPolicyResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -230,3 +262,148 @@ class PublishPolicyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishPolicyResponse: _TypeAlias = PublishPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ActsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    route: _builtins.str
+    """All routes if empty."""
+    waiting: _builtins.bool
+    """Only proposals that wait for an answer."""
+    limit: _builtins.int
+    """At most 1,000; 0 is 50."""
+    def __init__(
+        self,
+        *,
+        route: _builtins.str = ...,
+        waiting: _builtins.bool = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "route", b"route", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActsRequest: _TypeAlias = ActsRequest  # noqa: Y015
+
+@_typing.final
+class ActList(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def acts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Act]: ...
+    def __init__(
+        self,
+        *,
+        acts: _abc.Iterable[Global___Act] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActList: _TypeAlias = ActList  # noqa: Y015
+
+@_typing.final
+class Act(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    ACT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    POLICY_BEFORE_FIELD_NUMBER: _builtins.int
+    POLICY_AFTER_FIELD_NUMBER: _builtins.int
+    OF_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    time_us: _builtins.int
+    route: _builtins.str
+    cause: _builtins.str
+    """The gate that failed, with its segment in brackets; or `autonomy`, `exploration`."""
+    act: _builtins.str
+    """notify, roll_back, raise_floor, stop_exploring, kill, autonomy."""
+    state: _builtins.str
+    """proposed, refused, begun, done, undone, failed or dry_run."""
+    words: _builtins.str
+    actor: _builtins.str
+    policy_before: _builtins.int
+    """Policy versions; 0 where there is none."""
+    policy_after: _builtins.int
+    of: _builtins.int
+    """The act that this one goes on from; 0 for none."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        time_us: _builtins.int = ...,
+        route: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        act: _builtins.str = ...,
+        state: _builtins.str = ...,
+        words: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        policy_before: _builtins.int = ...,
+        policy_after: _builtins.int = ...,
+        of: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "actor", b"actor", "cause", b"cause", "id", b"id", "of", b"of", "policy_after", b"policy_after", "policy_before", b"policy_before", "route", b"route", "state", b"state", "time_us", b"time_us", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Act: _TypeAlias = Act  # noqa: Y015
+
+@_typing.final
+class AnswerActRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Answer:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _AnswerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[AnswerActRequest._Answer.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ANSWER_UNSPECIFIED: AnswerActRequest._Answer.ValueType  # 0
+        APPROVE: AnswerActRequest._Answer.ValueType  # 1
+        REFUSE: AnswerActRequest._Answer.ValueType  # 2
+        UNDO: AnswerActRequest._Answer.ValueType  # 3
+
+    class Answer(_Answer, metaclass=_AnswerEnumTypeWrapper): ...
+    ANSWER_UNSPECIFIED: AnswerActRequest.Answer.ValueType  # 0
+    APPROVE: AnswerActRequest.Answer.ValueType  # 1
+    REFUSE: AnswerActRequest.Answer.ValueType  # 2
+    UNDO: AnswerActRequest.Answer.ValueType  # 3
+
+    ID_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    answer: Global___AnswerActRequest.Answer.ValueType
+    reason: _builtins.str
+    """Why, for the trail."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        answer: Global___AnswerActRequest.Answer.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "id", b"id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerActRequest: _TypeAlias = AnswerActRequest  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class PolicyServiceStub:
-    """Get, Watch and History want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
+    """Get, Watch, History and Acts want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
     trail under the caller's name.
     """
 
@@ -66,10 +66,25 @@ class PolicyServiceStub:
                 request_serializer=gateway_dot_v1_dot_policy__pb2.KillRequest.SerializeToString,
                 response_deserializer=gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.FromString,
                 _registered_method=True)
+        self.Learn = channel.unary_unary(
+                '/gateway.v1.PolicyService/Learn',
+                request_serializer=gateway_dot_v1_dot_policy__pb2.LearnRequest.SerializeToString,
+                response_deserializer=gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.FromString,
+                _registered_method=True)
+        self.Acts = channel.unary_unary(
+                '/gateway.v1.PolicyService/Acts',
+                request_serializer=gateway_dot_v1_dot_policy__pb2.ActsRequest.SerializeToString,
+                response_deserializer=gateway_dot_v1_dot_policy__pb2.ActList.FromString,
+                _registered_method=True)
+        self.AnswerAct = channel.unary_unary(
+                '/gateway.v1.PolicyService/AnswerAct',
+                request_serializer=gateway_dot_v1_dot_policy__pb2.AnswerActRequest.SerializeToString,
+                response_deserializer=gateway_dot_v1_dot_policy__pb2.Act.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
-    """Get, Watch and History want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
+    """Get, Watch, History and Acts want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
     trail under the caller's name.
     """
 
@@ -115,6 +130,27 @@ class PolicyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Learn(self, request, context):
+        """Another threshold, floor or table of scores for a route, before its settings, until those change.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Acts(self, request, context):
+        """What the gateway did by itself, what it proposes, and what people made of it; newest last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerAct(self, request, context):
+        """Approve or refuse a proposal, or undo what was done. FAILED_PRECONDITION: it was answered before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PolicyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -148,6 +184,21 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     request_deserializer=gateway_dot_v1_dot_policy__pb2.KillRequest.FromString,
                     response_serializer=gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.SerializeToString,
             ),
+            'Learn': grpc.unary_unary_rpc_method_handler(
+                    servicer.Learn,
+                    request_deserializer=gateway_dot_v1_dot_policy__pb2.LearnRequest.FromString,
+                    response_serializer=gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.SerializeToString,
+            ),
+            'Acts': grpc.unary_unary_rpc_method_handler(
+                    servicer.Acts,
+                    request_deserializer=gateway_dot_v1_dot_policy__pb2.ActsRequest.FromString,
+                    response_serializer=gateway_dot_v1_dot_policy__pb2.ActList.SerializeToString,
+            ),
+            'AnswerAct': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerAct,
+                    request_deserializer=gateway_dot_v1_dot_policy__pb2.AnswerActRequest.FromString,
+                    response_serializer=gateway_dot_v1_dot_policy__pb2.Act.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gateway.v1.PolicyService', rpc_method_handlers)
@@ -157,7 +208,7 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PolicyService:
-    """Get, Watch and History want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
+    """Get, Watch, History and Acts want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
     trail under the caller's name.
     """
 
@@ -313,6 +364,87 @@ class PolicyService:
             '/gateway.v1.PolicyService/Kill',
             gateway_dot_v1_dot_policy__pb2.KillRequest.SerializeToString,
             gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Learn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.v1.PolicyService/Learn',
+            gateway_dot_v1_dot_policy__pb2.LearnRequest.SerializeToString,
+            gateway_dot_v1_dot_policy__pb2.PublishPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Acts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.v1.PolicyService/Acts',
+            gateway_dot_v1_dot_policy__pb2.ActsRequest.SerializeToString,
+            gateway_dot_v1_dot_policy__pb2.ActList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerAct(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.v1.PolicyService/AnswerAct',
+            gateway_dot_v1_dot_policy__pb2.AnswerActRequest.SerializeToString,
+            gateway_dot_v1_dot_policy__pb2.Act.FromString,
             options,
             channel_credentials,
             insecure,

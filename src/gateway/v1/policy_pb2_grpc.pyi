@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PolicyServiceStub:
-    """Get, Watch and History want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
+    """Get, Watch, History and Acts want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
     trail under the caller's name.
     """
 
@@ -48,10 +48,16 @@ class PolicyServiceStub:
     """An older version once more, as a new one. Routes that are stopped stay stopped."""
     Kill: _grpc.UnaryUnaryMultiCallable[_policy_pb2.KillRequest, _policy_pb2.PublishPolicyResponse]
     """Stop a route's model, or let it go on: see `kill_switch` in the settings."""
+    Learn: _grpc.UnaryUnaryMultiCallable[_policy_pb2.LearnRequest, _policy_pb2.PublishPolicyResponse]
+    """Another threshold, floor or table of scores for a route, before its settings, until those change."""
+    Acts: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ActsRequest, _policy_pb2.ActList]
+    """What the gateway did by itself, what it proposes, and what people made of it; newest last."""
+    AnswerAct: _grpc.UnaryUnaryMultiCallable[_policy_pb2.AnswerActRequest, _policy_pb2.Act]
+    """Approve or refuse a proposal, or undo what was done. FAILED_PRECONDITION: it was answered before."""
 
 @_typing.type_check_only
 class PolicyServiceAsyncStub(PolicyServiceStub):
-    """Get, Watch and History want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
+    """Get, Watch, History and Acts want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
     trail under the caller's name.
     """
 
@@ -69,9 +75,15 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     """An older version once more, as a new one. Routes that are stopped stay stopped."""
     Kill: _aio.UnaryUnaryMultiCallable[_policy_pb2.KillRequest, _policy_pb2.PublishPolicyResponse]  # type: ignore[assignment]
     """Stop a route's model, or let it go on: see `kill_switch` in the settings."""
+    Learn: _aio.UnaryUnaryMultiCallable[_policy_pb2.LearnRequest, _policy_pb2.PublishPolicyResponse]  # type: ignore[assignment]
+    """Another threshold, floor or table of scores for a route, before its settings, until those change."""
+    Acts: _aio.UnaryUnaryMultiCallable[_policy_pb2.ActsRequest, _policy_pb2.ActList]  # type: ignore[assignment]
+    """What the gateway did by itself, what it proposes, and what people made of it; newest last."""
+    AnswerAct: _aio.UnaryUnaryMultiCallable[_policy_pb2.AnswerActRequest, _policy_pb2.Act]  # type: ignore[assignment]
+    """Approve or refuse a proposal, or undo what was done. FAILED_PRECONDITION: it was answered before."""
 
 class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Get, Watch and History want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
+    """Get, Watch, History and Acts want the role `viewer`, the others `operator`. What is answered OK is on disk, and in the audit
     trail under the caller's name.
     """
 
@@ -123,5 +135,29 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_policy_pb2.PublishPolicyResponse, _abc.Awaitable[_policy_pb2.PublishPolicyResponse]]:
         """Stop a route's model, or let it go on: see `kill_switch` in the settings."""
+
+    @_abc_1.abstractmethod
+    def Learn(
+        self,
+        request: _policy_pb2.LearnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.PublishPolicyResponse, _abc.Awaitable[_policy_pb2.PublishPolicyResponse]]:
+        """Another threshold, floor or table of scores for a route, before its settings, until those change."""
+
+    @_abc_1.abstractmethod
+    def Acts(
+        self,
+        request: _policy_pb2.ActsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ActList, _abc.Awaitable[_policy_pb2.ActList]]:
+        """What the gateway did by itself, what it proposes, and what people made of it; newest last."""
+
+    @_abc_1.abstractmethod
+    def AnswerAct(
+        self,
+        request: _policy_pb2.AnswerActRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.Act, _abc.Awaitable[_policy_pb2.Act]]:
+        """Approve or refuse a proposal, or undo what was done. FAILED_PRECONDITION: it was answered before."""
 
 def add_PolicyServiceServicer_to_server(servicer: PolicyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,6 +14,7 @@ use super::descriptor::{self, Descriptors};
 use super::document::Node;
 use super::hedge::hedge;
 use super::matching::{Match, Method};
+use super::recalibration::recalibration;
 use super::rule::{Lists, Stage};
 use super::sampling::Explore;
 use super::segment::Segments;
@@ -58,6 +59,7 @@ impl<'a> RouteCompiler<'a> {
             "request",
             "on_miss",
             "prediction",
+            "recalibration",
             "check",
             "confidence",
             "rules",
@@ -86,6 +88,7 @@ impl<'a> RouteCompiler<'a> {
         let stats_within = Self::stats_within(&node.field("stats"));
         let rules =
             self.rules(&node.field("rules"), &Ruled { route: name, spec, session: session.as_ref(), stats_within });
+        let table = recalibration(&node.field("recalibration"), spec, |node| Some(self.backend(node)?.0));
         let chain = self.chain(&node.field("chain"), spec);
         let explore = self.explore(&node.field("explore"), name);
         let models = chain.iter().take(1).copied().chain(explore.iter().flat_map(Explore::backends));
@@ -117,6 +120,7 @@ impl<'a> RouteCompiler<'a> {
             explore,
             rules,
             prediction: spec.cloned(),
+            recalibration: table.map(Box::new),
             described,
         };
         descriptor::addressable(&node.field("chain"), &route, self.backends);

@@ -9,6 +9,7 @@ use super::hedge::Hedge;
 use super::matching::Table;
 use super::memory::{LoopGuard, SessionSpec};
 use super::peer::Allow;
+use super::recalibration::Recalibration;
 use super::rule::{Lists, Rule};
 use super::sampling::{Explore, Holdout, Mirror, Review};
 use super::segment::Segments;
@@ -231,6 +232,7 @@ pub struct Route {
     /// `on_miss: rows`: the rows of a batch that were answered well wait while the others go on along the chain.
     pub splits: bool,
     pub prediction: Option<PredictionSpec>,
+    pub recalibration: Option<Box<Recalibration>>,
     /// How requests and answers are read, where that is by a descriptor.
     pub described: Option<Box<Described>>,
     pub check: Check,
@@ -263,6 +265,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// The table that a backend's scores go through, if any does.
+    pub fn table_of(&self, backend: BackendIx) -> Option<&Recalibration> {
+        self.recalibration.as_deref().filter(|table| table.is_for(backend))
+    }
+
     /// Whether anything is kept of its calls for calls to come.
     pub fn remembers(&self) -> bool {
         self.loop_guard.is_some() || self.wants_session || self.wants_stats

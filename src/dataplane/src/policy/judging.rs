@@ -213,8 +213,13 @@ impl Call {
                 self.invalid = Some(invalid);
             }
             let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
-            let read = |row| Reading::of_row(spec, measure, route.wants_entropy, predictions, row);
+            let table = self.current.and_then(|backend| route.table_of(backend));
+            let read = |row| Reading::of_row(spec, table, measure, route.wants_entropy, predictions, row);
             self.readings.extend((0..predictions.rows).map(read));
+            if table.is_some() && self.notes.is_some() {
+                let scores: Vec<f64> = self.readings.iter().map(|reading| reading.score).collect();
+                self.note("recalibration", || format!("by the table fitted on labels the score is {scores:?}"));
+            }
             Ok(())
         });
         match &result {

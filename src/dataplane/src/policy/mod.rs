@@ -4,7 +4,7 @@
 //! end the decision with its reasons. Never: I/O, a clock, randomness, or an allocation on the usual path.
 //!
 //! Rooms: `document` and `compile*` make a policy of JSON; `matching` finds routes; `cel` judges conditions; `call`,
-//! `assign`, `walk`, `asking`, `judging`, `reading` and `finish` are one call's life; `choice` is every random choice and
+//! `assign`, `walk`, `asking`, `judging`, `reading`, `recalibration` and `finish` are one call's life; `choice` is every random choice and
 //! `sampling` what they are made for; `notes` and `explain` say it in words.
 //!
 //! `Policy::compile` takes the whole document or names every fault in it; `Policy::route` finds a call's route; `Call`
@@ -39,6 +39,7 @@ mod notes;
 mod peer;
 pub mod prediction;
 mod reading;
+mod recalibration;
 mod recall;
 mod request;
 mod rule;
@@ -72,6 +73,7 @@ pub use notes::Note;
 pub use peer::{Allow, Peer};
 pub use prediction::{InvalidOutput, Label, Predictions};
 pub use reading::{Reading, label_text};
+pub use recalibration::Recalibration;
 pub use request::{Metadata, Request};
 pub use rule::{Action, Function, Otherwise, Rule, Stage};
 pub use sampling::{Arm, Explore, Holdout, Mirror, Noise, Review, Sample, stratum};

@@ -2,6 +2,7 @@
 
 use super::compiled::{Check, Confidence, Measure};
 use super::prediction::{InvalidOutput, Label, Predictions};
+use super::recalibration::Recalibration;
 use super::segment::Segment;
 use super::spec::{PredictionSpec, StaticAnswer};
 
@@ -37,11 +38,12 @@ impl Default for Reading {
 }
 
 impl Reading {
-    /// Reads a row that `shape` and `check_row` found good.
+    /// Reads a row that `shape` and `check_row` found good, its scores by the table if there is one.
     ///
     /// In a binary prediction label and flag never contradict: both follow the threshold.
     pub fn of_row(
         spec: &PredictionSpec,
+        table: Option<&Recalibration>,
         measure: Option<Measure>,
         with_entropy: bool,
         predictions: &Predictions,
@@ -58,6 +60,8 @@ impl Reading {
             } else {
                 scores
             };
+            let mapped = table.zip(spec.positive).map(|(table, positive)| table.scores(positive, scores));
+            let scores = mapped.as_deref().unwrap_or(scores);
             largest = reading.read_scores(spec, scores);
             if with_entropy || measure == Some(Measure::Entropy) {
                 reading.entropy = entropy(scores);

@@ -5,6 +5,7 @@
     events      what happened to a task, in order
     finding     free tasks, by their indexes
     leasing     who has which task, until when
+    taking      a lease in one statement, where the server has one for it
     answering   answers, skips and what is taken back; when a task is done
     gold        tasks whose truth is known
     stats       how a queue stands, how far reviewers agree, how often each is right

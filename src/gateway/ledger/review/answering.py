@@ -169,7 +169,7 @@ def reveal(connection: sa.Connection, task: int, token: int, reviewer: str, now_
         if event.reviewer != reviewer
     )
     answer = bytes(row._mapping[schema.captures.c.answer])
-    return Revealed(facts_of(row), row._mapping[_decision.c.label], answer, others)
+    return Revealed(facts_of(row._mapping), row._mapping[_decision.c.label], answer, others)
 
 
 def _under(past: list[Event], token: int, reviewer: str) -> Event | None:
@@ -197,7 +197,7 @@ def _facts(connection: sa.Connection, found: sa.RowMapping) -> Facts:
     row = connection.execute(sa.select(_decision).where(*same_row)).first()
     if row is None:
         raise NotFound(f"the call of task {found[_task.c.id]} is no longer kept; lease another task")
-    return facts_of(row)
+    return facts_of(row._mapping)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 
 from gateway.ledger import schema
-from gateway.ledger.database import add_up
+from gateway.ledger.adding import add_up
 
 __all__ = ["counting", "flush", "note", "read", "recount", "undone_by_errors"]
 

@@ -156,9 +156,8 @@ def same(one: Truth, other: Truth) -> bool:
     return one.positive is not None and one.positive == other.positive
 
 
-def facts_of(row: sa.Row[*tuple[object, ...]]) -> Facts:
+def facts_of(found: sa.RowMapping) -> Facts:
     """A decision's row, joined with what else, as facts."""
-    found = row._mapping
     return Facts(**{name: found[_decision.c[name]] for name in _FACTS})
 
 
@@ -171,7 +170,9 @@ def find_facts(
     for start in range(0, len(ids), 500):
         query = sa.select(_decision).where(_decision.c.decision.in_(ids[start : start + 500]))
         for row in connection.execute(query):
-            found[bytes(row._mapping[_decision.c.decision]), row._mapping[_decision.c.row]] = facts_of(row)
+            found[bytes(row._mapping[_decision.c.decision]), row._mapping[_decision.c.row]] = facts_of(
+                row._mapping
+            )
     return {key: found[key] for key in wanted if key in found}
 
 

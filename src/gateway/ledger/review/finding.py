@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from gateway.ledger import schema
 from gateway.ledger.review import counts, gold
 
-__all__ = ["LEASED", "clear_lapsed", "count_open", "is_open", "joined", "urgent", "usual"]
+__all__ = ["LEASED", "clear_lapsed", "count_open", "is_open", "joined", "lists", "urgent", "usual"]
 
 MOST_LISTS: Final = 200
 """Distinct lists of marks that are looked at in order of priority; beyond, any task will do."""
@@ -49,7 +49,7 @@ def joined() -> sa.Select[Any]:
     )
 
 
-_QUEUE: Final = _task.c.queue == sa.bindparam("queue")
+_QUEUE: Final = _task.c.queue == sa.bindparam("of_queue")
 _NOW: Final = sa.bindparam("now_us", type_=sa.BigInteger)
 _UNSEEN: Final = _task.c.seen.not_like(sa.bindparam("me"))
 LEASED: Final = sa.text("done_us IS NULL AND lease_until_us > 0")
@@ -57,7 +57,7 @@ LEASED: Final = sa.text("done_us IS NULL AND lease_until_us > 0")
 
 def clear_lapsed(connection: sa.Connection, queue: str, now_us: int) -> None:
     """Free tasks whose lease has run out; the token stays, so that the last holder may still answer."""
-    found = connection.execute(_LAPSED, {"queue": queue, "now_us": now_us}).all()
+    found = connection.execute(_LAPSED, {"of_queue": queue, "now_us": now_us}).all()
     free = [row.id for row in found if row.gold is None]
     if free:
         connection.execute(sa.update(_task).where(_task.c.id.in_(free)).values(lease_until_us=0))
@@ -75,7 +75,7 @@ _LAPSED: Final = (
 
 def urgent(connection: sa.Connection, queue: str, me: str, now_us: int) -> sa.Row[*tuple[object, ...]] | None:
     """The free task whose caller has the least time left. `me`: the mark of the reviewer, who has not seen it."""
-    return connection.execute(_URGENT, {"queue": queue, "me": f"%{me}%", "now_us": now_us}).first()
+    return connection.execute(_URGENT, {"of_queue": queue, "me": f"%{me}%", "now_us": now_us}).first()
 
 
 _URGENT: Final = (
@@ -95,10 +95,10 @@ _URGENT: Final = (
 
 def usual(connection: sa.Connection, queue: str, me: str) -> sa.Row[*tuple[object, ...]] | None:
     """The first of the free tasks that the reviewer has not seen."""
-    unseen = {"queue": queue, "me": f"%{me}%"}
+    unseen = {"of_queue": queue, "me": f"%{me}%"}
     for found in connection.execute(_HEADS, unseen).all():
         for page in itertools.count():
-            some = {"queue": queue, "seen": found.seen, "start": page * AT_A_TIME}
+            some = {"of_queue": queue, "seen": found.seen, "start": page * AT_A_TIME}
             row = connection.execute(_FIRST, some).first()
             if row is not None:
                 return row
@@ -106,7 +106,7 @@ def usual(connection: sa.Connection, queue: str, me: str) -> sa.Row[*tuple[objec
             if len(connection.execute(_SOME, some).all()) < AT_A_TIME:
                 break
     # More lists than were looked at: there may be one of others, further back.
-    if connection.execute(_LISTS, {"queue": queue}).scalar_one() < MOST_LISTS:
+    if connection.execute(_LISTS, {"of_queue": queue}).scalar_one() < MOST_LISTS:
         return None
     return connection.execute(_ANY, unseen).first()
 
@@ -114,7 +114,7 @@ def usual(connection: sa.Connection, queue: str, me: str) -> sa.Row[*tuple[objec
 _few = _task.alias("few")
 _SOME: Final = (
     sa.select(_few.c.id)
-    .where(_few.c.queue == sa.bindparam("queue"), _free, _few.c.seen == sa.bindparam("seen"))
+    .where(_few.c.queue == sa.bindparam("of_queue"), _free, _few.c.seen == sa.bindparam("seen"))
     .order_by(_few.c.priority, _few.c.due_us, _few.c.id)
     .limit(sa.literal_column(str(AT_A_TIME)))
     .offset(sa.bindparam("start", type_=sa.Integer))
@@ -131,37 +131,37 @@ _FIRST: Final = (
 )
 
 
-def _lists() -> sa.CTE:
+def lists() -> sa.CTE:
     """The distinct lists of a queue's free tasks, by one look into the index for each (a loose index scan)."""
-    first = sa.select(sa.func.min(_task.c.seen)).where(_task.c.queue == sa.bindparam("queue"), _free)
-    lists = sa.select(first.scalar_subquery().label("seen"), sa.literal(1).label("n")).cte(
+    first = sa.select(sa.func.min(_task.c.seen)).where(_task.c.queue == sa.bindparam("of_queue"), _free)
+    found = sa.select(first.scalar_subquery().label("seen"), sa.literal(1).label("n")).cte(
         "lists", recursive=True
     )
-    following = first.where(_task.c.seen > lists.c.seen).scalar_subquery()
-    return lists.union_all(
-        sa.select(following, lists.c.n + 1).where(lists.c.seen.is_not(None), lists.c.n < MOST_LISTS)
+    following = first.where(_task.c.seen > found.c.seen).scalar_subquery()
+    return found.union_all(
+        sa.select(following, found.c.n + 1).where(found.c.seen.is_not(None), found.c.n < MOST_LISTS)
     )
 
 
 def _heads() -> sa.Select[Any]:
-    """The lists that the reviewer is not in, in the order of the first task of each. Parameters: queue, me."""
-    lists = _lists()
+    """The lists that the reviewer is not in, in the order of the first task of each. Parameters: of_queue, me."""
+    of = lists()
     head = _task.alias("head")
     first = (
         sa.select(_task.c.id)
-        .where(_task.c.queue == sa.bindparam("queue"), _free, _task.c.seen == lists.c.seen)
+        .where(_task.c.queue == sa.bindparam("of_queue"), _free, _task.c.seen == of.c.seen)
         .order_by(_task.c.priority, _task.c.due_us, _task.c.id)
         .limit(1)
     )
     return (
-        sa.select(lists.c.seen)
+        sa.select(of.c.seen)
         .join(head, head.c.id == first.scalar_subquery())
-        .where(lists.c.seen.is_not(None), lists.c.seen.not_like(sa.bindparam("me")))
+        .where(of.c.seen.is_not(None), of.c.seen.not_like(sa.bindparam("me")))
         .order_by(head.c.priority, head.c.due_us, head.c.id)
     )
 
 
-_LISTS: Final = sa.select(sa.func.count()).select_from(_lists())
+_LISTS: Final = sa.select(sa.func.count()).select_from(lists())
 _HEADS: Final = _heads()
 
 

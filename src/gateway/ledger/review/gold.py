@@ -168,7 +168,7 @@ def make(
         "created_us": now_us,
         "unit": found._mapping[_decision.c.unit],
         "route": found._mapping[_decision.c.route],
-        "facts": packed(facts_of(found), found._mapping[_decision.c.label]),
+        "facts": packed(facts_of(found._mapping), found._mapping[_decision.c.label]),
         "request": found._mapping[schema.captures.c.request],
         "answer": found._mapping[schema.captures.c.answer],
     }

@@ -13,15 +13,16 @@ task of each.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from gateway.errors import LeaseLost, NotFound
 from gateway.ledger import schema
 from gateway.ledger.labels import Facts, Truth
-from gateway.ledger.review import finding, gold
+from gateway.ledger.review import finding, gold, taking
 from gateway.ledger.review.events import ANSWER, VIEW, History, append, facts_of, history, mark
 from gateway.ledger.review.rules import USUAL_QUEUE, QueueRule
 
@@ -109,14 +110,20 @@ def lease(
         dice: decides about gold; none is given without it.
         shown: the reviewer also gets to see what the model and others said.
     """
-    finding.clear_lapsed(connection, queue, now_us)
     me = mark(reviewer)
+    is_gold = dice is not None and rule.gold_share > 0.0 and dice.random() < rule.gold_share
+    if not is_gold and connection.dialect.name == "postgresql":
+        taken = taking.take(connection, queue, reviewer, me, lease_us, now_us, blind=not shown)
+        if taken is not None:
+            task = {column.name: taken[taking.TAKEN.c[column.name]] for column in _task.c}
+            return _leased(connection, task, _content(taken), shown)
+    finding.clear_lapsed(connection, queue, now_us)
     row = finding.urgent(connection, queue, me, now_us)
     if row is None:
         row = finding.usual(connection, queue, me)
         if row is None:
             return _nothing(connection, queue, me, now_us)
-        if dice is not None and rule.gold_share and dice.random() < rule.gold_share:
+        if is_gold and dice is not None:
             known = gold.draw(connection, row._mapping, reviewer, rule, dice, now_us)
             if known is not None:
                 return hand_over_gold(connection, known, reviewer, lease_us, now_us, shown=shown)
@@ -134,17 +141,7 @@ def hand_over(
 ) -> Lease:
     """Lease a task whose row is locked and joined; the view is on record."""
     found = row._mapping
-    content = gold.Shown(
-        facts_of(row),
-        found[_decision.c.label],
-        bytes(found[_capture.c.request]),
-        bytes(found[_capture.c.answer]),
-    )
-    others: tuple[Truth, ...] = ()
-    if shown and found[_task.c.stage] == Stage.DECIDE:
-        standing = History(history(connection, found[_task.c.id])).standing(ANSWER)
-        others = tuple(event.truth for event in standing)
-    return _take(connection, found, content, reviewer, lease_us, now_us, shown, others)
+    return _take(connection, found, _content(found), reviewer, lease_us, now_us, shown)
 
 
 def hand_over_gold(
@@ -220,27 +217,45 @@ def _take(
     lease_us: int,
     now_us: int,
     shown: bool,
-    others: tuple[Truth, ...] = (),
 ) -> Lease:
     token, until_us = found[_task.c.lease_token] + 1, now_us + lease_us
     values = {"lease_token": token, "lease_until_us": until_us, "reviewer": reviewer, "leased_us": now_us}
     connection.execute(_TAKE, {"number": found[_task.c.id], **values})
     append(connection, found, VIEW, reviewer, now_us, token=token, blind=not shown)
-    due_us = found[_task.c.due_us]
+    task = {column.name: found[column] for column in _task.c}
+    return _leased(connection, {**task, **values}, content, shown)
+
+
+def _content(found: sa.RowMapping) -> gold.Shown:
+    """What a joined row shows of the prediction."""
+    return gold.Shown(
+        facts_of(found),
+        found[_decision.c.label],
+        bytes(found[_capture.c.request]),
+        bytes(found[_capture.c.answer]),
+    )
+
+
+def _leased(connection: sa.Connection, task: Mapping[str, Any], content: gold.Shown, shown: bool) -> Lease:
+    """A task, by its columns' names, that the view is on record of."""
+    others: tuple[Truth, ...] = ()
+    if shown and task["stage"] == Stage.DECIDE and task["gold"] is None:
+        standing = History(history(connection, task["id"])).standing(ANSWER)
+        others = tuple(event.truth for event in standing)
     return Lease(
-        task=found[_task.c.id],
-        token=token,
-        until_us=until_us,
-        queue=found[_task.c.queue],
-        decision=bytes(found[_task.c.decision]),
-        row=found[_task.c.row],
+        task=task["id"],
+        token=task["lease_token"],
+        until_us=task["lease_until_us"],
+        queue=task["queue"],
+        decision=bytes(task["decision"]),
+        row=task["row"],
         facts=content.facts,
         label=content.label,
         request=content.request,
         answer=content.answer,
-        answer_by_us=found[_task.c.urgent_until_us],
-        priority=found[_task.c.priority],
-        due_us=None if due_us >= schema.NEVER_US else due_us,
-        deciding=found[_task.c.stage] == Stage.DECIDE,
+        answer_by_us=task["urgent_until_us"],
+        priority=task["priority"],
+        due_us=None if task["due_us"] >= schema.NEVER_US else task["due_us"],
+        deciding=task["stage"] == Stage.DECIDE,
         others=others,
     )

@@ -131,7 +131,10 @@ impl Copy {
             return Err(invalid());
         }
         let measure = route.confidence.as_ref().map(|confidence| confidence.measure);
-        Ok((0..scratch.rows).map(|row| Reading::of_row(spec, measure, false, &scratch, row)).collect())
+        // A twin is the same model as the primary, whose table is made for it.
+        let model = if self.noise { route.chain.first().copied() } else { Some(self.to) };
+        let table = model.and_then(|model| route.table_of(model));
+        Ok((0..scratch.rows).map(|row| Reading::of_row(spec, table, measure, false, &scratch, row)).collect())
     }
 }
 

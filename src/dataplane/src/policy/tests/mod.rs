@@ -8,6 +8,7 @@ mod documents;
 mod hedges;
 mod memory;
 mod outside;
+mod recalibration;
 mod rows;
 mod rules;
 mod sampling;
