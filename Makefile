@@ -16,7 +16,7 @@ CRATE := src/dataplane
 RUST := $(shell find $(CRATE)/src -name '*.rs') $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock
 export VIRTUAL_ENV := $(CURDIR)/.venv
 
-.PHONY: help install demo test lint conformance bench bench-ledger bench-quality bench-peers faults fuzz fuzz-seeds simulate examples proto constraints clean
+.PHONY: help install demo test lint conformance bench bench-ledger bench-fleet bench-quality bench-peers faults fuzz fuzz-seeds simulate examples proto constraints clean
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,9 @@ bench: .make/release  ## The decision path, with pytest-benchmark
 bench-ledger: .make/built  ## Records, labels and leases a second, on SQLite and PostgreSQL
 	@scripts/postgres.sh
 	$(BIN)/python benchmarks/ledger/run.py
+
+bench-fleet: .make/release  ## Memory of a sidecar at rest and under load
+	$(BIN)/python benchmarks/fleet/run.py
 
 bench-quality: .make/built  ## A cycle of gates over 100 routes of 20 segments
 	PYTHONPATH=. $(BIN)/python benchmarks/quality/gates.py

@@ -15,7 +15,7 @@ from tests.report.conftest import Told
 
 
 def printed(capsys: pytest.CaptureFixture[str], where: Path, **options: object) -> str:
-    arguments: dict[str, object] = {"overrides": [], "json": False, "route": None, "hours": 0.0}
+    arguments: dict[str, object] = {"overrides": [], "json": False, "route": None, "hours": 0.0, "html": None}
     command(where, **{**arguments, **options})  # type: ignore[arg-type]
     return capsys.readouterr().out
 

@@ -98,6 +98,8 @@ def tell(source: str, streams: Sequence[StreamFlow]) -> SourceFlow:
     fell = whole is not None and whole.verdict == "starved"
     low = [one for one in segments if one.left < STARVED and not one.back]
     dead = [one for one in low if one.verdict == "starved" or (fell and one.since is not None)]
+    # A country falls with the phones that are in it: what stopped explains what fell.
+    dead = [one for one in dead if one.left < STOPPED] or dead
     living = [one for one in segments if one not in dead and one.back]
     every = tuple(streams)
     if whole is not None and fell and not (dead and living):
@@ -118,12 +120,19 @@ def tell(source: str, streams: Sequence[StreamFlow]) -> SourceFlow:
     if whole.verdict == "unknown":
         words = f"Whether the source {source} stops would not be noticed: {whole.reason}."
         return SourceFlow(source, "unknown", words, (), every)
-    if whole.expected <= 0:
+    last = whole.days[-7:]
+    labels, expected = (sum(day[at] for day in last) for at in (1, 2))
+    if not last:
         words = f"The source {source} comes as it did: {_often(whole.rate or 0.0)}."
+    elif labels >= STARVED * expected:
+        words = (
+            f"The source {source} comes as it did: {labels:,.0f} in the last {len(last)} days, where about "
+            f"{expected:,.0f} were to be expected."
+        )
     else:
         words = (
-            f"The source {source} comes as it did: {whole.labels:,.0f} in the last week, where about "
-            f"{whole.expected:,.0f} were to be expected."
+            f"The source {source} is quieter than usual, which may be chance: {labels:,.0f} in the last {len(last)} "
+            f"days, where about {expected:,.0f} were to be expected."
         )
     return SourceFlow(source, "flowing", words, (), every)
 

@@ -169,11 +169,15 @@ def _lift_words(source: str, found: Lift, treated: int, effect: float | None) ->
     words = f"{told}, by {source}: {interval}"
     if found.says != "unclear":
         part = "" if found.relative is None else f", {100 * found.relative:+.1f} %"
-        words += f"{part}; over {treated:,} calls that met it that is worth {found.value * treated:+,.4g}"
-        words += f", were an outcome told of each ({found.value * PER:+,.4g} per {PER:,})"
+        words += f"{part}; over {treated:,} calls that met it that is worth {_amount(found.value * treated)}"
+        words += f", were an outcome told of each ({_amount(found.value * PER)} per {PER:,})"
     if effect is None:
         words += (
             ". Calls are taken for independent, as few sampled ones are known to be of one unit: the interval"
         )
         words += " is too narrow where units call often"
     return f"{words}."
+
+
+def _amount(value: float) -> str:
+    return f"{value:+,.0f}" if abs(value) >= 100 else f"{value:+.3g}"

@@ -14,14 +14,14 @@ __all__ = ["kill"]
 
 def kill(
     route: Annotated[str, typer.Argument(help="The route whose model is stopped.")],
-    address: AddressOption = "127.0.0.1:8081",
+    address: AddressOption = "127.0.0.1:8080",
     token_file: TokenOption = None,
     ca: CaOption = None,
     off: Annotated[bool, typer.Option("--off", help="Let the model go on again.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the version.")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Stop a route's model in the whole fleet: its calls get what the chain has behind it. It stays stopped, whatever
+    """Stop a route's model: its calls get what the chain has behind it. It stays stopped, whatever
     settings are published, until `--off`.
     """
     from gateway.cli.printing import print_json

@@ -1,4 +1,4 @@
-"""`gateway policy list | show | publish | roll-back`: what is in force in a fleet, and what was before."""
+"""`gateway policy list | show | publish | roll-back`: what is in force, and what was before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["policy"]
 
 policy = typer.Typer(
-    help="Versions of the policy of a fleet: look, publish, go back.",
+    help="Versions of the policy of a gateway or a fleet: look, publish, go back.",
     no_args_is_help=True,
 )
 
@@ -25,7 +25,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept wit
 
 @policy.command("list")
 def list_(
-    address: AddressOption = "127.0.0.1:8081",
+    address: AddressOption = "127.0.0.1:8080",
     token_file: TokenOption = None,
     ca: CaOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="The newest so many.")] = 20,
@@ -49,7 +49,7 @@ def list_(
 @policy.command("show")
 def show(
     version: Annotated[int, typer.Argument(min=0, help="0: the one in force.")] = 0,
-    address: AddressOption = "127.0.0.1:8081",
+    address: AddressOption = "127.0.0.1:8080",
     token_file: TokenOption = None,
     ca: CaOption = None,
     json: JsonOption = False,
@@ -73,13 +73,13 @@ def show(
 @policy.command("publish")
 def publish(
     file: Annotated[Path, typer.Argument(help="A settings file; what it refers to is read at control.")],
-    address: AddressOption = "127.0.0.1:8081",
+    address: AddressOption = "127.0.0.1:8080",
     token_file: TokenOption = None,
     ca: CaOption = None,
     reason: ReasonOption = "",
     json: JsonOption = False,
 ) -> None:
-    """Make a settings file the policy of the fleet; every fault is told, and then nothing has changed."""
+    """Make a settings file the policy; every fault is told, and then nothing has changed."""
     from gateway.cli.printing import wrong_use
     from gateway.config.load import file_text
     from gateway.v1.policy_pb2 import PublishPolicyRequest
@@ -94,7 +94,7 @@ def publish(
 @policy.command("roll-back")
 def roll_back(
     version: Annotated[int, typer.Argument(min=1, help="The version to go back to.")],
-    address: AddressOption = "127.0.0.1:8081",
+    address: AddressOption = "127.0.0.1:8080",
     token_file: TokenOption = None,
     ca: CaOption = None,
     reason: ReasonOption = "",

@@ -11,6 +11,7 @@ from gateway.cli.check import JsonOption, SetOption
 from gateway.cli.ledgers import WhereArgument
 
 if TYPE_CHECKING:
+    from gateway.autopilot.story import Story
     from gateway.ledger.report import Report
 
 __all__ = ["report"]
@@ -27,8 +28,14 @@ def report(
         float,
         typer.Option("--hours", metavar="H", help="How far to look back, in hours; 0 looks at everything."),
     ] = WEEK_H,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Write a page instead: one file, with plots, without scripts."
+        ),
+    ] = None,
 ) -> None:
-    """Show calls by outcome and reason, the time added, precision and recall, shadows, reviews and feedback.
+    """Show calls by outcome and reason, the time added, precision and recall, drift, feedback, lift, gates and acts.
 
     Precision and recall are weighted estimates from reviewed predictions, with 95 % intervals; where there is
     no number, the reason stands in its place.
@@ -41,9 +48,22 @@ def report(
         raise wrong_use(f"--hours: found {hours:g}, wanted a number of hours, such as 24")
     now_us = time.time_ns() // 1000
     since_us = now_us - round(hours * 3.6e9) if hours else None
-    made = _read(where, overrides, route, since_us, now_us)
+    if json and html is not None:
+        raise wrong_use("--html: found --json beside it, wanted one of them")
+    made, stories = _read(where, overrides, route, since_us, now_us)
     if json:
-        print_json(made.as_dict())
+        from gateway.autopilot.story import as_json
+
+        print_json(as_json(made, stories))
+        return
+    if html is not None:
+        from gateway.cli.report_html import render_html
+
+        text = render_html(made, stories, now_us)
+        try:
+            html.write_text(text, "utf-8")
+        except OSError as error:
+            raise wrong_use(f"--html: {html} cannot be written: {error.strerror}") from error
         return
     from rich.console import Console
 
@@ -52,10 +72,13 @@ def report(
     # Wide terminals do not make sentences easier to read.
     out = Console(highlight=False, markup=False, emoji=False)
     out.width = min(out.width, 100)
-    render(out, made, now_us)
+    render(out, made, now_us, stories)
 
 
-def _read(where: Path, overrides: list[str], route: str | None, since_us: int | None, now_us: int) -> Report:
+def _read(
+    where: Path, overrides: list[str], route: str | None, since_us: int | None, now_us: int
+) -> tuple[Report, dict[str, Story]]:
+    from gateway.autopilot.story import stories
     from gateway.cli.ledgers import find_ledger
     from gateway.cli.printing import wrong_use
     from gateway.ledger import Reader, Window
@@ -68,6 +91,8 @@ def _read(where: Path, overrides: list[str], route: str | None, since_us: int | 
         if route is not None and route not in known and route not in (seen := reader.routes()):
             names = ", ".join(sorted({*known, *seen})) or "none yet"
             raise wrong_use(f"--route: found {route!r}, wanted one of the routes ({names})")
-        return make_report(reader, Window(since_us, None, route), known, now_us=now_us)
+        window = Window(since_us, None, route)
+        made = make_report(reader, window, known, now_us=now_us)
+        return made, stories(reader, window, made, now_us, settings)
     finally:
         reader.close()

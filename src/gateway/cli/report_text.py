@@ -6,8 +6,7 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from rich.padding import Padding
@@ -18,10 +17,23 @@ from rich.text import Text
 from gateway.cli.printing import count
 from gateway.cli.report_arms import render_arms
 from gateway.cli.report_standing import render_slices, render_standing
+from gateway.cli.report_story import render_story
+from gateway.cli.report_words import (
+    OUTCOME_WORDS,
+    REASON_WORDS,
+    age,
+    labels_of,
+    lasting,
+    micros,
+    of_100,
+    percent,
+    time_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gateway.autopilot.story import Story
     from gateway.ledger.quality import Feedback
     from gateway.ledger.report import CallCounts, Report, RouteReport
     from gateway.ledger.shadows import ShadowReport
@@ -31,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 BAR = 24
+
+NO_STORIES: Mapping[str, Story] = {}
 OUTCOME_STYLES = {
     "model": "green",
     "fallback": "yellow",
@@ -38,45 +52,23 @@ OUTCOME_STYLES = {
     "rejected": "magenta",
     "error": "red",
 }
-OUTCOME_WORDS = {
-    "model": "answered by the first model",
-    "fallback": "answered by a later model",
-    "static": "answered by a fixed answer",
-    "human": "answered by people",
-    "holdout": "kept from the model, to compare with",
-    "rejected": "refused by a rule",
-    "error": "not answered",
-}
-REASON_WORDS = {
-    "ok": "nothing was amiss",
-    "low_confidence": "the model was not sure enough",
-    "invalid_output": "the answer failed a check",
-    "backend_error": "the model returned an error",
-    "deadline": "the model took too long",
-    "overload": "the model had too many calls",
-    "circuit_open": "the model had failed too often",
-    "kill_switch": "models are switched off",
-    "loop_guard": "the unit kept meeting fallbacks",
-    "holdout": "the unit is in the control group",
-    "explore": "another model is being tried",
-}
 
 
-def render(out: Console, report: Report, now_us: int) -> None:
+def render(out: Console, report: Report, now_us: int, stories: Mapping[str, Story] = NO_STORIES) -> None:
     """Print a report. `now_us`: for the age of what waits, microseconds since 1970."""
-    since = "the first call" if report.since_us is None else _time(report.since_us)
+    since = "the first call" if report.since_us is None else time_of(report.since_us)
     out.print(
         Text.assemble(
             ("Predictions from ", "dim"),
             since,
             (" to ", "dim"),
-            _time(report.until_us or now_us),
+            time_of(report.until_us or now_us),
             (" UTC", "dim"),
         )
     )
     for route in report.routes:
         out.print()
-        _route(out, route, now_us)
+        _route(out, route, now_us, stories.get(route.route))
     if not report.routes:
         out.print()
         out.print("No route has had a call in this window.")
@@ -87,7 +79,7 @@ def render(out: Console, report: Report, now_us: int) -> None:
         _say(out, "These calls matched no route and were passed on untouched.")
 
 
-def _route(out: Console, route: RouteReport, now_us: int) -> None:
+def _route(out: Console, route: RouteReport, now_us: int, story: Story | None) -> None:
     out.print(Rule(Text(route.route, "bold"), align="left", style="dim"))
     labels = route.quality.numbers.labels or route.quality.feedback or route.signals
     if not route.calls.total and not labels:
@@ -103,6 +95,8 @@ def _route(out: Console, route: RouteReport, now_us: int) -> None:
     _shadows(out, route.shadows)
     _feedback(out, route.quality.feedback)
     _signals(out, route.signals)
+    if story is not None:
+        render_story(out, story, _heading)
 
 
 def _heading(out: Console, words: str) -> None:
@@ -126,7 +120,7 @@ def _calls(out: Console, calls: CallCounts) -> None:
         grid.add_row(
             Text(outcome, style),
             f"{number:,}",
-            _percent(number / calls.total),
+            percent(number / calls.total),
             Text(OUTCOME_WORDS.get(outcome, ""), "dim"),
         )
     others = {reason: number for reason, number in calls.by_reason.items() if reason != "ok"}
@@ -135,14 +129,14 @@ def _calls(out: Console, calls: CallCounts) -> None:
         grid.add_row(Text("because of", "dim"))
     for reason, number in others.items():
         words = "a rule decided" if reason.startswith("rule:") else REASON_WORDS.get(reason, "")
-        grid.add_row(reason, f"{number:,}", _percent(number / calls.total), Text(words, "dim"))
+        grid.add_row(reason, f"{number:,}", percent(number / calls.total), Text(words, "dim"))
     out.print(Padding(grid, (0, 0, 0, 2), expand=False))
 
 
 def _overhead(out: Console, route: RouteReport) -> None:
     if route.overhead_p50_us is None or route.overhead_p99_us is None:
         return
-    median, high = _micros(route.overhead_p50_us), _micros(route.overhead_p99_us)
+    median, high = micros(route.overhead_p50_us), micros(route.overhead_p99_us)
     _heading(out, "Time added")
     out.print(Text.assemble("  p50 ", (median, "bold"), "   p99 ", (high, "bold")))
     _say(
@@ -164,15 +158,25 @@ def _quality(out: Console, route: RouteReport) -> None:
     out.print(Padding(grid, (0, 0, 0, 2), expand=False))
     precision, recall = numbers.precision, numbers.recall
     if precision.value is not None:
-        value, interval = _of_100(precision)
+        value, interval = of_100(precision)
         _say(out, f"Of 100 flagged predictions, about {value} are right {interval}.")
     else:
         _say(out, f"No precision: {precision.reason}.", "yellow")
     if recall.value is not None:
-        value, interval = _of_100(recall)
+        value, interval = of_100(recall)
         _say(out, f"Of 100 positives, about {value} are found {interval}. F1 is their harmonic mean.")
     elif recall.reason != precision.reason:
         _say(out, f"No recall: {recall.reason}.", "yellow")
+    rates = route.quality.rates
+    if rates.accuracy.value is not None and rates.false_positive_rate.value is not None:
+        right, of_right = of_100(rates.accuracy)
+        flagged, of_flagged = of_100(rates.false_positive_rate)
+        share, of_share = of_100(rates.prevalence)
+        _say(
+            out,
+            f"Of 100 predictions, about {right} are right {of_right} and {share} are positive {of_share}; of 100 that "
+            f"are not, {flagged} are flagged {of_flagged}.",
+        )
     for estimate in (precision, recall):
         if estimate.note:
             _say(out, f"There was {estimate.note}.")
@@ -181,7 +185,7 @@ def _quality(out: Console, route: RouteReport) -> None:
     if numbers.labels:
         _say(
             out,
-            f"From {_labels(numbers.labels)} of {numbers.predictions:,} predictions ({numbers.flagged:,} flagged), "
+            f"From {labels_of(numbers.labels)} of {numbers.predictions:,} predictions ({numbers.flagged:,} flagged), "
             "each weighted by 1/probability of having been reviewed.",
         )
     for note in route.quality.notes:
@@ -190,23 +194,9 @@ def _quality(out: Console, route: RouteReport) -> None:
 
 def _estimate(estimate: Estimate) -> tuple[Text, Text, Text]:
     if estimate.value is None or estimate.low is None or estimate.high is None:
-        return Text("-", "yellow"), Text("no number", "yellow"), Text(_labels(estimate.labels), "dim")
-    interval = f"{_percent(estimate.low)} to {_percent(estimate.high)}"
-    return Text(_percent(estimate.value), "bold"), Text(interval), Text(_labels(estimate.labels), "dim")
-
-
-def _of_100(estimate: Estimate) -> tuple[str, str]:
-    """The number out of a hundred, and its interval in brackets."""
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return "?", ""
-    value, low, high = (_hundredths(rate) for rate in (estimate.value, estimate.low, estimate.high))
-    return value, f"(95 % interval: {low} to {high})"
-
-
-def _hundredths(rate: float) -> str:
-    """Whole ones, but near the ends, where 99.6 and 100 are not the same."""
-    near_an_end = 0.0 < rate < 0.01 or 0.99 < rate < 1.0
-    return f"{100 * rate:.1f}" if near_an_end else f"{100 * rate:.0f}"
+        return Text("-", "yellow"), Text("no number", "yellow"), Text(labels_of(estimate.labels), "dim")
+    interval = f"{percent(estimate.low)} to {percent(estimate.high)}"
+    return Text(percent(estimate.value), "bold"), Text(interval), Text(labels_of(estimate.labels), "dim")
 
 
 def _review(out: Console, route: RouteReport, now_us: int) -> None:
@@ -221,14 +211,14 @@ def _review(out: Console, route: RouteReport, now_us: int) -> None:
             "  ",
             ("=" * full, "green"),
             ("." * (BAR - full), "dim"),
-            f"  {review.done:,} of {review.sampled:,} answered ({_percent(share)})",
+            f"  {review.done:,} of {review.sampled:,} answered ({percent(share)})",
         )
     )
     if review.oldest_open_us is not None:
-        age = _age((now_us - review.oldest_open_us) / 1e6)
+        oldest = age((now_us - review.oldest_open_us) / 1e6)
         _say(
             out,
-            f"{count(review.open, 'prediction waits', 'predictions wait')} for a reviewer, the oldest for {age}.",
+            f"{count(review.open, 'prediction waits', 'predictions wait')} for a reviewer, the oldest for {oldest}.",
         )
     else:
         _say(out, "Nothing waits for a reviewer.")
@@ -294,11 +284,11 @@ def _feedback(out: Console, feedback: Iterable[Feedback]) -> None:
         return
     _heading(out, "Feedback")
     for one in sources:
-        words = [f"{one.source}: {_labels(one.labels)}"]
+        words = [f"{one.source}: {labels_of(one.labels)}"]
         if one.confirmed.value is not None:
-            words.append(f"confirms {_percent(one.confirmed.value)} of {one.confirmed.labels:,} flagged")
+            words.append(f"confirms {percent(one.confirmed.value)} of {one.confirmed.labels:,} flagged")
         if one.missed.value is not None:
-            words.append(f"calls {_percent(one.missed.value)} of {one.missed.labels:,} unflagged missed")
+            words.append(f"calls {percent(one.missed.value)} of {one.missed.labels:,} unflagged missed")
         out.print(Padding(Text(", ".join(words)), (0, 0, 0, 2), expand=False))
     _say(out, "An early warning, not a measurement: nobody knows who answers. Not part of the numbers above.")
 
@@ -312,42 +302,9 @@ def _signals(out: Console, signals: Iterable[SignalSummary]) -> None:
     for justify in ("left", "left", "right", "right", "left"):
         grid.add_column(justify=justify, no_wrap=True)
     for one in found:
-        after = f"half within {_lasting(one.median_delay_s)}"
+        after = f"half within {lasting(one.median_delay_s)}"
         grid.add_row(
             one.source, one.name or "(outcome)", f"{one.count:,}", f"mean {one.mean:.4g}", Text(after, "dim")
         )
     out.print(Padding(grid, (0, 0, 0, 2), expand=False))
     _say(out, "What people did about predictions. No truth follows from it by itself.")
-
-
-def _lasting(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 60 else _age(seconds)
-
-
-def _labels(number: int) -> str:
-    return f"{number:,} label" + ("" if number == 1 else "s")
-
-
-def _percent(share: float) -> str:
-    """One digit after the point, and never 100 or 0 % unless it is so."""
-    text = f"{100 * share:.1f}"
-    if text == "100.0":
-        return "100 %" if share == 1.0 else ">99.9 %"
-    if text == "0.0":
-        return "0 %" if share == 0.0 else "<0.1 %"
-    return f"{text} %"
-
-
-def _micros(us: float) -> str:
-    return f"{us:.0f} us" if us < 10_000 else f"{us / 1000:.0f} ms"
-
-
-def _age(seconds: float) -> str:
-    for size, word in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            return count(int(seconds // size), word)
-    return "less than a minute"
-
-
-def _time(time_us: int) -> str:
-    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M")

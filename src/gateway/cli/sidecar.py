@@ -36,6 +36,9 @@ def run(arguments: Sequence[str]) -> None:
     import asyncio
     import socket
 
+    from gateway.cli.sidecar_memory import few_arenas
+
+    few_arenas()
     from gateway.cli.sidecar_process import SidecarOptions, SidecarProcess
     from gateway.errors import GatewayError
     from gateway.telemetry import configure_logs

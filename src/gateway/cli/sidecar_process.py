@@ -24,6 +24,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from gateway.cli.lifecycle import give_back_memory, listen_to_signals
 from gateway.cli.sidecar_admin import SmallAdmin
+from gateway.cli.sidecar_memory import let_go_of_libraries
 from gateway.cli.sidecar_rules import SidecarRules
 from gateway.errors import GatewayError
 from gateway.fleet import (
@@ -238,6 +239,7 @@ class SidecarProcess:
             plane.set_serving(True)
             health.set_serving(True)
             give_back_memory()
+            await asyncio.to_thread(let_go_of_libraries)
             log.info("serving", extra={**bound, "policy": self._policy.version, "sidecar": options.name})
             await self._stop.wait()
         finally:

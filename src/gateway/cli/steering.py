@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["AddressOption", "CaOption", "TokenOption", "steered"]
 
 AddressOption = Annotated[
-    str, typer.Option("--address", metavar="HOST:PORT", help="A control, or a sidecar that hands on to it.")
+    str,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        envvar="GATEWAY_ADDRESS",
+        help="A gateway's inference port, a control, or a sidecar that hands on to it.",
+    ),
 ]
 TokenOption = Annotated[
     Path | None,

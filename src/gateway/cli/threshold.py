@@ -56,7 +56,7 @@ def threshold(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Publish without asking.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is kept with the version.")] = "",
-    address: AddressOption = "127.0.0.1:8081",
+    address: AddressOption = "127.0.0.1:8080",
     token_file: TokenOption = None,
     ca: CaOption = None,
 ) -> None:

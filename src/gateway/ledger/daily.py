@@ -31,6 +31,7 @@ __all__ = [
     "first_day",
     "held_out",
     "outcome_sums",
+    "stated",
     "statements_by_day",
     "units",
 ]
@@ -154,31 +155,39 @@ def statements_by_day(reader: Reader, first: int, end: int) -> Sequence[Any]:
 
 
 def delays(reader: Reader, since_us: int, now_us: int) -> dict[tuple[str, str], Delays]:
-    """How late labels come, by (route, source), of predictions since then: of all labels, or of whole hours of them.
+    """How late labels, signals and outcomes come, by (route, source), of predictions since then: of all of them, or of
+    whole hours of predictions.
 
-    Of each label the first thing that was said counts. A label from before its prediction came at once.
+    Signals and outcomes have the source that `stated` gives. Of each the first thing that was said counts;
+    what is told of from before its prediction came at once.
     """
-    tally, label = schema.tally_labels, schema.labels
-    total = sum(row[-1] for row in reader.summed(tally, Window(since_us, now_us), ()) if row[-1])
+    label = schema.labels
+    made = (label.c.time_us >= since_us, label.c.time_us < now_us)
+    others = sa.select(sa.func.count()).select_from(label).where(_NO_LABEL, *made)
+    total = sum(
+        row[-1] for row in reader.summed(schema.tally_labels, Window(since_us, now_us), ()) if row[-1]
+    )
+    total += reader.snapshot(lambda connection: connection.execute(others).scalar_one())
     stride = -(-int(total) // MOST_DELAYS)
     while stride > 1 and (stride % 2 == 0 or stride % 3 == 0):
         stride += 1  # else the same hours of every day
-    names = ("route", "source", "time_us", "received_us", "flagged", "positive")
-    query = sa.select(*(label.c[name] for name in names)).where(
-        label.c.time_us >= since_us,
-        label.c.time_us < now_us,
-        label.c.kind == "label",
-        label.c.revision == 1,
-    )
+    names = ("route", "source", "kind", "name", "time_us", "received_us", "flagged", "positive")
+    query = sa.select(*(label.c[name] for name in names)).where(*made, label.c.revision == 1)
     if stride > 1:
         query = query.where((label.c.time_us // HOUR_US) % stride == 0)
     rows: dict[tuple[str, str], list[tuple[float, float, int, int]]] = {}
     found: Sequence[Any] = reader.snapshot(lambda connection: connection.execute(query).all())
-    for route, source, made, came, flagged, positive in found:
-        age = (now_us - made) // HOUR_US
-        delay = min(max((came - made) // HOUR_US, 0), age)
-        rows.setdefault((route, source), []).append((delay, age, _known(flagged), _known(positive)))
+    for route, source, kind, name, time_us, came, flagged, positive in found:
+        age = (now_us - time_us) // HOUR_US
+        delay = min(max((came - time_us) // HOUR_US, 0), age)
+        told = source if kind == "label" else stated(source, name)
+        rows.setdefault((route, told), []).append((delay, age, _known(flagged), _known(positive)))
     return {key: _delays(of) for key, of in rows.items()}
+
+
+def stated(source: str, name: str) -> str:
+    """What signals of a name, or outcomes where it is empty, are watched as."""
+    return f"{source} ({name or 'outcome'})"
 
 
 def outcome_sums(reader: Reader, window: Window) -> Sequence[Any]:

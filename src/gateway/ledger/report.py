@@ -77,6 +77,7 @@ class RouteReport:
             "precision": numbers.precision.as_dict(),
             "recall": numbers.recall.as_dict(),
             "f1": numbers.f1.as_dict(),
+            **self.quality.rates.as_dict(),
             "shadows": {one.shadow: one.as_dict() for one in self.shadows},
             "review": {
                 "sampled": review.sampled,

@@ -13,6 +13,7 @@ words. Never: I/O, a clock, randomness other than the generator given, a NaN, or
     share_excess, mean_excess -> Excess         differences above noise (comparison)
     guaranteed, recall_first -> Choice          thresholds that keep a promise  (thresholds)
     calibration, recalibrate                    scores as probabilities         (calibration, recalibration)
+    rates -> Rates, Disagreement                F-beta, accuracy, false positives, prevalence (rates)
     Costs, cost_optimal, value_curve, people_curve   what decisions are worth   (value, curve)
     make_reference, compare -> Shift            traffic that is no longer what it was (drift)
     Evidence, e_value                           of a change, added up day by day (evidence)
@@ -59,6 +60,7 @@ from gateway.quality.lift import Lift, Outcomes, SampleRatio, design_effect, sam
 from gateway.quality.measure import MINIMUM_LABELS, Quality, labels_to_show_recall, measure
 from gateway.quality.monte_carlo import Bounds, cp_monte_carlo, shared_jeffreys
 from gateway.quality.off_policy import Moments, OffPolicy, moments, off_policy
+from gateway.quality.rates import Disagreement, Rates, rates
 from gateway.quality.recalibration import Recalibration, recalibrate
 from gateway.quality.rewards import Rewards, RewardSums
 from gateway.quality.sequential import Detector, Metric, Target, watch
@@ -82,6 +84,7 @@ __all__ = [
     "DelayDistribution",
     "Detector",
     "Differences",
+    "Disagreement",
     "Estimate",
     "Evidence",
     "Excess",
@@ -98,6 +101,7 @@ __all__ = [
     "Posteriors",
     "Predictions",
     "Quality",
+    "Rates",
     "Recalibration",
     "Reference",
     "RewardSums",
@@ -137,6 +141,7 @@ __all__ = [
     "people_curve",
     "pool",
     "posteriors",
+    "rates",
     "recalibrate",
     "recall_first",
     "sample_ratio",

@@ -20,7 +20,15 @@ from gateway.quality.intervals import wilson_interval
 from gateway.quality.monte_carlo import DRAWS, Bounds, shared_jeffreys
 from gateway.quality.strata import Labels, Predictions, Strata, stratify
 
-__all__ = ["MINIMUM_LABELS", "Quality", "blind_region", "labels_to_show_recall", "measure"]
+__all__ = [
+    "MINIMUM_LABELS",
+    "Quality",
+    "SideFacts",
+    "blind_region",
+    "labels_to_show_recall",
+    "measure",
+    "side_facts",
+]
 
 MINIMUM_LABELS: Final = 10
 """On each side that a number needs, before it is given; fewer are enough where fewer predictions were made."""
@@ -53,7 +61,7 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class SideFacts:
     """One side of the decision: what came, what can be reached, and the first thing that forbids a number."""
 
     predictions: int
@@ -101,8 +109,8 @@ def measure(
     latter.
     """
     strata = stratify(predictions, labels)
-    flagged = _side(predictions, labels, True, minimum_labels)
-    unflagged = _side(predictions, labels, False, minimum_labels)
+    flagged = side_facts(predictions, labels, True, minimum_labels)
+    unflagged = side_facts(predictions, labels, False, minimum_labels)
     bounds = shared_jeffreys(strata, rng, level, draws)
     true_positives = float(strata.side(True).positives.sum())
     false_negatives = float(strata.side(False).positives.sum())
@@ -121,7 +129,9 @@ def measure(
     )
 
 
-def _precision(side: Strata, facts: _Side, true_positives: float, bounds: Bounds, level: float) -> Estimate:
+def _precision(
+    side: Strata, facts: SideFacts, true_positives: float, bounds: Bounds, level: float
+) -> Estimate:
     if facts.predictions == 0:
         return Estimate.unknown(
             "no prediction was flagged, so there is nothing to be right or wrong about", 0
@@ -139,7 +149,7 @@ def _precision(side: Strata, facts: _Side, true_positives: float, bounds: Bounds
 
 
 def _forbids_recall(
-    flagged: _Side, unflagged: _Side, found: int, wanted: float, true_positives: float
+    flagged: SideFacts, unflagged: SideFacts, found: int, wanted: float, true_positives: float
 ) -> Estimate | None:
     """The reason why recall has no number; None when it has one."""
     labels = flagged.labels + unflagged.labels
@@ -186,7 +196,8 @@ def _f1(strata: Strata, true_positives: float, false_negatives: float, bounds: B
     return Estimate.known(value, bounds.f1, int(strata.labelled.sum()), "shared_jeffreys")
 
 
-def _side(predictions: Predictions, labels: Labels, flagged: bool, minimum: int) -> _Side:
+def side_facts(predictions: Predictions, labels: Labels, flagged: bool, minimum: int) -> SideFacts:
+    """What is there of one side; `minimum`: labels that it takes, or all that there can be."""
     name = "flagged" if flagged else "unflagged"
     here = predictions.flagged == flagged
     count, reachable = predictions.count[here], predictions.pi[here] > 0
@@ -205,7 +216,7 @@ def _side(predictions: Predictions, labels: Labels, flagged: bool, minimum: int)
     elif labelled < wanted:
         missing = wanted - labelled
         obstacle = f"{labelled} of the {wanted} labels that it takes at least on {name} predictions"
-    return _Side(total, reached, labelled, obstacle, missing)
+    return SideFacts(total, reached, labelled, obstacle, missing)
 
 
 def blind_region(
