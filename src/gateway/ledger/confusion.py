@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -91,7 +91,7 @@ _NO_LABEL: Final = sa.text("labels.kind <> 'label'")
 """Word for word as the indexes have it: SQLite takes no parameter for it."""
 
 
-def _cells(connection: sa.Connection) -> sa.Select[tuple[str, str, int, int, int, float]]:
+def _cells(connection: sa.Connection) -> sa.Select[Any]:
     """Review labels by route, segment, flag and truth: how many, and how many predictions they stand for."""
     wanted = ("route", "segment", "flagged", "positive", "outcome", "review_pi", "labels")
     of = rolling.cover(connection, _tally, wanted, None, None, ("source", REVIEW), ("sampled", 1)).c
