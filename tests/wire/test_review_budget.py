@@ -71,6 +71,7 @@ def test_shares_follow_the_traffic_and_a_restart_forgets_nothing(tmp_path: Path)
         main.reset(scores(0.02))
         with GatewayProcess(tmp_path, settings(main, spare)) as process:
             assert share(process, "low") == 0.01
+            first = version(process)
             with grpc.insecure_channel(process.address) as channel:
                 ask = channel.unary_unary(
                     INFER, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
@@ -81,6 +82,7 @@ def test_shares_follow_the_traffic_and_a_restart_forgets_nothing(tmp_path: Path)
             learnt = share(process, "low")
             assert learnt is not None
             until(lambda: kept(process)["spam"]["shares"]["low"] == learnt, "they are kept")
+            until(lambda: version(process) != first, "they are in force")
             found, before = kept(process)["spam"], version(process)
             came = sum(map(sum, found["rates"]))
             assert came > 0
