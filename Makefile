@@ -69,8 +69,9 @@ fuzz: .make/venv  ## Every parser under a fuzzer, FUZZ_S seconds each (600), two
 fuzz-seeds: .make/built  ## Write the fuzzers' seeds anew
 	PYTHONPATH=. $(BIN)/python scripts/fuzz_seeds.py
 
-faults: .make/built  ## Rollouts, reloads, deadlines, killed servers and killed gateways under load, at length
-	FAULTS=long $(BIN)/python -m pytest tests/faults -q -s -o timeout=0
+faults: .make/built  ## Rollouts, reloads, deadlines, killed servers, gateways and fleets under load, at length
+	@scripts/postgres.sh
+	FAULTS=long $(BIN)/python -m pytest tests/faults tests/fleet/test_totals.py tests/wire/test_review_killed.py -q -s -o timeout=0
 
 simulate: .make/built  ## The statistics' simulations at length: coverage, false alarms, guarantees
 	SIMULATE=long $(BIN)/python -m pytest tests/quality tests/autopilot -q -s -o timeout=0

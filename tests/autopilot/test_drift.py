@@ -10,7 +10,7 @@ import pytest
 
 from gateway.autopilot.drift import DRIFT, REFERENCE, DriftWatch, Remembered, drift_report
 from gateway.autopilot.drift_words import Advice, FieldDrift, advise, date
-from gateway.ledger import Ledger
+from gateway.ledger import Ledger, acts
 from gateway.ledger.daily import DAY_US
 from tests.autopilot import days
 from tests.autopilot.days import DAY, Days
@@ -21,7 +21,7 @@ def looked(
 ) -> tuple[FieldDrift, ...]:
     """What is said on the morning of a day."""
     to.write()
-    standing = SimpleNamespace(settings=days.settings(more))
+    standing = SimpleNamespace(settings=days.settings(more), version=7)
     (watch or DriftWatch(ledger)).look(standing, today * DAY_US + DAY_US // 4)
     return said(ledger)
 
@@ -70,7 +70,12 @@ def test_a_week_is_learnt_then_nothing_is_said_until_scores_move(tmp_path: Path)
         ordinary(to, rng, day, moved=0.6)
         found = looked(ledger, to, day + 1, watch)
     score = of(found, "score")
+    told = ledger.reader.snapshot(acts.history)
     ledger.close()
+    assert [(one.route, one.cause, one.act, one.state, one.before) for one in told] == [
+        ("spam", "drift", "notify", "done", 7)
+    ]
+    assert told[0].words.startswith("Scores of spam-v3 3 moved on or about")
     assert score.verdict == "drifted"
     assert score.since is not None
     assert abs(score.since - (DAY + 25)) <= 1

@@ -11,7 +11,7 @@ import numpy as np
 from gateway.autopilot.drift_words import date
 from gateway.autopilot.flow import FLOW, FlowWatch, flow_report
 from gateway.autopilot.flow_words import SourceFlow
-from gateway.ledger import Facts, LabelRow, Ledger, Truth
+from gateway.ledger import Facts, LabelRow, Ledger, Truth, acts
 from gateway.ledger.daily import DAY_US
 from tests.autopilot import days
 from tests.autopilot.days import DAY, Days
@@ -35,7 +35,9 @@ PHONES_OUT = {"device=phone": 0.0, "device=desk": 0.05}
 NONE = {"device=phone": 0.0, "device=desk": 0.0}
 
 
-def watched(folder: Path, rates: Callable[[int], Mapping[str, Rates]], end: int) -> dict[str, SourceFlow]:
+def watched(
+    folder: Path, rates: Callable[[int], Mapping[str, Rates]], end: int, *, told: bool = False
+) -> dict[str, SourceFlow]:
     """What is said on the morning of the last day, after a look on each of the last five."""
     ledger, to = days.made(folder)
     rng, watch = np.random.default_rng(11), FlowWatch(ledger)
@@ -45,12 +47,18 @@ def watched(folder: Path, rates: Callable[[int], Mapping[str, Rates]], end: int)
             to.write()
             look(ledger, day + 1, watch)
     found = said(ledger)
+    news = ledger.reader.snapshot(acts.history)
     ledger.close()
+    # What is told is told once, and is what is found.
+    words = [(one.route, one.cause, one.act, one.state) for one in news]
+    assert words == [("spam", "feedback", "notify", "done")] * len(words)
+    assert len(news) <= 2
+    assert bool(news) == told
     return found
 
 
 def look(ledger: Ledger, today: int, watch: FlowWatch) -> None:
-    watch.look(SimpleNamespace(settings=days.settings()), today * DAY_US + DAY_US // 4)
+    watch.look(SimpleNamespace(settings=days.settings(), version=7), today * DAY_US + DAY_US // 4)
 
 
 def said(ledger: Ledger) -> dict[str, SourceFlow]:
@@ -61,7 +69,10 @@ def test_a_source_that_stops_in_one_segment_is_named_with_it(tmp_path: Path) -> 
     """Somebody removed the button from the phones' app; the other source and the desks go on."""
     stop = 30
     found = watched(
-        tmp_path, lambda day: {"thumbs": BOTH if day < stop else PHONES_OUT, "chargebacks": BOTH}, stop + 3
+        tmp_path,
+        lambda day: {"thumbs": BOTH if day < stop else PHONES_OUT, "chargebacks": BOTH},
+        stop + 3,
+        told=True,
     )
     thumbs = found["thumbs"]
     assert thumbs.verdict == "starved"
@@ -75,7 +86,7 @@ def test_a_source_that_stops_in_one_segment_is_named_with_it(tmp_path: Path) -> 
 def test_a_source_that_stops_everywhere_is_named_alone(tmp_path: Path) -> None:
     """Not as a list of its segments."""
     stop = 25
-    found = watched(tmp_path, lambda day: {"thumbs": BOTH if day < stop else NONE}, stop + 3)
+    found = watched(tmp_path, lambda day: {"thumbs": BOTH if day < stop else NONE}, stop + 3, told=True)
     thumbs = found["thumbs"]
     assert thumbs.starved == ("",)
     assert thumbs.words.startswith(f"The source thumbs stopped since {date(DAY + stop)}: 0 came where about ")
@@ -96,7 +107,7 @@ def test_a_living_source_is_left_alone_and_a_young_one_is_learnt(tmp_path: Path)
 
 def test_a_source_that_comes_back_is_no_longer_starved(tmp_path: Path) -> None:
     """A good day speaks loudly for it."""
-    found = watched(tmp_path, lambda day: {"thumbs": NONE if 25 <= day < 29 else BOTH}, 33)
+    found = watched(tmp_path, lambda day: {"thumbs": NONE if 25 <= day < 29 else BOTH}, 33, told=True)
     assert found["thumbs"].verdict == "flowing"
 
 

@@ -75,6 +75,9 @@ def test_what_is_open_and_what_was_done(ledger: Ledger) -> None:
         open_task(ledger, row, START_US + HOUR_US)
     assert oldest_open_us(ledger.reader, START_US) == {"spam": first["time_us"]}
     assert oldest_open_us(ledger.reader, START_US + 2 * HOUR_US) == {}
+    between, after = second["time_us"], second["time_us"] + 1
+    assert oldest_open_us(ledger.reader, START_US, {"spam": between}) == {"spam": second["time_us"]}
+    assert oldest_open_us(ledger.reader, START_US, {"spam": after, "mail": 0}) == {}
     close_tasks(ledger, START_US + HOUR_US)
     assert oldest_open_us(ledger.reader, START_US) == {}
     for at, state, after in ((1, "done", 5), (2, "done", None), (3, "begun", 6), (4, "proposed", None)):

@@ -45,6 +45,11 @@ def test_what_is_the_same_in_other_words_is_no_change(tmp_path: Path) -> None:
         ),
         (
             "confidence: {floor: 0.8}",
+            "objective: {precision: 0.9}",
+            "objective: {precision: 0.9} is new",
+        ),
+        (
+            "confidence: {floor: 0.8}",
             "kill_switch: true",
             "kill_switch: false -> true: no model is asked any more",
         ),
@@ -167,3 +172,16 @@ def test_passwords_of_a_ledger_are_shown_to_nobody(tmp_path: Path) -> None:
     _, printed = diff(tmp_path, before, after, "--json")
     assert "u:***@h/d" in "".join(printed)
     assert "u:c" not in "".join(printed)
+
+
+def test_gates_go_by_their_names(tmp_path: Path) -> None:
+    """One bound that changes is one line, which says what becomes of the labels so far."""
+    before = TEN_LINES + (
+        "    gates: [{name: a, metric: recall, at_least: 0.9}, {name: b, metric: precision, at_least: 0.8}]\n"
+    )
+    after = TEN_LINES + (
+        "    gates: [{name: b, metric: precision, at_least: 0.85}, {name: a, metric: recall, at_least: 0.9}]\n"
+    )
+    assert diff(tmp_path, before, after)[1] == [
+        "routes.spam.gates.b.at_least: 0.8 -> 0.85: labels seen so far count no more: the gate begins anew"
+    ]

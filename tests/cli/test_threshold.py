@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from gateway.cli.threshold import RULES, threshold
+from gateway.v1.policy_pb2 import PublishPolicyResponse
 from tests.report import traffic
 
 SETTINGS = """\
@@ -116,6 +117,31 @@ def test_a_dry_run_says_what_would_change_and_publishes_nothing(
 def refuse(_text: str, *, abort: bool) -> None:
     assert abort
     raise typer.Abort
+
+
+def test_what_is_published_is_asked_of_the_gateway(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request, with the reason; who asks for JSON gets the version in it."""
+    asked: list[Any] = []
+
+    class Stub:
+        def Learn(self, request: Any, **_how: Any) -> PublishPolicyResponse:  # noqa: N802
+            asked.append(request)
+            return PublishPolicyResponse(version=7)
+
+    def steered(address: str, _token: Path | None, _ca: Path | None, act: Any) -> Any:
+        assert address == "127.0.0.1:1"
+        return act(Stub(), {})
+
+    monkeypatch.setattr("gateway.cli.steering.steered", steered)
+    assert "policy 7 is in force" in run(folder, capsys, publish="0.6", yes=True, reason="fewer flags")
+    [request] = asked
+    assert (request.route, json.loads(request.changes), request.reason) == (
+        "spam",
+        {"threshold": 0.6},
+        "fewer flags",
+    )
 
 
 def test_a_table_of_scores_leaves_flags_as_they_are(

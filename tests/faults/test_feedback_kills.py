@@ -5,7 +5,7 @@ acknowledged, as an application would. So the ledger must hold exactly the state
 missing was lost after an OK, one more was kept twice. Those under way at a kill may have been kept or not; said again,
 they are a duplicate or new, and either way there once.
 
-Three rounds in everyday's run, 200 in `make faults` (FEEDBACK_KILLS sets another number; FEEDBACK_SEED repeats a run).
+Two rounds in everyday's run, 200 in `make faults` (FEEDBACK_KILLS sets another number; FEEDBACK_SEED repeats a run).
 """
 
 from __future__ import annotations
@@ -15,119 +15,24 @@ import os
 import random
 import signal
 import sqlite3
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-import grpc
 import pytest
 
 from gateway.v1 import feedback_pb2 as pb
-from gateway.v1.feedback_pb2_grpc import FeedbackServiceStub
 from tests.faults.load import scaled
-from tests.wire.clients import infer_by_grpcio
+from tests.faults.people import LABELS, Client
 from tests.wire.gateway_process import GatewayProcess, until
 from tests.wire.servers import ScriptedServer, scores
 
-ROUNDS = int(os.environ.get("FEEDBACK_KILLS", scaled(3, 200)))
+ROUNDS = int(os.environ.get("FEEDBACK_KILLS", scaled(2, 200)))
 SEED = int(os.environ.get("FEEDBACK_SEED", time.time_ns() % 1_000_000))
 CLIENTS = 4
-CALLS = 3  # a client's
-ROWS = 8  # a call's
-ITEMS = 5  # statements sent together, at most
-
-LABELS = ("ham", "spam")
-TAKEN = {pb.FeedbackResult.ACCEPTED, pb.FeedbackResult.CORRECTED, pb.FeedbackResult.DUPLICATE}
-AGAIN = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
-
-Key = tuple[str, int]
-"""Decision id, row."""
 
 pytestmark = pytest.mark.timeout(7200)
-
-
-class Client:
-    """An application that has receipts and says what it learns, in a thread of its own.
-
-    `said`: how many statements about each row were acknowledged; the n-th one is `LABELS[n % 2]`.
-    """
-
-    def __init__(self, address: str, number: int) -> None:
-        self.said: Counter[Key] = Counter()
-        self.kinds: Counter[int] = Counter()
-        self.broken = 0
-        self.wrong: list[str] = []
-        self._address = address
-        self._random = random.Random(SEED * CLIENTS + number)
-        self._source = f"app-{number}"
-        self._receipts: dict[Key, str] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=self._source)
-
-    @property
-    def acknowledged(self) -> int:
-        return sum(self.kinds.values())
-
-    def collect(self) -> None:
-        """Make some calls, whose rows are spoken of from then on."""
-        with grpc.insecure_channel(self._address) as channel:
-            for _ in range(CALLS):
-                told = infer_by_grpcio(channel, "spam", count=ROWS).said
-                for row in range(ROWS):
-                    self._receipts[told["decision-id"], row] = told["receipt"]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join(120)
-
-    def _run(self) -> None:
-        # short waits, so that a client is back as soon as the gateway is
-        options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
-        keys = list(self._receipts)
-        with grpc.insecure_channel(self._address, options=options) as channel:
-            stub = FeedbackServiceStub(channel)
-            while not self._over.is_set():
-                self._say(stub, self._random.sample(keys, self._random.randint(1, ITEMS)))
-
-    def _say(self, stub: Any, keys: list[Key]) -> None:
-        """Statements about some rows, until they are acknowledged."""
-        items = [
-            pb.FeedbackItem(receipt=self._receipts[key], row=key[1], label=LABELS[self.said[key] % 2])
-            for key in keys
-        ]
-        request = pb.SubmitFeedbackRequest(items=items, source=self._source)
-        while True:
-            try:
-                results = stub.Submit(request, timeout=10).results
-            except grpc.RpcError as error:
-                self.broken += 1
-                if error.code() not in AGAIN:
-                    self.wrong.append(f"{error.code()}: {error.details()}")
-                    self._over.set()
-                    return
-                time.sleep(0.02)
-                continue
-            for key, result in zip(keys, results, strict=True):
-                if result.status not in TAKEN:
-                    self.wrong.append(f"{result.code}: {result.message}")
-                self.said[key] += 1
-                self.kinds[result.status] += 1
-            return
 
 
 def kept(file: Path) -> dict[tuple[str, int, str], list[tuple[int, str]]]:
@@ -148,7 +53,7 @@ def check(clients: list[Client], file: Path) -> int:
     """Hold the ledger to what the clients were told; returns how many labels it has."""
     there = kept(file)
     wanted = {
-        (decision.replace("-", ""), row, client._source): said
+        (decision.replace("-", ""), row, client.name): said
         for client in clients
         for (decision, row), said in client.said.items()
         if said
@@ -180,7 +85,7 @@ def test_acknowledged_feedback_survives_kills_at_random_points_once(tmp_path: Pa
             },
         )
         gateway.start()
-        clients = [Client(gateway.address, number) for number in range(CLIENTS)]
+        clients = [Client([gateway.address], number, SEED * CLIENTS + number) for number in range(CLIENTS)]
         for client in clients:
             client.collect()
         with clients[0], clients[1], clients[2], clients[3]:
@@ -246,7 +151,7 @@ def test_the_check_itself_finds_what_is_lost_and_what_is_there_twice(tmp_path: P
         (3, "acknowledged and not there"),
         (1, "there more often than it was said"),
     ):
-        client = Client("", 0)
+        client = Client([""], 0, 0)
         client.said[key] = said
         if words is None:
             assert check([client], file) == 2

@@ -10,20 +10,27 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import sqlalchemy as sa
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import Kept, Ledger, Limits, database, leadership, patience
 from gateway.ledger.leadership import Leadership
+from gateway.v1 import feedback_pb2 as pb
+from gateway.v1.feedback_pb2_grpc import FeedbackServiceStub
+from tests.faults.load import LONG
 from tests.ledger.making import batch, label
 from tests.postgres import Postgres, wanted
-from tests.wire.gateway_process import until
+from tests.wire.clients import infer_by_grpcio
+from tests.wire.gateway_process import GatewayProcess, until
+from tests.wire.servers import ScriptedServer, scores
 
-ANSWER_S = 1.0
-GRACE_S = 0.5
+ANSWER_S = 0.6
+GRACE_S = 0.4
 BOUND_S = 8.0  # a statement's wait, or a connection's attempt, on a busy machine
 
 
@@ -198,3 +205,62 @@ def test_a_leader_does_not_wait_for_a_frozen_server(
         until(leader.leads, "it leads again", 20)
     finally:
         leader.close()
+
+
+@pytest.mark.skipif(not LONG, reason="it waits as long as a gateway does: `make faults`")
+def test_calls_are_served_while_the_ledger_is_frozen_and_feedback_is_refused_in_time(
+    mortal: Postgres, tmp_path: Path
+) -> None:
+    """A whole gateway, as patient as it is: what it forwards never waits for the database."""
+    prediction = {"scores": "probabilities", "classes": ["ham", "spam"], "positive": "spam"}
+    with ScriptedServer(scores(0.97)) as models, mortal.database() as url:
+        settings = {
+            "backends": {"main": {"grpc": models.address, "model": "main"}},
+            "routes": {"spam": {"chain": ["main"], "prediction": prediction}},
+            "ledger": url,
+        }
+        with GatewayProcess(tmp_path, settings) as gateway, grpc.insecure_channel(gateway.address) as channel:
+            stub = FeedbackServiceStub(channel)
+            receipts = [infer_by_grpcio(channel, "spam").said["receipt"] for _ in range(3)]
+
+            def says(receipt: str) -> Any:
+                return stub.Submit(
+                    pb.SubmitFeedbackRequest(items=[pb.FeedbackItem(receipt=receipt, label="spam")]),
+                    timeout=90,
+                )
+
+            assert says(receipts[0]).results[0].status == pb.FeedbackResult.ACCEPTED
+            mortal.pause()
+            try:
+                refused: list[tuple[grpc.StatusCode, float]] = []
+
+                def feedback() -> None:
+                    for receipt in receipts[1:]:
+                        begun = time.monotonic()
+                        try:
+                            says(receipt)
+                        except grpc.RpcError as error:
+                            refused.append((error.code(), time.monotonic() - begun))
+
+                thread = threading.Thread(target=feedback)
+                thread.start()
+                took = []
+                while thread.is_alive():
+                    begun = time.monotonic()
+                    assert infer_by_grpcio(channel, "spam").status == "OK"
+                    took.append(time.monotonic() - begun)
+                    time.sleep(0.02)
+            finally:
+                mortal.unpause()
+            assert [code for code, _ in refused] == [grpc.StatusCode.UNAVAILABLE] * 2
+            waits = [seconds for _, seconds in refused]
+            assert max(waits) < 17 + 5 + 8, "a statement's wait, a connection's attempt, and a busy machine"
+            slowest = sorted(took)[len(took) * 99 // 100]
+            assert slowest < 1.0, "calls wait for nobody"
+            found = [says(receipt).results[0].status for receipt in receipts]
+            assert found[0] == pb.FeedbackResult.DUPLICATE
+            assert set(found[1:]) <= {pb.FeedbackResult.ACCEPTED, pb.FeedbackResult.DUPLICATE}
+            print(
+                f"frozen: feedback was refused after {waits[0]:.1f} and {waits[1]:.1f} s; meanwhile {len(took)} calls "
+                f"were answered, 99 % of them within {slowest * 1000:.0f} ms"
+            )

@@ -78,6 +78,18 @@ def test_no_more_than_the_window_is_on_its_way(tmp_path: Path) -> None:
     assert sent(box) == [3]
 
 
+def test_large_batches_on_their_way_are_bounded_by_their_bytes(tmp_path: Path) -> None:
+    """What is sent from disk is in memory until it is answered; a single one goes, however large."""
+    box = outbox(tmp_path, window_bytes=SIZE * 2 + 1)
+    put(box, 1, 2, 3)
+    assert sent(box) == [1, 2]
+    box.acknowledged(RUN, 1)
+    assert sent(box) == [3]
+    small = outbox(tmp_path / "small", window_bytes=1)
+    put(small, 1, 2)
+    assert sent(small) == [1]
+
+
 def test_an_answer_to_anything_but_the_oldest_is_left_alone(tmp_path: Path) -> None:
     """A late answer of an old conversation must not take a batch away that nobody has."""
     box = outbox(tmp_path)

@@ -1,6 +1,7 @@
 """Two controls and several sidecars count as one process does, whatever is killed meanwhile.
 
-FLEET_SIDECARS=10 runs it in full; 4 are enough to see a fault, and what CI has processors for.
+`make faults` runs it in full, with ten sidecars and control away for a minute of calls; four are enough to see a fault,
+and what CI has processors for. FLEET_SIDECARS and FLEET_AWAY_S set other numbers.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import pytest
 from gateway.fleet.spool import Spool
 from gateway.ledger import Reader
 from gateway.types import Outcome
+from tests.faults.load import scaled
 from tests.fleet.processes import ROUTES, ControlProc, Proc, SidecarProc, call
 from tests.wire.gateway_process import GatewayProcess, until
 
-SIDECARS = int(os.environ.get("FLEET_SIDECARS", "4"))
+SIDECARS = int(os.environ.get("FLEET_SIDECARS", scaled(4, 10)))
+AWAY_S = float(os.environ.get("FLEET_AWAY_S", scaled(0, 60)))
 SETTINGS = {
     "backends": {**ROUTES["backends"], "no": {"answer": {"label": "spam", "score": 1.0}}},
     "routes": {
@@ -62,7 +65,7 @@ def ended(*processes: Proc) -> Iterator[None]:
             process.kill()
 
 
-def everywhere(sidecars: Sequence[SidecarProc], times: int) -> None:
+def everywhere_at_once(sidecars: Sequence[SidecarProc], times: int) -> None:
     """Calls of both models through every sidecar at once."""
     with ThreadPoolExecutor(len(sidecars)) as pool:
         for model in ("spam", "fraud"):
@@ -76,9 +79,16 @@ def all_spooled(sidecar: SidecarProc) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(400 + 30 * AWAY_S)
 def test_a_fleet_counts_as_one_process_whatever_restarts(tmp_path: Path, postgres_url: str) -> None:
     """Controls away, sidecars killed, controls killed while batches come: every call is counted exactly once."""
+    made = 0  # calls of each model through each sidecar
+
+    def everywhere(times: int) -> None:
+        nonlocal made
+        everywhere_at_once(sidecars, times)
+        made += times
+
     controls = [ControlProc(tmp_path, f"c{at}", postgres_url, SETTINGS) for at in range(2)]
     addresses = [control.address for control in controls]
     sidecars = [
@@ -91,23 +101,27 @@ def test_a_fleet_counts_as_one_process_whatever_restarts(tmp_path: Path, postgre
             sidecar.start(ready=False)
         for sidecar in sidecars:
             sidecar.wait_ready()
-        everywhere(sidecars, 50)
+        everywhere(50)
 
         for control in controls:  # control is away
             control.kill()
-        everywhere(sidecars, 50)
+        away = time.monotonic()
+        everywhere(50)
+        while time.monotonic() - away < AWAY_S:
+            everywhere(10)
+            time.sleep(1.0)
         for sidecar in sidecars:
             until(lambda sidecar=sidecar: all_spooled(sidecar), "what waits is on disk", 30)
-        for sidecar in sidecars[:2]:  # and sidecars are killed and come back without it
+        for sidecar in sidecars[: max(2, SIDECARS // 2)]:  # and sidecars are killed and come back without it
             sidecar.kill()
             sidecar.start()
-        everywhere(sidecars, 50)
+        everywhere(50)
 
         controls[0].start()
-        everywhere(sidecars, 50)
+        everywhere(50)
         controls[1].start()
         controls[0].kill()  # while batches are on their way
-        everywhere(sidecars, 50)
+        everywhere(50)
         controls[0].start()
         for sidecar in sidecars:
             until(lambda sidecar=sidecar: sidecar.waiting() == 0, "control has everything", 60)
@@ -116,10 +130,13 @@ def test_a_fleet_counts_as_one_process_whatever_restarts(tmp_path: Path, postgre
 
     with GatewayProcess(tmp_path, SETTINGS) as single:
         for model in ("spam", "fraud"):
-            call(single.address, 250 * SIDECARS, model)
+            call(single.address, made * SIDECARS, model)
         single.stop()
         assert found == counted(f"sqlite:///{single.state_dir / 'ledger.db'}")
-    assert sum(found.values()) == 500 * SIDECARS
+    assert sum(found.values()) == 2 * made * SIDECARS
+    print(
+        f"{SIDECARS} sidecars, two controls, {AWAY_S:g} s away: {2 * made * SIDECARS} calls, each counted once"
+    )
 
 
 @pytest.mark.slow
@@ -142,7 +159,7 @@ def test_a_sidecar_killed_under_load_loses_only_its_last_seconds(tmp_path: Path,
         until(lambda: sidecar.waiting() == 0, "control has everything", 60)
         found = sum(counted(sqlite_url).values())
     total = sum(count for _, count in sent)
-    # 2 s in memory, half a second until it is looked, a quarter in the data plane; and a busy machine
+    # 2 s in memory, half a second until it is looked, half a second in the data plane; and a busy machine
     old_enough = sum(count for at, count in sent if killed - at > 4.0)
     assert 0 < old_enough <= found <= total
 
@@ -175,3 +192,18 @@ def test_a_new_policy_reaches_every_sidecar(tmp_path: Path, sqlite_url: str) -> 
             until(lambda sidecar=sidecar: sidecar.metric("gateway_policy_version") == 2, "version 2", 30)
             assert call(sidecar.address)[0]["gateway-policy"] == "2"
         assert control.metric('gateway_fleet_sidecars{version="2"}') == 2
+
+
+def test_records_of_a_quiet_sidecar_travel_together(tmp_path: Path, sqlite_url: str) -> None:
+    """A batch costs control milliseconds, a record in it nothing: many quiet sidecars must not be too much for it."""
+    control = ControlProc(tmp_path, "c", sqlite_url)
+    sidecar = SidecarProc(tmp_path, "s", [control.address])
+    with ended(control, sidecar):
+        control.start()
+        sidecar.start()
+        begun = time.monotonic()
+        for _ in range(40):
+            call(sidecar.address)
+        until(lambda: sum(counted(sqlite_url).values()) == 40, "every call is counted", 30)
+        took = time.monotonic() - begun
+        assert (control.metric('gateway_fleet_batches_total{result="counted"}') or 0) <= 4 * took + 2

@@ -19,12 +19,13 @@ from gateway.ledger import (
     Truth,
     Window,
     audit,
+    label_tools,
     retention,
     rolling,
     schema,
     size,
 )
-from gateway.ledger.retention import Keep
+from gateway.ledger.retention import TOOL_LINGER_US, Keep
 from tests.ledger.making import HOUR_US, NOW_US, Clock, batch, decision, label, sampled
 
 DAY_US = 24 * HOUR_US
@@ -252,3 +253,29 @@ def test_decisions_of_many_rows_go_whole(ledger: Ledger, clock: Clock) -> None:
     assert ledger.tidy(Keep(decisions_us=DAY_US)).deleted == {"decisions.age": 3}
     assert count(ledger, schema.captures) == 1
     assert ledger.find_facts([(decision(2), 0)]) != {}
+
+
+def test_what_lay_in_a_label_tool_is_forgotten_last(ledger: Ledger, clock: Clock) -> None:
+    """While its task is here, or somebody may still look there to delete it, it stays known; then no row is left."""
+    write(ledger, sampled(1), sampled(2))
+    ledger.submit(
+        lambda connection: label_tools.take(connection, "moderation", "tool", "place", 1, HOUR_US, clock())
+    ).result()
+    answered = {"answer": 5, "version": "1", "author": "ann", "token": 1, "skipped": False}
+    [lies] = ledger.reader.snapshot(lambda connection: connection.execute(sa.select(schema.tool_tasks)).all())
+    key = {"of_decision": lies.of_decision, "of_row": lies.of_row}
+    ledger.submit(
+        lambda connection: connection.execute(sa.insert(schema.tool_answers), {**key, **answered})
+    ).result()
+    keep = Keep(decisions_us=HOUR_US)
+    clock.now_us += TOOL_LINGER_US + 2 * HOUR_US
+    assert ledger.tidy(keep).deleted == {}, "its task is open"
+    ledger.submit(
+        lambda connection: connection.execute(sa.update(schema.review_tasks).values(done_us=clock()))
+    ).result()
+    clock.now_us -= 2 * HOUR_US
+    assert set(ledger.tidy(keep).deleted) == {"decisions.age"}
+    assert (count(ledger, schema.tool_tasks), count(ledger, schema.tool_answers)) == (1, 1)
+    clock.now_us += 2 * HOUR_US
+    assert ledger.tidy(keep).deleted == {"tool_tasks.age": 1}
+    assert (count(ledger, schema.tool_tasks), count(ledger, schema.tool_answers)) == (0, 0)

@@ -46,7 +46,7 @@ def test_the_promised_precision_is_missed_in_at_most_delta_of_windows(
     """The guarantee itself, with equal weights and with unequal ones; the best point estimate misses it in 20-50 %."""
     assert callable(reviewed)
     rng = np.random.default_rng(11)
-    windows = 2000 if LONG else 80
+    windows = 1000 if LONG else 80
     missed = chosen = naive = 0
     for _ in range(windows):
         traffic = POPULATIONS[name](rng)
@@ -80,7 +80,7 @@ def misses_naively(traffic: Traffic, came: Predictions, known: Labels, wanted: f
 def test_the_promised_recall_is_missed_in_at_most_delta_of_windows(name: str) -> None:
     """Also where two of five positives score like negatives, and few misses are in the sample."""
     rng = np.random.default_rng(12)
-    windows = 1000 if LONG else 25
+    windows = 300 if LONG else 25
     wanted, missed = 0.7, 0
     for _ in range(windows):
         traffic = POPULATIONS[name](rng)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -38,7 +39,12 @@ def ledger(tmp_path: Path):  # type: ignore[no-untyped-def]
 async def served(ledger: Ledger, folder: Path) -> AsyncIterator[quality_pb2_grpc.QualityServiceAsyncStub]:
     access = Access({"ann": Named(role="viewer", token=SecretStr(TOKEN))})
     service = QualityService(
-        ledger.reader, lambda: access, lambda: [GOOD, UNKNOWN], lambda: ("spam", "mail"), look_s=0.01
+        ledger.reader,
+        lambda: access,
+        lambda: [GOOD, UNKNOWN],
+        lambda: ("spam", "mail"),
+        look_s=0.01,
+        told=lambda window, made, now_us: {**made.as_dict(), "told_of": window.route},
     )
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     quality_pb2_grpc.add_QualityServiceServicer_to_server(service, server)
@@ -51,7 +57,7 @@ async def served(ledger: Ledger, folder: Path) -> AsyncIterator[quality_pb2_grpc
         await server.stop(0)
 
 
-HOW = {"metadata": [("authorization", f"Bearer {TOKEN}")], "timeout": 20}
+HOW: dict[str, Any] = {"metadata": [("authorization", f"Bearer {TOKEN}")], "timeout": 20}
 
 
 async def test_gates_say_what_they_say_now(ledger: Ledger, tmp_path: Path) -> None:
@@ -87,6 +93,7 @@ async def test_the_report_is_that_of_the_command(ledger: Ledger, tmp_path: Path)
     async with served(ledger, tmp_path) as stub:
         made = json.loads((await stub.Report(pb.ReportRequest(route="spam"), **HOW)).json)
     assert list(made["routes"]) == ["spam"]
+    assert made["told_of"] == "spam"
     assert made["routes"]["spam"]["precision"]["value"] is None
     assert made["routes"]["spam"]["precision"]["reason"]
 

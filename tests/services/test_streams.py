@@ -41,7 +41,7 @@ async def test_a_watcher_is_told_why_it_ends(
     versions: Changes[int] = Changes()
     versions.set(1)
     broken: Any = Broken()
-    service = PolicyService(broken, broken, lambda: access, lambda: None, versions)
+    service = PolicyService(broken, broken, lambda: access, broken, versions, broken)
     server = grpc.aio.server(interceptors=[ErrorInterceptor()])
     policy_pb2_grpc.add_PolicyServiceServicer_to_server(service, server)
     server.add_insecure_port(f"unix:{tmp_path}/s")

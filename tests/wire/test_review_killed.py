@@ -1,13 +1,12 @@
 """Four reviewers work through a gateway that is killed at random: what it acknowledged is there, exactly once.
 
-Five rounds by default; GATEWAY_REVIEW_KILLS says how many.
+Five rounds by default, 50 in `make faults`; GATEWAY_REVIEW_KILLS says how many.
 """
 
 from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,89 +18,16 @@ import sqlalchemy as sa
 from gateway.ledger import Reader, schema
 from gateway.v1 import review_pb2 as pb
 from gateway.v1.review_pb2_grpc import ReviewServiceStub
+from tests.faults.load import scaled
+from tests.faults.people import Reviewer, Said
 from tests.wire.clients import infer_by_grpcio
 from tests.wire.conftest import MAIN_SETTINGS
 from tests.wire.gateway_process import GatewayProcess, until
 from tests.wire.servers import ScriptedServer
 
-ROUNDS = int(os.environ.get("GATEWAY_REVIEW_KILLS", "5"))
+ROUNDS = int(os.environ.get("GATEWAY_REVIEW_KILLS", scaled(5, 50)))
 TASKS = 30 * ROUNDS
 QUEUE = "moderation"
-Said = tuple[str, int, str, str]
-
-
-class Reviewer(threading.Thread):
-    """Leases, looks, answers, and sends again what was not acknowledged; until told to stop."""
-
-    def __init__(self, address: str, name: str) -> None:
-        super().__init__(name=name, daemon=True)
-        self.acknowledged: list[Said] = []
-        self.refused = 0
-        self.enough = threading.Event()
-        self.error: BaseException | None = None
-        self._address = address
-        self._dice = random.Random(name)
-
-    def run(self) -> None:
-        try:
-            while not self.enough.is_set():
-                with grpc.insecure_channel(self._address) as channel:
-                    self._work(ReviewServiceStub(channel))
-        except Exception as error:
-            self.error = error
-
-    def _work(self, reviews: ReviewServiceStub) -> None:
-        """Until the connection breaks."""
-        while not self.enough.is_set():
-            try:
-                leased = reviews.Lease(
-                    pb.LeaseRequest(queue=QUEUE, reviewer=self.name, lease_s=2), timeout=5.0
-                )
-            except grpc.RpcError as error:
-                self._away(error)
-                return
-            if not leased.HasField("task"):
-                time.sleep(0.1)
-                continue
-            self._answer(leased.task)
-
-    def _answer(self, task: pb.ReviewTask) -> None:
-        # Most agree; who does not makes work for somebody else.
-        wrong = self._dice.random() < 0.1
-        label = "spam" if (int(task.decision_id[-1], 16) % 2 == 0) != wrong else "ham"
-        mine = {"task_id": task.task_id, "token": task.token, "reviewer": self.name}
-        time.sleep(self._dice.uniform(0.0, 0.05))
-        while not self.enough.is_set():
-            try:
-                with grpc.insecure_channel(self._address) as channel:
-                    reviews = ReviewServiceStub(channel)
-                    reviews.Heartbeat(pb.HeartbeatRequest(**mine, lease_s=2), timeout=5.0)
-            except grpc.RpcError as error:
-                # Answered already where the first acknowledgement was lost; lost where it took too long to come back.
-                if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
-                    self._away(error)
-            try:
-                with grpc.insecure_channel(self._address) as channel:
-                    reviews = ReviewServiceStub(channel)
-                    reviews.Submit(pb.SubmitReviewRequest(**mine, label=label), timeout=5.0)
-            except grpc.RpcError as error:
-                if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                    self.refused += 1
-                    return
-                self._away(error)
-                continue
-            self.acknowledged.append((task.decision_id.replace("-", ""), task.row, self.name, label))
-            return
-
-    def _away(self, error: grpc.RpcError) -> None:
-        """Wait a little for a gateway that is away; anything else ends the test."""
-        if error.code() not in AWAY:
-            raise error
-        time.sleep(0.05)
-
-
-AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-"""What a caller of a gateway that was killed gets; the lines above tell it from a refusal."""
 
 
 @pytest.mark.slow
@@ -133,15 +59,17 @@ def test_acknowledged_answers_survive_kill_9_once(
             infer_by_grpcio(channel, "spam")
         stats = ReviewServiceStub(channel).Stats
         until(lambda: queue_of(stats(pb.StatsRequest(queue=QUEUE))).open == TASKS, "every call is a task", 60)
-    reviewers = [Reviewer(gateway.address, name) for name in ("ann", "bob", "cat", "dan")]
-    for reviewer in reviewers:
-        reviewer.start()
-    for _ in range(ROUNDS):
-        time.sleep(dice.uniform(0.2, 1.5))
-        gateway.kill()
-        gateway.start()
+    # Most agree; who does not makes work for somebody else.
+    reviewers = [
+        Reviewer([gateway.address], name, QUEUE, wrong_share=0.1) for name in ("ann", "bob", "cat", "dan")
+    ]
     try:
-        finish(gateway, reviewers)
+        with reviewers[0], reviewers[1], reviewers[2], reviewers[3]:
+            for _ in range(ROUNDS):
+                time.sleep(dice.uniform(0.2, 1.5))
+                gateway.kill()
+                gateway.start()
+            finish(gateway, reviewers)
     except BaseException:
         print(gateway.logged())
         raise
@@ -163,15 +91,11 @@ def finish(gateway: GatewayProcess, reviewers: list[Reviewer]) -> None:
 
         def is_over() -> bool:
             found = queue_of(stats(wanted, wait_for_ready=True, timeout=30))
-            return found.done == TASKS or any(reviewer.error for reviewer in reviewers)
+            return found.done == TASKS or any(reviewer.wrong for reviewer in reviewers)
 
         until(is_over, "every task is done", 90)
-    time.sleep(0.2)  # for acknowledgements that are on their way
-    for reviewer in reviewers:
-        reviewer.enough.set()
-    for reviewer in reviewers:
-        reviewer.join(20)
-        assert reviewer.error is None
+    until(lambda: not any(reviewer.busy for reviewer in reviewers), "every answer is acknowledged", 30)
+    assert [reviewer.wrong for reviewer in reviewers] == [[]] * len(reviewers)
 
 
 def queue_of(stats: pb.StatsResponse) -> pb.QueueStats:

@@ -4,6 +4,7 @@ In: batches of records, settings, labels so far. Out: shares for the next policy
 Never: touches a call; what it decides takes effect only as a published policy with a version.
 
     gates       labels that came -> pass, fail or inconclusive, by gate and segment
+    looks       which predictions and labels a gate is judged by
     judging     what one gate says, from what is known
     slices      gates and their segments against the ledger's columns
     budget      a route's reviews an hour -> shares by stratum, kept over restarts

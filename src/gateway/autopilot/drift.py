@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.autopilot.drift_words import FieldDrift, tell
+from gateway.autopilot.news import keep, notice
 from gateway.ledger import schema
 from gateway.ledger.daily import CONFIDENCE_CELLS, DAY_US, by_day, confidence_by_day, first_day
 from gateway.ledger.grid import SCORE_BINS
@@ -99,14 +100,28 @@ class DriftWatch:
             return
         ledger = self._ledger
         before = Remembered(ledger.states(REFERENCE), ledger.states(DRIFT))
-        after = watch_drift(ledger.reader, settings, before, today)
-        ledger.put_states(REFERENCE, after.references, now_us)
-        ledger.put_states(DRIFT, after.states, now_us)
+        found = watch_drift(ledger.reader, settings, before, today)
+        after = Remembered({**before.references, **found.references}, {**before.states, **found.states})
+        news = [
+            notice(route, "drift", one.words, standing.version, now_us)
+            for route, of in settings.routes.items()
+            for one in _fresh(before, after, route, of.drift.arl_days)
+        ]
+        keep(ledger, {REFERENCE: found.references, DRIFT: found.states}, news, now_us)
         self._seen = now
 
     def idle(self) -> None:
         """Another leads: what is remembered is read anew when this one does again."""
         self._seen = None
+
+
+def _fresh(before: Remembered, after: Remembered, route: str, arl_days: float) -> list[FieldDrift]:
+    """What has drifted now and had not before."""
+    known = {
+        (one.kind, one.subject) for one in drift_report(before, route, arl_days) if one.verdict == "drifted"
+    }
+    now = drift_report(after, route, arl_days)
+    return [one for one in now if one.verdict == "drifted" and (one.kind, one.subject) not in known]
 
 
 def watch_drift(reader: Reader, settings: Settings, before: Remembered, today: int) -> Remembered:

@@ -144,7 +144,8 @@ def tell(
             parts,
         )
     against = f"against {date(reference[0])} to {date(reference[1] - 1)}"
-    size = f"PSI {shift.psi:.3f} (95 % interval {max(shift.low or 0.0, 0.0):.3f} to {shift.high or 0.0:.3f})"
+    psi, low, high = (max(one or 0.0, 0.0) for one in (shift.psi, shift.low, shift.high))
+    size = f"PSI {psi:.3f} (95 % interval {low:.3f} to {high:.3f})"
     if part >= 1.0 and shift.material and not back:
         moved = _moved(kind, parts)
         words = f"{_upper(what)} moved on or about {date(since or days[-1].day)}: {moved}. {size} {against}."

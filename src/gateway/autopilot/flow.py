@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from gateway.autopilot.flow_words import SourceFlow, StreamFlow, tell
+from gateway.autopilot.news import keep, notice
 from gateway.ledger import schema
 from gateway.ledger.daily import DAY_US, Delays, by_day, delays, first_day, stated, statements_by_day
 from gateway.ledger.grid import HOUR_US
@@ -85,12 +86,31 @@ class FlowWatch:
         )
         if now != self._seen:
             ledger = self._ledger
-            ledger.put_states(FLOW, watch_flow(ledger.reader, settings, ledger.states(FLOW), now_us), now_us)
+            before = ledger.states(FLOW)
+            found = watch_flow(ledger.reader, settings, before, now_us)
+            news = [
+                notice(route, "feedback", one.words, standing.version, now_us)
+                for route, of in settings.routes.items()
+                for one in _fresh(before, {**before, **found}, route, of.drift.arl_days)
+            ]
+            keep(ledger, {FLOW: found}, news, now_us)
             self._seen = now
 
     def idle(self) -> None:
         """Another leads: what is remembered is read anew when this one does again."""
         self._seen = None
+
+
+def _fresh(
+    before: Mapping[Key, Mapping[str, Any]],
+    after: Mapping[Key, Mapping[str, Any]],
+    route: str,
+    arl_days: float,
+) -> list[SourceFlow]:
+    """Sources that are starved now, in a segment in which they were not before."""
+    known = {one.source: set(one.starved) for one in flow_report(before, route, arl_days)}
+    now = flow_report(after, route, arl_days)
+    return [one for one in now if set(one.starved) - known.get(one.source, set())]
 
 
 def watch_flow(

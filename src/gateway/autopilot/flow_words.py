@@ -120,12 +120,19 @@ def tell(source: str, streams: Sequence[StreamFlow]) -> SourceFlow:
     if whole.verdict == "unknown":
         words = f"Whether the source {source} stops would not be noticed: {whole.reason}."
         return SourceFlow(source, "unknown", words, (), every)
-    if whole.expected <= 0:
+    last = whole.days[-7:]
+    labels, expected = (sum(day[at] for day in last) for at in (1, 2))
+    if not last:
         words = f"The source {source} comes as it did: {_often(whole.rate or 0.0)}."
+    elif labels >= STARVED * expected:
+        words = (
+            f"The source {source} comes as it did: {labels:,.0f} in the last {len(last)} days, where about "
+            f"{expected:,.0f} were to be expected."
+        )
     else:
         words = (
-            f"The source {source} comes as it did: {whole.labels:,.0f} in the last week, where about "
-            f"{whole.expected:,.0f} were to be expected."
+            f"The source {source} is quieter than usual, which may be chance: {labels:,.0f} in the last {len(last)} "
+            f"days, where about {expected:,.0f} were to be expected."
         )
     return SourceFlow(source, "flowing", words, (), every)
 

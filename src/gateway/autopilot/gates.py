@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from gateway.autopilot.acting import Failure
 from gateway.autopilot.judging import Memory, judge, target_of, wait_us
+from gateway.autopilot.looks import Hours, Look, look_at
 from gateway.autopilot.slices import ByRoute, Slices, estimates
 from gateway.errors import LedgerError
 from gateway.ledger import Ledger, Reader, states, verdicts
@@ -29,6 +30,7 @@ from gateway.ledger.gate_input import (
     gate_cells,
     label_marks,
     new_labels,
+    newest_label,
     oldest_open_us,
 )
 from gateway.ledger.grid import HOUR_US
@@ -44,9 +46,6 @@ __all__ = ["GateWatch", "Judged"]
 KIND: Final = "gate"
 """Of the states in the ledger."""
 
-SETTLE_US: Final = 5_000_000
-"""Predictions younger than this may not be in the ledger yet: no label must be passed over for that."""
-
 NOTE_EVERY_US: Final = 24 * HOUR_US
 """How often a verdict that stays is put into the history."""
 
@@ -59,7 +58,6 @@ READ_US: Final = 24 * HOUR_US
 MANY_ROUTES: Final = 8
 """From so many on, all routes of a window are read at once."""
 
-Hours = tuple[int, int]
 Key = tuple[str, str, str]
 """Route, gate and segment."""
 
@@ -79,23 +77,6 @@ class Judged:
     @property
     def key(self) -> Key:
         return self.verdict.route, self.gate.name, self.verdict.segment
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """One gate in this cycle. `hours`: its window, which begins at `start_us`. `acted_us`: when its route was last
-    changed by an act within it. `until_us`: labels of predictions up to then have come, or are waited for no longer."""
-
-    route: str
-    gate: Gate
-    hours: Hours
-    start_us: int
-    acted_us: int | None
-    until_us: int
-
-    @property
-    def name(self) -> tuple[str, str]:
-        return self.route, self.gate.name
 
 
 @dataclass(slots=True)
@@ -123,6 +104,7 @@ class GateWatch:
         self._kept: dict[Key, Memory] = {}
         self._measured: dict[tuple[str, str], _Measured] = {}
         self._after: dict[Key, tuple[object, Estimate]] = {}
+        self._newest: int | None = None
         self._marks: dict[str, int] = {}
         self.last: tuple[Judged, ...] = ()
         """What the last look came to."""
@@ -141,13 +123,18 @@ class GateWatch:
         if self._ledger is None:
             self.forget()
         memory, reader = self._remember(), self._reader
-        looks: list[_Look] = []
+        looks: list[Look] = []
         if gates:
-            self._marks |= label_marks(reader, max(self._marks.values(), default=0))
+            if self._newest is None:
+                self._newest = newest_label(reader)
+            self._marks |= label_marks(reader, self._newest)
+            self._newest = max((self._newest, *self._marks.values()))
             oldest = min(now_us - round(gate.window_h * HOUR_US) for _, gate in gates)
             acted = changed_us(reader, oldest)
-            still_open = oldest_open_us(reader, min(now_us - wait_us(gate) for _, gate in gates))
-            looks = [_look(name, gate, now_us, acted.get(name), still_open.get(name)) for name, gate in gates]
+            still_open = oldest_open_us(reader, min(now_us - wait_us(gate) for _, gate in gates), acted)
+            looks = [
+                look_at(name, gate, now_us, acted.get(name), still_open.get(name)) for name, gate in gates
+            ]
         self._measure(looks)
         now_there = self._take_up(looks, memory)
         self._watch(looks, memory)
@@ -168,7 +155,7 @@ class GateWatch:
             self._kept = dict(self._memory)
         return self._memory
 
-    def _measure(self, looks: Sequence[_Look]) -> None:
+    def _measure(self, looks: Sequence[Look]) -> None:
         """Estimate what has changed since it was last estimated."""
         stale = []
         for look in looks:
@@ -180,7 +167,7 @@ class GateWatch:
         for (look, of), found in zip(stale, made, strict=True):
             self._measured[look.name] = _Measured(of, found)
 
-    def _estimate(self, wanted: Sequence[tuple[_Look, Hours]]) -> list[Sliced]:
+    def _estimate(self, wanted: Sequence[tuple[Look, Hours]]) -> list[Sliced]:
         """Each look's gate in some hours."""
         by_hours: dict[Hours, list[int]] = defaultdict(list)
         for index, (_, hours) in enumerate(wanted):
@@ -197,7 +184,7 @@ class GateWatch:
                     found[index] = one
         return found
 
-    def _take_up(self, looks: Sequence[_Look], memory: dict[Key, Memory]) -> set[Key]:
+    def _take_up(self, looks: Sequence[Look], memory: dict[Key, Memory]) -> set[Key]:
         """See to it that each segment that is there is remembered, from where it may be. Returns: those there are."""
         there = set()
         for look in looks:
@@ -214,9 +201,9 @@ class GateWatch:
                     memory[key] = replace(known, cursor_us=look.start_us)
         return there
 
-    def _watch(self, looks: Sequence[_Look], memory: dict[Key, Memory]) -> None:
+    def _watch(self, looks: Sequence[Look], memory: dict[Key, Memory]) -> None:
         """Show the detectors what labels have come since the last look."""
-        buckets: dict[int, list[tuple[_Look, list[tuple[str, float]]]]] = defaultdict(list)
+        buckets: dict[int, list[tuple[Look, list[tuple[str, float]]]]] = defaultdict(list)
         for look in looks:
             # Where reviews lag behind, a route reads on from far back: it must not make the others do so.
             of: dict[int, list[tuple[str, float]]] = defaultdict(list)
@@ -236,7 +223,7 @@ class GateWatch:
 
     def _show(
         self,
-        several: Sequence[tuple[_Look, list[tuple[str, float]]]],
+        several: Sequence[tuple[Look, list[tuple[str, float]]]],
         read: NewLabels,
         upto: int,
         memory: dict[Key, Memory],
@@ -285,7 +272,7 @@ class GateWatch:
             memory[key] = replace(known_before, detector=detector, cursor_us=cursor_us)
 
     def _judge(
-        self, looks: Sequence[_Look], memory: dict[Key, Memory], policy: int, now_us: int
+        self, looks: Sequence[Look], memory: dict[Key, Memory], policy: int, now_us: int
     ) -> list[Judged]:
         after = self._since_alarms(looks, memory)
         judged = []
@@ -315,9 +302,9 @@ class GateWatch:
                 judged.append(Judged(verdict, look.gate, number, failure))
         return judged
 
-    def _since_alarms(self, looks: Sequence[_Look], memory: dict[Key, Memory]) -> dict[Key, Estimate]:
+    def _since_alarms(self, looks: Sequence[Look], memory: dict[Key, Memory]) -> dict[Key, Estimate]:
         """Of the predictions since its alarm, the estimate of each gate that raised one within its window."""
-        wanted: list[tuple[Key, _Look, Hours]] = []
+        wanted: list[tuple[Key, Look, Hours]] = []
         found: dict[Key, Estimate] = {}
         for look in looks:
             for segment, _, _ in self._measured[look.name].found:
@@ -383,15 +370,3 @@ class GateWatch:
                     of.pop(key, None)
             else:
                 self._kept[key] = now
-
-
-def _look(route: str, gate: Gate, now_us: int, acted_us: int | None, open_us: int | None) -> _Look:
-    waited_us = now_us - max(wait_us(gate), SETTLE_US)
-    until_us = max(waited_us, min(now_us - SETTLE_US, now_us if open_us is None else open_us))
-    start_us = now_us - round(gate.window_h * HOUR_US)
-    since_hour = start_us // HOUR_US
-    if acted_us is not None and acted_us > start_us:
-        start_us, since_hour = acted_us, -(-acted_us // HOUR_US)
-    return _Look(
-        route, gate, (since_hour, max(since_hour, -(-until_us // HOUR_US))), start_us, acted_us, until_us
-    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gateway.quality import Detector, Estimate, Target
 
@@ -25,6 +25,14 @@ __all__ = ["Memory", "Said", "judge", "target_of", "wait_us"]
 HOUR_US = 3_600_000_000
 
 Said = Literal["pass", "fail", "inconclusive"]
+
+_KINDS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("begun_us", "cursor_us", "row", "row_labels", "noted_us"), int),
+    **dict.fromkeys(("alarm_us", "since_us"), int | None),
+    **dict.fromkeys(("last", "verdict"), str | None),
+    "recovered": bool,
+}
+"""Of what is kept besides the target and the detector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +71,13 @@ class Memory:
         try:
             detector = Detector.of(kept["detector"])
             metric, bound, at_least = kept["target"]
+            target = (str(metric), float(bound), bool(at_least))
             values = {name: kept[name] for name in cls.__slots__ if name not in ("target", "detector")}
-            good = all(isinstance(values[name], int) for name in ("begun_us", "cursor_us", "row"))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return None
-        if detector is None or not good:
+        if detector is None or any(not isinstance(values[name], kind) for name, kind in _KINDS.items()):
             return None
-        return cls(target=(str(metric), float(bound), bool(at_least)), detector=detector, **values)
+        return cls(target=target, detector=detector, **values)
 
 
 def target_of(gate: Gate) -> Target:

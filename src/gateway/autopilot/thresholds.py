@@ -39,7 +39,7 @@ from gateway.quality import (
 from gateway.quality.measure import measure
 from gateway.types import UNPREDICTED
 
-__all__ = ["Advice", "Asked", "InForce", "Point", "Seen", "advise", "in_force", "point", "seen"]
+__all__ = ["Advice", "Asked", "InForce", "Point", "Seen", "advise", "confidence", "in_force", "point", "seen"]
 
 SURE: Final = 0.9
 """How sure a promise is, where nobody says."""
@@ -194,8 +194,8 @@ def advise(route: str, known: Seen, today: float, asked: Asked, *, binary: bool)
         move = cost_optimal(came, labels, asked.costs, now, rng, delta=delta)
         curve = value_curve(came, labels, asked.costs, rng)
         if binary:
-            sure = replace(came, score=_confidence(came.score))
-            sure_labels = replace(labels, score=_confidence(labels.score))
+            sure = replace(came, score=confidence(came.score))
+            sure_labels = replace(labels, score=confidence(labels.score))
             people = people_curve(sure, sure_labels, asked.costs, rng, grid=GRID[GRID >= 0.5])
     return Advice(
         route,
@@ -223,6 +223,7 @@ def _scores(bins: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(bins == NO_SCORE, np.nan, bins / SCORE_BINS)
 
 
-def _confidence(score: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The larger of the two probabilities, as `max_probability` has it."""
-    return np.maximum(score, 1.0 - score)
+def confidence(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The larger of the two probabilities, as `max_probability` has it, of the middles of the scores' bins."""
+    middle = score + 0.5 / SCORE_BINS
+    return np.maximum(middle, 1.0 - middle)

@@ -35,6 +35,7 @@ COMMANDS = (
     "acts",
     "report",
     "threshold",
+    "replay",
     "plan",
     "export",
     "audit",

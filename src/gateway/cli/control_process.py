@@ -149,6 +149,7 @@ class ControlProcess:
                 lambda: self._access,
                 pilot.verdicts,
                 lambda: tuple(self._settings.routes),
+                told=pilot.told,
             ),
             fleet=fleet,
             people=asking.people,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.autopilot.alerts import Alerter
 from gateway.autopilot.autonomy import Mover
@@ -22,7 +22,8 @@ from gateway.telemetry import Point
 if TYPE_CHECKING:
     from gateway.autopilot.acting import Acting, Book, Standing
     from gateway.config import Settings
-    from gateway.ledger import Ledger
+    from gateway.ledger import Ledger, Window
+    from gateway.ledger.report import Report
     from gateway.ledger.verdicts import Verdict
 
 __all__ = ["Pilot"]
@@ -85,7 +86,7 @@ class Pilot:
         settings: Callable[[], Settings],
         leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._settings = settings
+        self._settings, self._ledger = settings, ledger
         self._alerter = Alerter(ledger, lambda: settings().alerts)
         self.gates = GateWatch(ledger)
         self._standing, self._leads = standing, leads
@@ -100,6 +101,13 @@ class Pilot:
             _Telling(self._alerter),
         ]
         self._autopilot = Autopilot(parts, standing, leads)
+
+    def told(self, window: Window, report: Report, now_us: int) -> dict[str, Any]:
+        """A report as JSON has it, with drift, feedback and the holdout; blocks. Raises: LedgerUnavailable."""
+        from gateway.autopilot.story import as_json, stories
+
+        found = stories(self._ledger.reader, window, report, now_us, self._settings())
+        return as_json(report, found)
 
     def verdicts(self) -> tuple[Verdict, ...]:
         """What every gate says now, at whichever process; blocks. Raises: LedgerUnavailable."""

@@ -142,6 +142,7 @@ class Process:
                 lambda: ruling.access,
                 pilot.verdicts,
                 lambda: tuple(ruling.settings.routes),
+                told=pilot.told,
             ),
             task_key=hashlib.sha256(b"review tasks " + bytes.fromhex(self._secrets.salt_hex)).digest(),
             port=port_of(settings),

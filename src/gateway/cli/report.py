@@ -52,10 +52,9 @@ def report(
         raise wrong_use("--html: found --json beside it, wanted one of them")
     made, stories = _read(where, overrides, route, since_us, now_us)
     if json:
-        told = made.as_dict()
-        for name, story in stories.items():
-            told["routes"].setdefault(name, {}).update(story.as_dict())
-        print_json(told)
+        from gateway.autopilot.story import as_json
+
+        print_json(as_json(made, stories))
         return
     if html is not None:
         from gateway.cli.report_html import render_html
@@ -93,6 +92,7 @@ def _read(
             names = ", ".join(sorted({*known, *seen})) or "none yet"
             raise wrong_use(f"--route: found {route!r}, wanted one of the routes ({names})")
         window = Window(since_us, None, route)
-        return make_report(reader, window, known, now_us=now_us), stories(reader, window, now_us, settings)
+        made = make_report(reader, window, known, now_us=now_us)
+        return made, stories(reader, window, made, now_us, settings)
     finally:
         reader.close()

@@ -210,6 +210,7 @@ def value_chart(story: Story) -> Html:
     )
     best = float(curve.cut[curve.best])
     parts = "; ".join(part.words for part in curve.parts)
+    parts = parts[:1].upper() + parts[1:]
     words = f"What 1,000 calls are worth by costs, at each threshold: highest at {best:.2f} by the labels so far. "
     words += f"{parts}."
     drawn = line(

@@ -178,6 +178,14 @@ def _quality(route: RouteReport, story: Story | None) -> Iterator[Html]:
         yield _say(f"Of 100 positives, about {value} are found {interval}.")
     elif numbers.recall.reason != numbers.precision.reason:
         yield _say(f"No recall: {numbers.recall.reason}.", "warn")
+    rates = route.quality.rates
+    if rates.accuracy.value is not None and rates.false_positive_rate.value is not None:
+        right, of_right = of_100(rates.accuracy)
+        flagged, of_flagged = of_100(rates.false_positive_rate)
+        yield _say(
+            f"Of 100 predictions, about {right} are right {of_right}; of 100 that are not positive, {flagged} are "
+            f"flagged {of_flagged}."
+        )
     if numbers.labels:
         yield _say(
             f"From {labels_of(numbers.labels)} of {numbers.predictions:,} predictions ({numbers.flagged:,} flagged), "

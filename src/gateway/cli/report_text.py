@@ -169,9 +169,9 @@ def _quality(out: Console, route: RouteReport) -> None:
         _say(out, f"No recall: {recall.reason}.", "yellow")
     rates = route.quality.rates
     if rates.accuracy.value is not None and rates.false_positive_rate.value is not None:
-        right, of_right = _of_100(rates.accuracy)
-        flagged, of_flagged = _of_100(rates.false_positive_rate)
-        share, of_share = _of_100(rates.prevalence)
+        right, of_right = of_100(rates.accuracy)
+        flagged, of_flagged = of_100(rates.false_positive_rate)
+        share, of_share = of_100(rates.prevalence)
         _say(
             out,
             f"Of 100 predictions, about {right} are right {of_right} and {share} are positive {of_share}; of 100 that "

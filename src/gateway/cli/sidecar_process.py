@@ -67,6 +67,10 @@ CAPTURE_BYTES: Final = 8 * 1024 * 1024
 AGAIN_S: Final = 30.0
 """How soon a policy that could not be used at the start is tried again: a file that it names may be there by then."""
 
+COMPANY_S: Final = 0.25
+"""How long records wait for company. A batch of a single record costs control milliseconds, a further record in it
+nothing: at 40 calls/s, each a batch, three sidecars were more than a busy control took, and fell behind for good."""
+
 CERTIFICATES_S: Final = 30.0
 """How often the files of certificates are looked at; Kubernetes takes a minute to bring new ones."""
 
@@ -175,6 +179,7 @@ class SidecarProcess:
             capture_bytes=CAPTURE_BYTES,
             tls=serving["tls"],
             listening=serving["listening"],
+            company_s=COMPANY_S,
         )
         plane = await asyncio.to_thread(Plane, made, document)
         rules = SidecarRules(options.rules, plane.desk.answer, plane.desk.reply)

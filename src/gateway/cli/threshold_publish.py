@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gateway.autopilot.thresholds import Advice, InForce, Point, Seen, point
+from gateway.ledger.grid import SCORE_BINS
 from gateway.quality import Recalibration
 
 __all__ = ["Change", "carry_out", "change_of"]
@@ -125,9 +126,11 @@ def _unsure(known: Seen, floor: float | None, table: Recalibration | None) -> tu
     scored = np.isfinite(came.score)
     if floor is None or not bool(scored.any()):
         return None
-    score, count = came.score[scored], came.count[scored]
-    mapped = score if table is None else table.map(score)
-    shares = [float(count[np.maximum(one, 1.0 - one) < floor].sum() / count.sum()) for one in (score, mapped)]
+    middle, count = came.score[scored] + 0.5 / SCORE_BINS, came.count[scored]
+    mapped = middle if table is None else table.map(middle)
+    shares = [
+        float(count[np.maximum(one, 1.0 - one) < floor].sum() / count.sum()) for one in (middle, mapped)
+    ]
     return shares[0], shares[1]
 
 

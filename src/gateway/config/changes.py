@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel, SecretStr
 
 from gateway.config.faults import Path, show_path
+from gateway.config.gates import Gate
 from gateway.config.ledger_url import without_password
 from gateway.config.routes import Rule
 from gateway.config.settings import Settings
@@ -90,21 +91,21 @@ def _between(path: Path, before: Any, after: Any) -> Iterator[Change]:
     elif isinstance(before, Mapping) and isinstance(after, Mapping):
         for name in [*before, *(name for name in after if name not in before)]:
             yield from _between((*path, name), before.get(name), after.get(name))
-    elif path[-1:] == ("rules",):
-        yield from _rules(path, before, after)
+    elif path[-1:] in (("rules",), ("gates",)) and isinstance(before, tuple) and isinstance(after, tuple):
+        yield from _named(path, before, after)
     else:
         yield Change(path, _some(before), _some(after))
 
 
-def _rules(path: Path, before: tuple[Rule, ...], after: tuple[Rule, ...]) -> Iterator[Change]:
-    """Rules go by their names; those without one by their place."""
+def _named(path: Path, before: tuple[Rule | Gate, ...], after: tuple[Rule | Gate, ...]) -> Iterator[Change]:
+    """Rules and gates go by their names; rules without one by their place. The order of gates means nothing."""
     old = {rule.name or f"rule-{index + 1}": rule for index, rule in enumerate(before)}
     new = {rule.name or f"rule-{index + 1}": rule for index, rule in enumerate(after)}
     for name in [*old, *(name for name in new if name not in old)]:
         yield from _between((*path, name), old.get(name), new.get(name))
     kept = [name for name in old if name in new]
     moved = [name for name in new if name in old]
-    if kept != moved:
+    if kept != moved and path[-1] == "rules":
         yield Change((*path,), tuple(kept), tuple(moved))
 
 
@@ -156,6 +157,8 @@ def _effect(change: Change) -> str:
         )
     if path[:2] == ("identity", "segments"):
         return "quality is reported by other segments from now on, and floors and rules go by them"
+    if path[:1] == ("routes",) and path[2:3] == ("gates",) and last in ("metric", "at_least", "at_most"):
+        return "labels seen so far count no more: the gate begins anew"
     if path[0] == "routes" and len(path) == 2:
         return {
             "added": "calls that match it are decided by it from now on",

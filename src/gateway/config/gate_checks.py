@@ -55,9 +55,10 @@ def _act(at: Path, act: Act, route: Route, names: Names, report: Report) -> None
             listed(route.chain[1:]) or "a second backend in the chain",
             "what stands before it is left out until somebody undoes it",
         )
-    if act.stop_exploring and route.explore is None:
+    of = at[:2]  # the route
+    if act.stop_exploring and route.explore is None and not names.written((*of, "explore")):
         report(at, "stop_exploring, and nothing is explored", "explore: in the route, or another act")
-    if act.raise_floor and route.confidence is None:
+    if act.raise_floor and route.confidence is None and not names.written((*of, "confidence")):
         report(
             at,
             "raise_floor without confidence",

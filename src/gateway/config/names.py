@@ -17,9 +17,13 @@ class Names:
     """The backends and segments that there are, faulty ones too."""
 
     def __init__(self, settings: Settings, source: Source) -> None:
-        self.settings = settings
+        self.settings, self._source = settings, source
         self.every = sorted({*settings.backends, *source.block("backends")})
         self.segments = sorted({*settings.identity.segments, *source.block("identity", "segments")})
+
+    def written(self, path: Path) -> bool:
+        """Whether the file has something there, be it faulty: then its absence is no further fault."""
+        return path in self._source.places
 
     def models(self) -> str:
         """The models, for a reader."""

@@ -55,7 +55,7 @@ def check_references(source: Source, checked: Checked[Settings]) -> list[Fault]:
     _same_matches(source, settings, checked, report)
     for name, route in settings.routes.items():
         _route(("routes", name), route, settings, names, report)
-        if route.prediction is not None or not _written(source, ("routes", name, "prediction")):
+        if route.prediction is not None or not names.written(("routes", name, "prediction")):
             check_answers(("routes", name), route, settings, report)
             check_outputs(("routes", name), route, report)
             _needs_prediction(("routes", name), route, report)
@@ -150,11 +150,6 @@ def _route(path: Path, route: Route, settings: Settings, names: Names, report: R
     check_gates(path, route, names, report)
     if route.confidence is not None:
         _confidence(path, route, names, report)
-
-
-def _written(source: Source, path: Path) -> bool:
-    """Whether the file has something there, be it faulty: then its absence is no further fault."""
-    return path in source.places
 
 
 def _rules(path: Path, route: Route, settings: Settings, names: Names, report: Report) -> None:

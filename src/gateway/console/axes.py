@@ -42,7 +42,7 @@ class Frame:
     width: int = 440
     height: int = 260
     left: int = 58
-    right: int = 14
+    right: int = 22
     top: int = 12
     bottom: int = 44
 

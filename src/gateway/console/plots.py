@@ -92,7 +92,9 @@ def line(
         parts.append(_segment(frame, (x_low, x_low), (x_high, x_high), "guide"))
     if mark_y is not None:
         parts.append(_segment(frame, (x_low, mark_y[0]), (x_high, mark_y[0]), "mark"))
-        parts.append(_note(frame.width - frame.right - 4, frame.y(mark_y[0]) - 5, mark_y[1], "end"))
+        over = frame.y(mark_y[0]) - 5
+        at = over if over > frame.top + 10 else over + 17
+        parts.append(_note(frame.width - frame.right - 4, at, mark_y[1], "end"))
     if mark_x is not None:
         parts.append(_segment(frame, (mark_x[0], y_at[0]), (mark_x[0], y_at[-1]), "mark"))
         right = frame.x(mark_x[0]) > 0.6 * frame.width

@@ -36,13 +36,14 @@ TOLD_S: Final = 10.0
 class Limits:
     """`memory_bytes`: batches in memory; beyond, they go to disk. `spool_after_s`: as do those older than this.
     `spool_bytes`: on disk; beyond, batches are dropped whole (`spool_full`; `spool_failed` where the disk refuses).
-    `window`: batches on their way to control.
+    `window`: batches on their way to control; `window_bytes` of them, but for a single one that is larger.
     """
 
     memory_bytes: int = 4 * 1024 * 1024
     spool_after_s: float = 2.0
     spool_bytes: int = 256 * 1024 * 1024
-    window: int = 8
+    window: int = 32
+    window_bytes: int = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -120,6 +121,8 @@ class Outbox:
                 if self._sent >= min(len(self._waiting), self._limits.window):
                     return None
                 item = self._waiting[self._sent]
+                if self._sent and self._way_bytes + _size(item) > self._limits.window_bytes:
+                    return None
                 self._sent += 1
                 data, spooled = item.data, item.spooled
             if data is None:
@@ -131,6 +134,10 @@ class Outbox:
     def on_way(self) -> int:
         """Batches that were sent in this conversation and have no answer yet."""
         return self._sent
+
+    @property
+    def _way_bytes(self) -> int:
+        return sum(_size(self._waiting[at]) for at in range(self._sent))
 
     def begin(self) -> int:
         """A new conversation, for `next`: whatever has no answer is sent again."""
@@ -252,3 +259,8 @@ class Outbox:
         if now - self._told >= TOLD_S:
             self._told = now
             log.warning("a batch of records was dropped: %s", words, extra={"reason": reason})
+
+
+def _size(item: Waiting) -> int:
+    """Bytes of a batch, wherever it is."""
+    return item.spooled.size if item.spooled is not None else len(item.data or b"")

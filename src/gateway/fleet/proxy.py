@@ -28,6 +28,9 @@ HANDED_ON: Final = (
 FAR: Final = ("gateway-from", "sidecar")
 """Tells control that the caller need not be at the machine that the connection comes from."""
 
+_BROKE_UNDER_WAY: Final = "Internal error from Core"
+"""What grpc.aio says where the connection went while a message was written: control is away, as by UNAVAILABLE."""
+
 _NOT_HANDED_ON: Final = ("user-agent", "te", "content-type", "gateway-from")
 
 
@@ -66,10 +69,13 @@ class Proxy(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the
                 yield answer
             context.set_trailing_metadata(tuple(await call.trailing_metadata() or ()))
         except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.UNAVAILABLE:
+            code = error.code()
+            if code == grpc.StatusCode.INTERNAL and error.details() == _BROKE_UNDER_WAY:
+                code = grpc.StatusCode.UNAVAILABLE
+            if code == grpc.StatusCode.UNAVAILABLE:
                 self._controls().failed(at)
             await context.abort(
-                error.code(),
+                code,
                 error.details() or "control did not answer",
                 trailing_metadata=tuple(error.trailing_metadata() or ()),
             )

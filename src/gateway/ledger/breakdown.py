@@ -35,6 +35,9 @@ SCORE_STEP: Final = 20
 
 Ints = NDArray[np.int64]
 
+_Read = tuple[Sequence[Any], Sequence[Any]]
+"""Rows of predictions, and of labels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -72,29 +75,53 @@ def breakdowns(reader: Reader, window: Window) -> dict[str, dict[str, tuple[Slic
     Raises: LedgerUnavailable.
     """
     found: dict[str, dict[str, tuple[Slice, ...]]] = defaultdict(dict)
-    for kind in KINDS:
-        rows, labels = reader.snapshot(lambda connection, kind=kind: _read(connection, window, kind))  # type: ignore[misc]
-        for (route, kind_of), slices in _measure(kind, rows, labels).items():
+    read = reader.snapshot(lambda connection: _reads(connection, window))
+    for kind, (rows, labels) in read.items():
+        at = KINDS.index(kind)
+        for (route, kind_of), slices in _measure(kind, _by(rows, at), _by(labels, at)).items():
             if len(slices) > 1:
                 found[route][kind_of] = slices
     return dict(found)
 
 
-def _read(connection: sa.Connection, window: Window, kind: str) -> tuple[Sequence[Any], Sequence[Any]]:
+def _reads(connection: sa.Connection, window: Window) -> dict[str, _Read]:
+    """What each kind is made from: one read for all, as adding up the database's cells takes longest; two where only
+    the window's last days are told one by one, for the others are then read in their long spans."""
+    since, until = window.hours
+    now = connection.execute(sa.select(sa.func.max(schema.tally_scores.c.hour))).scalar() or 0
+    end = now + 1 if until is None else min(until, now + 1)
+    first = (end - 24 * MOST_SLICES) // 24 * 24
+    if since is not None and since >= first:
+        return dict.fromkeys(KINDS, _read(connection, window, since, until, 24))
+    longer = _read(connection, window, since, until, rolling.SPANS[0])
+    return {**dict.fromkeys(KINDS, longer), "day": _read(connection, window, first, until, 24)}
+
+
+def _read(
+    connection: sa.Connection, window: Window, since: int | None, until: int | None, longest: int
+) -> _Read:
+    """Rows (segment, backend, policy, day, route, flagged, step, pi, positive of labels, how many)."""
     where = () if window.route is None else (("route", window.route),)
     both = []
     for tally, counted, more, only in (
         (schema.tally_scores, "rows", (), ()),
         (schema.tally_labels, "labels", ("positive",), (("source", REVIEW), ("sampled", 1))),
     ):
-        keys = ["route", "flagged", "score_bin", "review_pi", "outcome", *more]
-        longest, column = (24, "hour") if kind == "day" else (rolling.SPANS[0], kind)
+        kinds = ("segment", "backend", "policy")
+        keys = [*kinds, "hour", "route", "flagged", "score_bin", "review_pi", "outcome", *more]
         rows = rolling.cover(
-            connection, tally, (*keys, column, counted), *window.hours, *where, *only, longest=longest
+            connection, tally, (*keys, counted), since, until, *where, *only, longest=longest
         ).c
-        slice_of = rows.hour // 24 if kind == "day" else rows[kind]
         step = sa.case((rows.score_bin == NO_SCORE, NO_SCORE), else_=rows.score_bin // SCORE_STEP)
-        grouped = [rows.route, slice_of, rows.flagged, step, rows.review_pi, *(rows[name] for name in more)]
+        grouped = [
+            *(rows[name] for name in kinds),
+            (rows.hour // longest).label("day"),
+            rows.route,
+            rows.flagged,
+            step.label("step"),
+            rows.review_pi,
+            *(rows[name] for name in more),
+        ]
         total = sa.func.sum(rows[counted])
         query = (
             sa.select(*grouped, total)
@@ -105,6 +132,14 @@ def _read(connection: sa.Connection, window: Window, kind: str) -> tuple[Sequenc
         )
         both.append(connection.execute(query).all())
     return both[0], both[1]
+
+
+def _by(rows: Sequence[Any], at: int) -> list[tuple[Any, ...]]:
+    """Rows (route, slice, flagged, step, pi, ...) of one kind."""
+    sums: dict[tuple[Any, ...], int] = defaultdict(int)
+    for row in rows:
+        sums[(row[4], row[at], *row[5:-1])] += int(row[-1])
+    return [(*key, count) for key, count in sums.items()]
 
 
 def _measure(

@@ -5,8 +5,8 @@ Scores are read in `SCORE_STEP` bins at once: strata need no finer ones, and a w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +19,16 @@ from gateway.ledger.labels import REVIEW, superseded
 from gateway.ledger.reading import Reader
 from gateway.types import UNPREDICTED
 
-__all__ = ["Cells", "NewLabels", "changed_us", "gate_cells", "label_marks", "new_labels", "oldest_open_us"]
+__all__ = [
+    "Cells",
+    "NewLabels",
+    "changed_us",
+    "gate_cells",
+    "label_marks",
+    "new_labels",
+    "newest_label",
+    "oldest_open_us",
+]
 
 SCORE_STEP: Final = 20
 """Of the 1,000 bins of the grid."""
@@ -146,6 +155,12 @@ def new_labels(reader: Reader, after_us: int, before_us: int) -> NewLabels:
     )
 
 
+def newest_label(reader: Reader) -> int:
+    """The place in the ledger of the newest label; 0 where there is none. Raises: LedgerUnavailable."""
+    query = sa.select(sa.func.max(schema.labels.c.id))
+    return int(reader.snapshot(lambda connection: connection.execute(query).scalar()) or 0)
+
+
 def label_marks(reader: Reader, after: int) -> dict[str, int]:
     """By route, the newest label after that one, by its place in the ledger; routes without one are left out.
 
@@ -160,17 +175,30 @@ def label_marks(reader: Reader, after: int) -> dict[str, int]:
     )
 
 
-def oldest_open_us(reader: Reader, since_us: int) -> dict[str, int]:
+def oldest_open_us(reader: Reader, since_us: int, changed: Mapping[str, int] = {}) -> dict[str, int]:
     """By route, when the oldest sampled prediction was made whose review task is open; of tasks made since then.
 
+    Args:
+        changed: by route, when it was changed: what was predicted before that does not matter any more.
     Raises: LedgerUnavailable.
     """
-    return reader.snapshot(partial(_oldest_open, since_us=since_us))
+
+    def read(connection: sa.Connection) -> dict[str, int]:
+        found = _oldest_open(connection, since_us)
+        for route in [one for one, time_us in found.items() if time_us < changed.get(one, time_us)]:
+            del found[route]
+            found |= _oldest_open(connection, since_us, (route, changed[route]))
+        return found
+
+    return reader.snapshot(read)
 
 
-def _oldest_open(connection: sa.Connection, since_us: int) -> dict[str, int]:
+def _oldest_open(
+    connection: sa.Connection, since_us: int, of: tuple[str, int] | None = None
+) -> dict[str, int]:
     """Queue by queue, along the index of open tasks: those that are done stay in the table, and may be millions."""
     task, decision = schema.review_tasks.c, schema.decisions.c
+    only = () if of is None else (decision.route == of[0], decision.time_us >= of[1])
     same = sa.and_(task.decision == decision.decision, task.row == decision.row)
     first = sa.select(sa.func.min(task.queue)).where(task.done_us.is_(None))
     found: dict[str, int] = {}
@@ -185,6 +213,7 @@ def _oldest_open(connection: sa.Connection, since_us: int) -> dict[str, int]:
                 task.created_us >= since_us,
                 task.gold.is_(None),
                 decision.sampled,
+                *only,
             )
             .group_by(decision.route)
         )

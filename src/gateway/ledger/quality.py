@@ -6,13 +6,15 @@ One function for whoever needs these numbers (report, metrics, gates), so that t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gateway.ledger import schema
 from gateway.ledger.disagreements import disagreements
 from gateway.ledger.labels import REVIEW
-from gateway.ledger.reading import Population, Reader, Window
+from gateway.ledger.reading import Reader, Window
 from gateway.ledger.report_input import LabelCounts, ReviewProgress, label_counts, review_progress
 from gateway.quality import (
     Disagreement,
@@ -51,7 +53,7 @@ class RouteQuality:
     `numbers`: precision, recall, F1; where reviewers contradict each other, their intervals hold that. `rates`: the
     others. `review`: how far the sample is labelled; what is still open is taken to
     be missing at random within a stratum. `feedback`: by source. `notes`: what a reader must know to believe
-    the numbers, in words.
+    the numbers, in words. `predictions`, `labels`: what the numbers are made from, with the bin of each score.
     """
 
     route: str
@@ -60,6 +62,8 @@ class RouteQuality:
     review: ReviewProgress
     feedback: tuple[Feedback, ...]
     notes: tuple[str, ...]
+    predictions: Predictions = field(compare=False, repr=False)
+    labels: Labels = field(compare=False, repr=False)
 
 
 def route_quality(
@@ -80,7 +84,7 @@ def route_qualities(reader: Reader, window: Window, seed: int = 0) -> dict[str, 
 
     Holdout units and what people answered are left out: no model made those predictions. Raises as `route_quality`.
     """
-    population = reader.population(window)
+    population = _came(reader, window)
     labels = label_counts(reader, window)
     reviews, apart = review_progress(reader, window), disagreements(reader, window)
     routes = {str(route) for route in (*np.unique(population.route), *np.unique(labels.route), *reviews)}
@@ -92,9 +96,36 @@ def route_qualities(reader: Reader, window: Window, seed: int = 0) -> dict[str, 
     }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Came:
+    """Predictions, as far as these numbers ask: `Population` over policies, backends and segments."""
+
+    route: NDArray[np.str_]
+    outcome: NDArray[np.int64]
+    flagged: NDArray[np.int64]
+    score_bin: NDArray[np.int64]
+    pi: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+
+def _came(reader: Reader, window: Window) -> _Came:
+    keys = ("route", "outcome", "flagged", "score_bin", "review_pi")
+    found = reader.summed(schema.tally_scores, window, keys, ("rows",))
+    columns = list(zip(*(row for row in found if row[-1] > 0), strict=True)) or [()] * 6
+    integers = {at: np.array(columns[at], dtype=np.int64) for at in (1, 2, 3, 5)}
+    return _Came(
+        np.array(columns[0], dtype=np.str_),
+        integers[1],
+        integers[2],
+        integers[3],
+        np.array(columns[4], dtype=np.float64),
+        integers[5],
+    )
+
+
 def _one(
     route: str,
-    population: Population,
+    population: _Came,
     labels: LabelCounts,
     reviews: Mapping[str, ReviewProgress],
     apart: Disagreement | None,
@@ -123,7 +154,8 @@ def _one(
     review = reviews.get(route, ReviewProgress(0, 0, 0, None))
     if not judged.any() and bool((population.rows[here] > 0).any()):
         numbers = _without_decisions(numbers)
-    return RouteQuality(route, numbers, others, review, _feedback(route, labels), _notes(numbers, review))
+    told = _feedback(route, labels), _notes(numbers, review)
+    return RouteQuality(route, numbers, others, review, *told, predictions, known)
 
 
 def _doubted(numbers: Quality, others: Rates) -> Quality:

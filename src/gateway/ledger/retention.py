@@ -31,6 +31,9 @@ STEP_BYTES: Final = 16 * 1024 * 1024
 GOLD_AT_ONCE: Final = 20
 """Retired gold that one step takes away: each has a task for every reviewer who met it."""
 
+TOOL_LINGER_US: Final = 30 * 24 * HOUR_US
+"""How much longer than decisions it stays known what lies in a label tool: whoever looks there deletes it first."""
+
 ROOM: Final = 0.95
 """Where the limit of size was met, this much of it is left, so that it is not met again at once."""
 
@@ -75,6 +78,7 @@ def step(connection: sa.Connection, keep: Keep, now_us: int) -> Step:
         ("captures", _old_captures, keep.captures_us),
         ("decisions", _old_decisions, keep.decisions_us),
         ("gold", _old_gold, keep.decisions_us),
+        ("tool_tasks", _old_tool_tasks, keep.decisions_us),
         ("labels", _old_labels, keep.labels_us),
         ("tallies", _old_tallies, keep.tallies_us),
         ("policies", _old_policies, keep.policies_us),
@@ -169,6 +173,22 @@ def _old_gold(connection: sa.Connection, before_us: int, room: int) -> int:
     copies = connection.execute(old.limit(min(room, GOLD_AT_ONCE))).scalars().all()
     remove_copies(connection, copies)
     return len(copies)
+
+
+def _old_tool_tasks(connection: sa.Connection, before_us: int, room: int) -> int:
+    """Tasks that were sent to a label tool where nobody looks any more, and their answers: all else of them is gone."""
+    sent, answer = schema.tool_tasks, schema.tool_answers
+    there = sa.exists().where(_task.c.decision == sent.c.of_decision, _task.c.row == sent.c.of_row)
+    old = sa.select(sent.c.of_decision, sent.c.of_row).where(
+        sent.c.sent_us < before_us - TOOL_LINGER_US, ~there
+    )
+    found = connection.execute(old.limit(room)).all()
+    for decision, row in found:
+        for table in (answer, sent):
+            connection.execute(
+                sa.delete(table).where(table.c.of_decision == bytes(decision), table.c.of_row == row)
+            )
+    return len(found)
 
 
 def _old_labels(connection: sa.Connection, before_us: int, room: int) -> int:

@@ -5,7 +5,7 @@
 What makes it so: `recalibration`.
 
 Scores are of the positive class, weights 1/pi, so that what is said is said of all predictions and not of those that
-were reviewed. A million labels take 0.3 s.
+were reviewed. A million labels take 0.4 s and 115 bytes each.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A window's predictions and labels at one threshold after another.
 
 Every score is put on the grid of thresholds that are asked about, once; what is flagged at each of them is then a sum
-from the top, however many rows there were. A million labelled rows take 0.2 s, 60 bytes each while they are added up.
+from the top, however many rows there were. A million labelled rows take 0.2 s, 33 bytes each while they are added up.
 """
 
 from __future__ import annotations

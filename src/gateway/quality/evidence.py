@@ -26,6 +26,10 @@ __all__ = ["MOST", "Evidence", "e_value"]
 MOST: Final = 1e8
 """Of a sum: beyond it nothing more is said, and it would take months to sink again."""
 
+ALLOWANCE: Final = 2.0
+"""By so much a day's e-value must exceed 1 to belong to a change: days of mere bad luck before it are else taken for
+its beginning, and make it look small."""
+
 LEAST_P: Final = 1e-300
 
 
@@ -33,9 +37,9 @@ LEAST_P: Final = 1e-300
 class Evidence:
     """What is remembered of one thing that is watched; JSON-able, so that a restart forgets nothing.
 
-    `sums`: Shiryaev and Roberts' sum, one for each e-value that a day brings. `run`: the largest product of e-values
-    up to now. `since`: the day that this product begins with, the most likely first day of a change; None before the
-    first day. `days`: looked at.
+    `sums`: Shiryaev and Roberts' sum, one for each e-value that a day brings. `run`: the largest product up to now of
+    e-values over `ALLOWANCE`. `since`: the day that this product begins with, about the first day of a change where it
+    is above 1; None before the first day. `days`: looked at.
     """
 
     sums: tuple[float, ...] = (0.0,)
@@ -59,7 +63,7 @@ class Evidence:
         sums = tuple(min((old + 1.0) * one, MOST) for old, one in zip(self.sums, e_values, strict=True))
         mean = sum(min(one, MOST) for one in e_values) / len(e_values)
         fresh = self.since is None or self.run <= 1.0
-        run = min((1.0 if fresh else self.run) * mean, MOST)
+        run = min((1.0 if fresh else self.run) * mean / ALLOWANCE, MOST)
         return Evidence(sums, run, day if fresh else self.since, self.days + 1)
 
     def as_dict(self) -> dict[str, Any]:

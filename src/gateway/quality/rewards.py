@@ -184,14 +184,15 @@ class RewardSums:
             weight**2 * rewards.total,
             weight**2 * rewards.squares,
         )
-        return cls(*(rewards.sums(column) for column in columns), least, rewards.low, rewards.high)
+        sums = {name: rewards.sums(column) for name, column in zip(_SUMS, columns, strict=True)}
+        return cls(**sums, least=least, low=rewards.low, high=rewards.high)
 
     def __add__(self, other: RewardSums) -> RewardSums:
         """Raises: QualityError for other arms, or rewards of another range."""
         if len(self.w) != len(other.w) or (self.low, self.high) != (other.low, other.high):
             raise QualityError("sums: found rewards of other arms, or of another range")
-        sums = (getattr(self, name) + getattr(other, name) for name in _SUMS)
-        return RewardSums(*sums, np.minimum(self.least, other.least), self.low, self.high)
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMS}
+        return RewardSums(**sums, least=np.minimum(self.least, other.least), low=self.low, high=self.high)
 
     def kept(self) -> dict[str, list[float]]:
         """As plain numbers."""
@@ -208,7 +209,7 @@ class RewardSums:
             raise QualityError("sums: found columns of several lengths")
         if not all(bool(np.all(np.isfinite(column))) for column in columns):
             raise QualityError("sums: found a number that is not finite")
-        return cls(*columns, low, high)
+        return cls(**dict(zip((*_SUMS, "least"), columns, strict=True)), low=low, high=high)
 
     def yes_or_no(self, arm: int) -> bool:
         """Whether every reward of an arm is at one end of the range: only then does r (1 - r) say how they vary."""

@@ -7,7 +7,8 @@ Both go along a grid fixed beforehand and stop at the first threshold that does 
 trying many costs nothing (fixed sequence). Where none does, there is no threshold, but the number of labels that would
 do. Labels that the model was trained or calibrated on must not be among these. What costs decide: `value`.
 
-    Simulated windows in which the promise was broken, p = 0.9, delta = 0.1: see `tests/quality/test_thresholds.py`.
+Broken in 500 simulated windows each, delta = 0.1: 5.2, 6.2, 0.6 % (p = .9, 45 % positive) and 4.0, 5.2, 1.2 % (p = .5,
+1 % positive) with three ways to review; the lowest threshold that looks good enough breaks it in 40-50 %.
 """
 
 from __future__ import annotations

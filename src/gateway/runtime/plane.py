@@ -47,12 +47,15 @@ class PlaneOptions:
     """Paths cert, key and client_ca of the inference port; None for plain text."""
     listening: Mapping[str, int] = field(default_factory=dict)
     """Limits of the inference port; those absent are as by default."""
+    company_s: float = 0.0
+    """How long records wait for others after a batch; where each batch costs more than its records do."""
 
 
 class Plane:
     """One data plane and its batches."""
 
     def __init__(self, options: PlaneOptions, document: Mapping[str, Any]) -> None:
+        self._company_s = options.company_s
         self._names: dict[int, PolicyNames] = {}
         self._subscribers: list[Subscriber] = []
         self._stopping = threading.Event()
@@ -146,6 +149,8 @@ class Plane:
             raw = self._dataplane.drain(DRAIN_WAIT_MS)
             if raw is not None:
                 self._deliver(raw)
+                if self._company_s:
+                    self._stopping.wait(self._company_s)
 
     def _deliver_rest(self) -> None:
         while (raw := self._dataplane.drain(0)) is not None:

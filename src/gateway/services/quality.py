@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from gateway.errors import NotFound, QualityError
 from gateway.ledger import Reader, Window, verdicts
 from gateway.ledger.grid import HOUR_US
+from gateway.ledger.report import Report as LedgerReport
 from gateway.ledger.report import make_report
 from gateway.ledger.verdicts import Verdict
 from gateway.services.access import Access
@@ -33,6 +34,7 @@ class QualityService(quality_pb2_grpc.QualityServiceServicer):
     """Args:
     reader: of the ledger. access: who may do what; asked for each call.
     gates: what every gate says now; blocks. routes: those in force.
+    told: a report as JSON has it, with whatever goes with it; blocks. The report alone if absent.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class QualityService(quality_pb2_grpc.QualityServiceServicer):
         gates: Callable[[], Sequence[Verdict]],
         routes: Callable[[], Sequence[str]],
         look_s: float = LOOK_S,
+        told: Callable[[Window, LedgerReport, int], Mapping[str, Any]] | None = None,
     ) -> None:
+        self._told = told
         self._reader, self._access, self._gates, self._routes = reader, access, gates, routes
         self._look_s = look_s
 
@@ -56,8 +60,12 @@ class QualityService(quality_pb2_grpc.QualityServiceServicer):
         now_us = time.time_ns() // 1000
         window = Window(now_us - round(hours * HOUR_US), None, request.route or None)
         known = tuple(self._routes())
-        made = await asyncio.to_thread(make_report, self._reader, window, known, now_us=now_us)
-        return pb.ReportResponse(json=json.dumps(made.as_dict()))
+
+        def told() -> Mapping[str, Any]:
+            made = make_report(self._reader, window, known, now_us=now_us)
+            return made.as_dict() if self._told is None else self._told(window, made, now_us)
+
+        return pb.ReportResponse(json=json.dumps(await asyncio.to_thread(told)))
 
     async def Gates(self, request: pb.GatesRequest, context: Any) -> pb.GatesResponse:  # noqa: N802
         """Every gate's verdict."""
