@@ -57,6 +57,7 @@ bench-fleet: .make/release  ## Memory of a sidecar at rest and under load
 
 bench-quality: .make/built  ## A cycle of gates over 100 routes of 20 segments
 	PYTHONPATH=. $(BIN)/python benchmarks/quality/gates.py
+	PYTHONPATH=. $(BIN)/python benchmarks/quality/arms.py
 
 bench-peers: .make/release  ## The byte path beside HAProxy, nghttpx and Envoy
 	$(BIN)/python benchmarks/peers/run.py

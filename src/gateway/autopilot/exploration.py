@@ -98,12 +98,18 @@ class Exploration:
         looks = [_look(name, standing, kept.get((name, "")), now_us) for name in due]
         self._read(looks, now_us)
         unsafe = _starved(self._ledger, looks) | _failing(self._ledger, standing.settings)
+        changed: dict[tuple[str, str], dict[str, Any]] = {}
         for look in looks:
-            state = self._decide(look, standing, unsafe.get(look.name), now_us).kept()
-            if state != kept.get((look.name, "")):
-                # One by one: what was published must be remembered, whatever becomes of the next route.
-                self._ledger.put_states(KIND, {(look.name, ""): state}, now_us)
+            state = self._decide(look, standing, unsafe.get(look.name), now_us)
+            key = look.name, ""
+            if state.kept() != kept.get(key):
+                changed[key] = state.kept()
+            if state.moved_us == now_us or state.decided_us == now_us:
+                # At once: what was done must be remembered, whatever becomes of the next route.
+                self._ledger.put_states(KIND, {key: changed.pop(key)}, now_us)
             self._looked[look.name] = now_us
+        if changed:
+            self._ledger.put_states(KIND, changed, now_us)
 
     def idle(self) -> None:
         """Another leads: all that is remembered is in the ledger."""

@@ -1,7 +1,7 @@
 """Rewards of explored arms, added up by the database: what was said about calls, by the arm that was drawn for them.
 
-One query reads all routes that look at the same stretch of time; what comes back grows with the number of shares and
-review probabilities that were in force, not with the labels.
+One query reads all routes that reward alike and look at the same stretch of time; what comes back grows with the number
+of shares and review probabilities that were in force, not with the labels.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sa
@@ -22,9 +22,6 @@ from gateway.ledger.reading import Reader
 __all__ = ["ArmRewards", "Rewarded", "Stretch", "arm_rewards"]
 
 Floats = NDArray[np.float64]
-
-_AT_ONCE: Final = 50
-"""Routes in one query: each is a condition of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,52 +76,50 @@ def arm_rewards(reader: Reader, wanted: Mapping[str, Rewarded], stretch: Stretch
 
     Raises: LedgerUnavailable when the ledger cannot be read now.
     """
+    alike: dict[Rewarded, list[str]] = defaultdict(list)
+    for route, reward in wanted.items():
+        alike[reward].append(route)
     rows: dict[str, list[Any]] = defaultdict(list)
-    names = list(wanted)
-    for start in range(0, len(names), _AT_ONCE):
-        part = {name: wanted[name] for name in names[start : start + _AT_ONCE]}
-        query = _query(part, stretch)
+    for reward, routes in alike.items():
+        query = _query(reward, routes, stretch)
         for route, *row in reader.snapshot(lambda connection, query=query: connection.execute(query).all()):  # type: ignore[misc]
             rows[route].append(row)
     return {route: _columns(found) for route, found in rows.items()}
 
 
-def _query(wanted: Mapping[str, Rewarded], stretch: Stretch) -> sa.Select[Any]:
+def _query(reward: Rewarded, routes: list[str], stretch: Stretch) -> sa.Select[Any]:
     label = schema.labels
     right = sa.case((label.c.flagged == label.c.positive, 1.0), else_=0.0)
-    value = sa.case((label.c.kind == "label", right), else_=label.c.value)
-    pi = sa.case((label.c.source == REVIEW, label.c.review_pi), else_=1.0)
-    keys = (label.c.route, label.c.arm, label.c.propensity, pi.label("pi"))
+    value = right if reward.kind == "label" else label.c.value
+    pi = label.c.review_pi if reward.source == REVIEW else sa.literal(1.0, sa.Double)
+    keys = (label.c.route, label.c.arm, label.c.propensity)
+    grouped = (*keys, label.c.review_pi) if reward.source == REVIEW else keys
     query = (
-        sa.select(*keys, sa.func.count(), sa.func.sum(value), sa.func.sum(value * value))
+        sa.select(*keys, pi, sa.func.count(), sa.func.sum(value), sa.func.sum(value * value))
         .where(
             label.c.time_us >= stretch.since_us,
             label.c.time_us < stretch.until_us,
             label.c.arm.is_not(None),
-            sa.or_(*(_counts(route, one) for route, one in wanted.items())),
+            label.c.route.in_(routes),
+            label.c.kind == reward.kind,
+            *_counts(reward),
             ~superseded(label),
         )
-        .group_by(*keys)
+        .group_by(*grouped)
     )
     if stretch.within_us is not None:
         query = query.where(label.c.received_us - label.c.time_us <= stretch.within_us)
     return query
 
 
-def _counts(route: str, one: Rewarded) -> sa.ColumnElement[bool]:
+def _counts(reward: Rewarded) -> list[sa.ColumnElement[bool]]:
     label = schema.labels
-    clauses = [label.c.route == route, label.c.kind == one.kind]
-    if one.source is None:
-        clauses.append(label.c.source != REVIEW)
-    else:
-        clauses.append(label.c.source == one.source)
-        if one.source == REVIEW:
-            clauses.append(label.c.sampled.is_(True))
-    if one.kind == "label":
-        clauses += [label.c.flagged.is_not(None), label.c.positive.is_not(None)]
-    else:
-        clauses += [label.c.name == one.name, label.c.value.between(one.low, one.high)]
-    return sa.and_(*clauses)
+    clauses = [label.c.source != REVIEW if reward.source is None else label.c.source == reward.source]
+    if reward.source == REVIEW:
+        clauses.append(label.c.sampled.is_(True))
+    if reward.kind == "label":
+        return [*clauses, label.c.flagged.is_not(None), label.c.positive.is_not(None)]
+    return [*clauses, label.c.name == reward.name, label.c.value.between(reward.low, reward.high)]
 
 
 def _columns(rows: list[Any]) -> ArmRewards:
