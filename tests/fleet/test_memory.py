@@ -16,8 +16,8 @@ from tests.fleet.test_totals import ended
 from tests.wire.gateway_process import until
 
 MOST_MB = 72
-"""The aim is 64, and 58 to 61 are usual (`benchmarks/fleet`); libraries' pages that happen to be in the page cache come back
-in sixteens, and made it 65 once."""
+"""The aim is 64, and 58 to 61 are usual (`benchmarks/fleet`); libraries' pages that happen to be in the page cache come
+back in sixteens, and made it 65 once."""
 
 SMAPS = """\
 7f10-7f20 r-xp 00001000 fe:00 17 /usr/lib/lib.so
