@@ -69,6 +69,15 @@ def test_a_kill_stops_the_route_and_an_undo_lets_it_go_on(ruled: Ruled) -> None:
     assert ruled.now.stopped == frozenset()
 
 
+def test_a_kill_of_what_was_stopped_before_is_not_undone(ruled: Ruled) -> None:
+    """Whoever stopped it did not ask for it to go on."""
+    ruled.book.kill("spam", revive=False, author="ann", reason="mine")
+    [act] = acting(ruled).consider([failure("kill")], NOW_US + 1)
+    with pytest.raises(LedgerError, match="changed nothing"):
+        acting(ruled).undo(act.id, actor="bob", reason="", now_us=NOW_US + 2)
+    assert ruled.now.stopped == {"spam"}
+
+
 def test_what_is_only_told_changes_nothing(ruled: Ruled) -> None:
     [act] = acting(ruled).consider([failure("notify")], NOW_US + 1)
     assert (act.state, act.after, ruled.changes) == ("done", None, 0)

@@ -126,3 +126,16 @@ def test_what_the_receiver_refuses_keeps_nothing_back(ledger: Ledger, receiver: 
     one = alerter(ledger, receiver)
     assert one.tell() == 2
     assert one.counts == {"sent": 1, "refused": 1, "failed": 0}
+
+
+def test_what_happened_while_nobody_wanted_to_know_is_not_told_later(
+    ledger: Ledger, receiver: Receiver
+) -> None:
+    """Who adds a receiver after a year does not get the year."""
+    nobody = Alerter(ledger, lambda: None)
+    nobody.tell()
+    happen(ledger, "done")
+    nobody.tell()
+    assert alerter(ledger, receiver).tell() == 0
+    happen(ledger, "done")
+    assert alerter(ledger, receiver).tell() == 1

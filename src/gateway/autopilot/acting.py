@@ -159,7 +159,10 @@ class Acting:
         if any(one.of == entry and one.state == "undone" for one in later):
             raise LedgerError(f"act {entry} was undone before")
         details = dict(found.details or {})
-        if found.state != "done" or not ({"learnt", "killed"} & set(details)):
+        changed = "learnt" in details or details.get(
+            "killed"
+        )  # a kill of what was stopped before changed nothing
+        if found.state != "done" or not changed:
             raise LedgerError(f"act {entry} changed nothing that could be undone ({found.state} {found.act})")
         why = f"undo {found.act} of {found.cause}{f': {reason}' if reason else ''}"
         if details.get("killed"):

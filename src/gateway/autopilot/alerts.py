@@ -64,12 +64,12 @@ class Alerter:
         """Bring what has not been brought yet. Returns: how many were. Blocks. Raises: LedgerUnavailable."""
         wanted = self._alerts()
         state = self._ledger.states(KIND).get(("", "acts"))
-        if state is None:
-            # From now on: a new receiver does not want to hear of last year.
+        if state is None or wanted is None:
+            # A receiver that is new, or there again, wants to hear of what comes, not of last year.
             newest = self._ledger.reader.snapshot(partial(acts.history, limit=1))
-            self._reach(newest[-1].id if newest else 0)
-            return 0
-        if wanted is None:
+            reached = newest[-1].id if newest else 0
+            if state is None or state["id"] != reached:
+                self._reach(reached)
             return 0
         waiting = self._ledger.reader.snapshot(partial(acts.after, entry=int(state["id"]), limit=AT_ONCE))
         sent = 0

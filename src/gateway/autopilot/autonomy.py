@@ -87,25 +87,21 @@ class Mover:
             failing: routes of which a gate fails.
         """
         moved = []
-        standing = self._standing()
+        standing, kept = self._standing(), self._ledger.states("autonomy")
         for name, route in standing.settings.routes.items():
             if route.autonomy is None:
                 continue
             known = standing.learnt.get(name, Learnt()).autonomy
             level = known or route.autonomy.level
-            since_us = self._since(name)
-            if since_us is None:  # the first look: the clock of its rest begins now
+            state = kept.get((name, ""))
+            if state is None:  # the first look: the clock of its rest begins now
                 self._ledger.put_states("autonomy", {(name, ""): {"since_us": now_us, "level": level}})
                 continue
             mine = [one for one in verdicts if one.route == name]
-            move = decide(route.autonomy, level, since_us, mine, name in failing, now_us)
+            move = decide(route.autonomy, level, int(state["since_us"]), mine, name in failing, now_us)
             if move is not None:
                 moved.append(self._move(name, move, known, standing.version, now_us))
         return moved
-
-    def _since(self, route: str) -> int | None:
-        state = self._ledger.states("autonomy").get((route, ""))
-        return None if state is None else int(state["since_us"])
 
     def _move(self, route: str, move: Move, known: str | None, version: int, now_us: int) -> Act:
         words = f"{move.before} -> {move.after}: {move.words}"

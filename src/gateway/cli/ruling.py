@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,17 +216,9 @@ class Ruling:
     def _back_to(self, before: InForce, failed: InForce) -> None:
         why = f"policy {failed.version} cannot be run"
         version = self.book.roll_back(before.version, author=BY_FILE, reason=why)
-        self.in_force = InForce(
-            version,
-            before.settings,
-            before.text,
-            before.stopped,
-            before.shares,
-            before.learnt,
-            {**before.document, "version": version},
-        )
-        self._plane.publish(dict(self.in_force.document))
-        self._takes_over(self.in_force)
+        document = {**before.document, "version": version}
+        self._plane.publish(document)
+        self._takes_over(replace(before, version=version, document=document))
 
     def _publish_file(self, settings: Settings, why: str) -> int:
         text = self._text()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from gateway.config.expand import expand
-from gateway.config.faults import Fault, Path
+from gateway.config.faults import Fault
 from gateway.config.foreign import is_secret
 from gateway.config.ledger_url import has_password
 from gateway.config.listening import is_loopback
 from gateway.config.load import Loaded
+from gateway.config.source import scalars
 
 __all__ = ["fleet_faults"]
 
@@ -71,7 +71,7 @@ def _literal_secrets(loaded: Loaded, text: str) -> Iterator[Fault]:
         raw = YAML(typ="safe").load(text)
     except YAMLError:
         return
-    for path, value in _scalars(raw, ()):
+    for path, value in scalars(raw, ()):
         literal, _ = expand(value, {})  # what is left without an environment: what stands here itself
         if is_secret(path) and literal and not literal.startswith("file:"):
             yield loaded.fault(
@@ -87,14 +87,3 @@ def _literal_secrets(loaded: Loaded, text: str) -> Iterator[Fault]:
                 if path != ("ledger",)
                 else "${NAME} in its place, PGPASSWORD or PGPASSFILE",
             )
-
-
-def _scalars(tree: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _scalars(value, (*path, str(key)))
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            yield from _scalars(value, (*path, index))
-    elif tree is not None:
-        yield path, str(tree)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from gateway.config.expand import has_variable
 from gateway.config.faults import Path
 from gateway.config.foreign import is_secret
 from gateway.config.ledger_url import has_password
-from gateway.config.source import Source, read_yaml
+from gateway.config.source import Source, read_yaml, scalars
 
 __all__ = ["hidden_secrets", "hide_secrets"]
 
@@ -38,7 +38,7 @@ def hidden_secrets(text: str) -> dict[str, str]:
 
 
 def _secrets(source: Source) -> Iterator[tuple[Path, str]]:
-    for path, value in _scalars(source.tree, ()):
+    for path, value in scalars(source.tree, ()):
         place = source.places.get(path)
         if place is None or place.end <= place.start or not value:
             continue
@@ -47,17 +47,6 @@ def _secrets(source: Source) -> Iterator[tuple[Path, str]]:
             is_secret(path) or (path in (("ledger",), ("telemetry", "otlp")) and has_password(value))
         ):
             yield path, value
-
-
-def _scalars(tree: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _scalars(value, (*path, str(key)))
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            yield from _scalars(value, (*path, index))
-    elif tree is not None:
-        yield path, str(getattr(tree, "text", tree))
 
 
 def _name(path: Path) -> str:

@@ -8,14 +8,14 @@ data is made here: YAML 1.2's core schema, no tags, every fault collected.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.config.expand import expand, has_variable
 from gateway.config.faults import Fault, Path, quoted
 
-__all__ = ["MOST_NODES", "NumberText", "Place", "Source", "WholeText", "read_yaml"]
+__all__ = ["MOST_NODES", "NumberText", "Place", "Source", "WholeText", "read_yaml", "scalars"]
 
 MOST_NODES = 200_000
 """Nodes a file may unfold to: aliases of aliases grow without bound."""
@@ -112,6 +112,18 @@ def typed(text: str) -> Any:
         number.text = text
         return number
     return text
+
+
+def scalars(tree: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    """Every scalar of plain data with its path, as text."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from scalars(value, (*path, str(key)))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from scalars(value, (*path, index))
+    elif tree is not None:
+        yield path, str(getattr(tree, "text", tree))
 
 
 def read_yaml(

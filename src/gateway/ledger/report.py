@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from gateway.ledger.reading import Calls, Reader, Shadows, Window
 from gateway.ledger.review_budget import workloads
 from gateway.ledger.shadows import ShadowReport, shadow_reports
 from gateway.ledger.signals import SignalSummary, signal_summaries
-from gateway.ledger.standing import RouteStanding, standings
+from gateway.ledger.standing import RouteStanding, iso, standings
 from gateway.quality.workload import Workload
 from gateway.types import Outcome
 
@@ -83,7 +82,7 @@ class RouteReport:
                 "sampled": review.sampled,
                 "done": review.done,
                 "open": review.open,
-                "oldest_open": _iso(review.oldest_open_us),
+                "oldest_open": iso(review.oldest_open_us),
                 "budget": None if self.workload is None else self.workload.as_dict(),
             },
             "feedback": {
@@ -119,7 +118,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """As `gateway report --json` prints it."""
         return {
-            "window": {"since": _iso(self.since_us), "until": _iso(self.until_us)},
+            "window": {"since": iso(self.since_us), "until": iso(self.until_us)},
             "routes": {one.route: one.as_dict() for one in self.routes},
             "unmatched": {"calls": self.unmatched.as_dict()},
         }
@@ -217,10 +216,3 @@ def _by_source(signals: Iterable[SignalSummary]) -> dict[str, dict[str, Any]]:
 def falling(counts: Mapping[str, int]) -> dict[str, int]:
     """The largest first, and those that are equal by name."""
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _iso(time_us: int | None) -> str | None:
-    """UTC, to the second."""
-    if time_us is None:
-        return None
-    return datetime.fromtimestamp(time_us // 1_000_000, UTC).isoformat().replace("+00:00", "Z")

@@ -14,7 +14,7 @@ from gateway.ledger.acts import Act
 from gateway.ledger.reading import Reader, Window
 from gateway.ledger.verdicts import Verdict
 
-__all__ = ["RouteStanding", "standings"]
+__all__ = ["RouteStanding", "iso", "standings"]
 
 MOST_ACTS = 100
 """Of a route; what is older stands in the ledger."""
@@ -39,8 +39,8 @@ class RouteStanding:
         return {
             **told,
             "decided": kept["decided"] or None,
-            "decided_at": _iso(decided) if decided else None,
-            "moved_at": _iso(moved) if moved else None,
+            "decided_at": iso(decided) if decided else None,
+            "moved_at": iso(moved) if moved else None,
             "arms": {name: kept["arms"][name] for name in kept["order"]},
         }
 
@@ -56,7 +56,7 @@ class RouteStanding:
                 "high": one.high,
                 "labels": one.labels,
                 "policy": one.policy,
-                "time": _iso(one.time_us),
+                "time": iso(one.time_us),
                 "words": one.words,
             }
             for one in self.gates
@@ -67,7 +67,7 @@ class RouteStanding:
         return [
             {
                 "id": one.id,
-                "time": _iso(one.time_us),
+                "time": iso(one.time_us),
                 "act": one.act,
                 "state": one.state,
                 "cause": one.cause,
@@ -101,5 +101,8 @@ def standings(reader: Reader, window: Window) -> dict[str, RouteStanding]:
     }
 
 
-def _iso(time_us: int) -> str:
+def iso(time_us: int | None) -> str | None:
+    """UTC, to the second."""
+    if time_us is None:
+        return None
     return datetime.fromtimestamp(time_us // 1_000_000, UTC).isoformat().replace("+00:00", "Z")
