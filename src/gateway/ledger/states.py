@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.errors import LedgerError
 from gateway.ledger import schema
+from gateway.ledger.database import insert
 
 __all__ = ["MOST_BYTES", "Key", "find", "put"]
 
@@ -51,10 +51,10 @@ def put(
             )
         rows.append({"kind": kind, "route": route, "name": name, "value": text, "updated_us": now_us})
     if rows:
-        insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
-        fresh = {"value": insert.excluded.value, "updated_us": insert.excluded.updated_us}
+        adding = insert(connection.dialect.name, table)
+        fresh = {"value": adding.excluded.value, "updated_us": adding.excluded.updated_us}
         connection.execute(
-            insert.on_conflict_do_update(
+            adding.on_conflict_do_update(
                 index_elements=[table.c.kind, table.c.route, table.c.name], set_=fresh
             ),
             rows,
